@@ -1,0 +1,3 @@
+//! Pod network, service proxy and cluster DNS of a node.
+
+pub mod table;

@@ -1,0 +1,3 @@
+//! Containers and images, in-process: what containerd and runc are elsewhere.
+
+pub mod spec;

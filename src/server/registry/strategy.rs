@@ -1,0 +1,1 @@
+//! What only one kind needs: the hooks between the generic handlers and the store.
