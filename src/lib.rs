@@ -2,5 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod runtime;
+pub mod store;
 pub mod network;
 pub mod supervisor;
