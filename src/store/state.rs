@@ -58,7 +58,7 @@ impl State {
         self.map.iter().map(|(key, stored)| stored.entry(key))
     }
 
-    /// Entries.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.map.len()
     }
