@@ -4,4 +4,5 @@
 pub mod config;
 pub mod network;
 pub mod runtime;
+pub mod server;
 pub mod supervisor;
