@@ -9,6 +9,7 @@
 #   INSTALL_KEDGE_BIN=FILE            install this executable instead of building one
 #   INSTALL_KEDGE_SKIP_DEMO=1         deploy no demonstration
 #   INSTALL_KEDGE_SKIP_START=1        install only
+#   INSTALL_KEDGE_LOG=FILE            the log where there is neither systemd nor OpenRC (/var/log/kedge.log)
 set -eu
 
 BIN_DIR=${INSTALL_KEDGE_BIN_DIR:-/usr/local/bin}
@@ -164,7 +165,7 @@ start() {
     else
         [ $CHANGED = 0 ] && running && return
         stop_supervised
-        log=/var/log/kedge.log
+        log=${INSTALL_KEDGE_LOG:-/var/log/kedge.log}
         say "no systemd or OpenRC here: starting a supervised background process; its log is $log"
         # shellcheck disable=SC2086  # the flags are words on purpose
         setsid "$BIN_DIR/kedge" supervise --data-dir "$DATA_DIR" -- server $EXEC >>"$log" 2>&1 </dev/null &
@@ -173,9 +174,9 @@ start() {
 
 # Ends the supervised server of an earlier run, not its containers.
 stop_supervised() {
-    pid_file=$("$BIN_DIR/kedge" supervise --data-dir "$DATA_DIR" --print-pid 2>/dev/null) || return 0
-    kill "$pid_file" 2>/dev/null || return 0
-    while kill -0 "$pid_file" 2>/dev/null; do sleep 0.1; done
+    pid=$("$BIN_DIR/kedge" supervise --data-dir "$DATA_DIR" --print-pid 2>/dev/null) || return 0
+    kill "$pid" 2>/dev/null || return 0
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 }
 
 deploy_demo() {
@@ -188,7 +189,7 @@ finish() {
     [ -n "${INSTALL_KEDGE_SKIP_DEMO:-}" ] || demo="--deployment default/demo"
     # shellcheck disable=SC2086  # empty means no argument
     if ! "$BIN_DIR/kedge" status --data-dir "$DATA_DIR" --wait 180 $demo; then
-        [ -d /run/systemd/system ] && hint="journalctl -u kedge" || hint="/var/log/kedge.log"
+        [ -d /run/systemd/system ] && hint="journalctl -u kedge" || hint="${INSTALL_KEDGE_LOG:-/var/log/kedge.log}"
         die "kedge did not become ready; its log says why: $hint"
     fi
     kubeconfig=$(flag write-kubeconfig "$(flag o "$KUBECONFIG_DEFAULT")")

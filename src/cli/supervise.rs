@@ -26,8 +26,11 @@ const STEADY: Duration = Duration::from_secs(60);
 pub struct SuperviseOptions {
     #[command(flatten)]
     data_dir: DataDir,
+    /// Print the process that supervises this installation, and fail if there is none
+    #[arg(long)]
+    print_pid: bool,
     /// What to run: arguments of kedge, after `--`
-    #[arg(required = true, last = true)]
+    #[arg(last = true, required_unless_present = "print_pid")]
     arguments: Vec<String>,
 }
 
@@ -42,6 +45,11 @@ pub fn pid_file(instance: &Instance) -> PathBuf {
 /// Another process supervises this installation, or the command cannot be run at all.
 pub fn run(options: &SuperviseOptions) -> Result<(), Error> {
     let instance = Instance::of(&options.data_dir.path());
+    if options.print_pid {
+        let pid = PidFile::holder(&pid_file(&instance)).ok_or("nothing supervises this installation")?;
+        println!("{pid}");
+        return Ok(());
+    }
     let _lock = PidFile::take(&pid_file(&instance), "the supervising process")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(keep_running(&options.arguments))
