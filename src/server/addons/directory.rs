@@ -27,7 +27,11 @@ pub(super) async fn keep_applied(
     // The watch begins before the first look, so that nothing falls between them.
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     inotify.add_watch(directory, AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO)?;
-    let changes = AsyncFd::register(inotify.as_fd().try_clone_to_owned()?)?;
+    #[expect(
+        deprecated,
+        reason = "sound for an OwnedFd, which stays open while registered; its successor is an unsafe fn"
+    )]
+    let changes = AsyncFd::new(inotify.as_fd().try_clone_to_owned()?)?;
     let mut applied: BTreeMap<PathBuf, String> = BTreeMap::new();
     let mut retry = FIRST_RETRY;
     loop {
