@@ -50,18 +50,18 @@ pub enum Error {
 
 impl Error {
     /// An [`Error::Io`] of `action` on `path`.
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(in crate::server::auth) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 
     /// An [`Error::Damaged`] of `path`.
-    pub(super) fn damaged(path: &Path, what: impl ToString) -> Self {
+    pub(in crate::server::auth) fn damaged(path: &Path, what: impl ToString) -> Self {
         Self::Damaged { path: path.to_owned(), what: what.to_string() }
     }
 
     /// An [`Error::Tls`].
-    pub(super) fn tls(what: impl ToString) -> Self {
+    pub(in crate::server::auth) fn tls(what: impl ToString) -> Self {
         Self::Tls(what.to_string())
     }
 }

@@ -18,7 +18,7 @@ use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::pki::{Error, files};
+use super::pki::{self, files};
 pub use claims::{Claims, Private, Reference};
 
 /// Clocks may differ by this many seconds, as upstream has it.
@@ -70,18 +70,18 @@ impl TokenSigner {
     ///
     /// # Errors
     /// The file cannot be read or written, or is damaged.
-    pub fn ensure(path: &Path, issuer: &str) -> Result<Self, Error> {
-        let key = match files::read(path).map_err(Error::io("read", path))? {
-            Some(pem) => KeyPair::from_pem(&pem).map_err(|e| Error::damaged(path, e))?,
+    pub fn ensure(path: &Path, issuer: &str) -> Result<Self, pki::Error> {
+        let key = match files::read(path).map_err(pki::Error::io("read", path))? {
+            Some(pem) => KeyPair::from_pem(&pem).map_err(|e| pki::Error::damaged(path, e))?,
             None => {
                 let key = KeyPair::generate()?;
-                files::write_private(path, key.serialize_pem().as_bytes()).map_err(Error::io("write", path))?;
+                files::write_private(path, key.serialize_pem().as_bytes()).map_err(pki::Error::io("write", path))?;
                 key
             }
         };
         let public = key.der_bytes().to_vec();
         if key.algorithm() != &rcgen::PKCS_ECDSA_P256_SHA256 || public.len() != 65 {
-            return Err(Error::damaged(path, "it is not an ECDSA P-256 key"));
+            return Err(pki::Error::damaged(path, "it is not an ECDSA P-256 key"));
         }
         Ok(Self {
             issuer: issuer.to_owned(),
