@@ -1,1 +1,5 @@
-//! server
+//! The control plane: registry, HTTP, authentication, admission, scheduler, controllers.
+
+pub mod auth;
+pub mod http;
+pub mod registry;

@@ -1,0 +1,3 @@
+//! Who a request is from, and what they may do.
+
+pub mod user;
