@@ -5,4 +5,5 @@ pub mod api;
 pub mod network;
 pub mod runtime;
 pub mod server;
+pub mod store;
 pub mod supervisor;
