@@ -9,9 +9,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::api::identity::Name;
+use crate::api::object::SelectableField;
 use crate::api::{GroupKind, GroupResource, GroupVersionKind};
 use crate::store::Durability;
 
+pub mod printers;
 pub mod strategy;
 
 use strategy::{Plain, Strategy};
@@ -45,7 +47,9 @@ pub struct Resource {
     pub durability: Durability,
     /// Where the objects are.
     pub storage: Storage,
-    /// Columns of `kubectl get` between name and age, and these.
+    /// Fields a field selector may name, beside `metadata.name` and `metadata.namespace`.
+    pub fields: Vec<SelectableField>,
+    /// Columns of `kubectl get`.
     pub columns: &'static [Column],
     /// What only this kind needs.
     pub strategy: Arc<dyn Strategy>,
@@ -77,7 +81,10 @@ pub struct View {
 
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("group", &self.group).field("plural", &self.plural).finish_non_exhaustive()
+        f.debug_struct("View")
+            .field("group", &self.group)
+            .field("plural", &self.plural)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,7 +122,9 @@ pub struct Clock(pub jiff::Timestamp);
 
 impl fmt::Debug for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Column").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Column")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -128,10 +137,20 @@ impl fmt::Debug for Resource {
 /// Sets of verbs, as discovery names them.
 pub mod verbs {
     /// Ordinary objects.
-    pub const ALL: &[&str] =
-        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    pub const ALL: &[&str] = &[
+        "create",
+        "delete",
+        "deletecollection",
+        "get",
+        "list",
+        "patch",
+        "update",
+        "watch",
+    ];
     /// As [`ALL`], without deleting many at once.
-    pub const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+    pub const NO_COLLECTION: &[&str] = &[
+        "create", "delete", "get", "list", "patch", "update", "watch",
+    ];
     /// Reviews and bindings.
     pub const CREATE: &[&str] = &["create"];
     /// `status` and `scale`.
@@ -170,6 +189,7 @@ impl Resource {
             subresources: Vec::new(),
             durability: Durability::Synced,
             storage: Storage::Own,
+            fields: Vec::new(),
             columns: &[],
             strategy: Arc::new(Plain),
         }
@@ -224,6 +244,13 @@ impl Resource {
         self
     }
 
+    /// Fields a field selector may name.
+    #[must_use]
+    pub fn fields(mut self, fields: Vec<SelectableField>) -> Self {
+        self.fields = fields;
+        self
+    }
+
     /// Printer columns.
     #[must_use]
     pub fn columns(mut self, columns: &'static [Column]) -> Self {
@@ -240,7 +267,11 @@ impl Resource {
     /// With a subresource of the resource's own kind.
     #[must_use]
     pub fn sub(mut self, name: &'static str, verbs: &'static [&'static str]) -> Self {
-        self.subresources.push(Subresource { name: name.into(), kind: None, verbs });
+        self.subresources.push(Subresource {
+            name: name.into(),
+            kind: None,
+            verbs,
+        });
         self
     }
 
@@ -253,7 +284,11 @@ impl Resource {
         verbs: &'static [&'static str],
     ) -> Self {
         let kind = Some(GroupVersionKind::new(group, version, kind));
-        self.subresources.push(Subresource { name: name.into(), kind, verbs });
+        self.subresources.push(Subresource {
+            name: name.into(),
+            kind,
+            verbs,
+        });
         self
     }
 

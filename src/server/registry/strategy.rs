@@ -138,12 +138,6 @@ pub trait Strategy: Send + Sync + 'static {
     fn restore(&self, object: &Value) {
         let _ = object;
     }
-
-    /// Fields a field selector may name, beside `metadata.name` and `metadata.namespace`.
-    fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
-        let _ = object;
-        Vec::new()
-    }
 }
 
 /// A kind that is plain data.
@@ -158,7 +152,9 @@ pub mod defaults {
 
     /// Drops the status; an object with a spec starts with generation 1.
     pub fn prepare_create(object: &mut Value) {
-        let Some(map) = object.as_object_mut() else { return };
+        let Some(map) = object.as_object_mut() else {
+            return;
+        };
         map.remove("status");
         if map.contains_key("spec") {
             object["metadata"]["generation"] = json!(1);
@@ -194,7 +190,9 @@ pub mod defaults {
     }
 
     fn set(object: &mut Value, field: &str, value: Option<Value>) {
-        let Some(map) = object.as_object_mut() else { return };
+        let Some(map) = object.as_object_mut() else {
+            return;
+        };
         match value {
             Some(value) => map.insert(field.to_owned(), value),
             None => map.remove(field),
@@ -211,7 +209,10 @@ mod tests {
     fn create_drops_status_and_starts_the_generation() {
         let mut object = json!({"metadata": {"name": "a"}, "spec": {}, "status": {"x": 1}});
         prepare_create(&mut object);
-        assert_eq!(object, json!({"metadata": {"name": "a", "generation": 1}, "spec": {}}));
+        assert_eq!(
+            object,
+            json!({"metadata": {"name": "a", "generation": 1}, "spec": {}})
+        );
         let mut data = json!({"metadata": {"name": "a"}, "data": {}});
         prepare_create(&mut data);
         assert_eq!(data, json!({"metadata": {"name": "a"}, "data": {}}));
