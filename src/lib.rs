@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+pub mod cli;
+pub mod config;
 pub mod network;
 pub mod runtime;
 pub mod server;
