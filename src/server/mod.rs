@@ -1,3 +1,7 @@
-//! server
+//! The control plane: registry, HTTP, authentication, admission, scheduler, controllers.
 
+pub mod admission;
+pub mod auth;
+pub mod http;
 pub mod patch;
+pub mod registry;
