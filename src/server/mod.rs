@@ -4,4 +4,6 @@ pub mod admission;
 pub mod auth;
 pub mod http;
 pub mod patch;
+pub mod reader;
 pub mod registry;
+pub mod request_info;

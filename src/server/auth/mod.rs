@@ -4,7 +4,7 @@
 //! [`impersonation`] lets some act as others, [`Authorizer`] says whether the user may do what the
 //! request asks: members of `system:masters` everything, nodes what concerns their own pods, all
 //! others what RBAC's roles and bindings allow. Both read the newest committed objects through
-//! [`Reader`](crate::server::registry::strategy::Reader) and never touch the disk.
+//! [`Reader`](crate::server::reader::Reader) and never touch the disk.
 
 pub mod authn;
 pub mod authz;

@@ -14,6 +14,7 @@ use crate::api::{GroupKind, GroupResource, GroupVersionKind};
 use crate::store::Durability;
 
 pub mod printers;
+pub mod strategies;
 pub mod strategy;
 
 use strategy::{Plain, Strategy};

@@ -17,7 +17,7 @@ use rustls_pki_types::CertificateDer;
 use super::pki::Pki;
 use super::user::{AUTHENTICATED, User};
 use crate::api::Status;
-use crate::server::registry::strategy::Reader;
+use crate::server::reader::Reader;
 
 /// Finds out whom requests are from.
 pub struct Authenticator {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{Claims, Reference, TokenError, seconds};
 use crate::api::Object;
 use crate::api::meta::parse_time;
-use crate::server::registry::strategy::Reader;
+use crate::server::reader::Reader;
 
 /// A token holds this many seconds longer than an object that is being deleted.
 const DELETION_LEEWAY: u64 = 60;

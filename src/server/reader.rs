@@ -1,0 +1,16 @@
+//! How rules read the cluster: the newest committed objects, from memory.
+//!
+//! In a part of its own, since authentication and authorisation read too, and the registry's hooks
+//! know users: one of them in the other's part would be a cycle.
+
+use std::sync::Arc;
+
+use crate::api::Object;
+
+/// Reads the newest committed objects. Never blocks and never touches the disk.
+pub trait Reader: Send + Sync {
+    /// One object. `resource` is the plural with its group: `pods`, `deployments.apps`.
+    fn get(&self, resource: &str, namespace: Option<&str>, name: &str) -> Option<Arc<Object>>;
+    /// All objects of a namespace, or of the cluster, in the order of their keys.
+    fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Object>>;
+}
