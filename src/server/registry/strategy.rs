@@ -4,20 +4,11 @@
 //! admission change it; then they call the kind's [`Strategy`], and commit. A kind that is plain
 //! data needs none of these hooks: every method has a default that suits it.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 
-use crate::api::{FieldError, Object, Status};
+use crate::api::{FieldError, Status};
 use crate::server::auth::user::User;
-
-/// Reads the newest committed objects. Never blocks and never touches the disk.
-pub trait Reader: Send + Sync {
-    /// One object. `resource` is the plural with its group: `pods`, `deployments.apps`.
-    fn get(&self, resource: &str, namespace: Option<&str>, name: &str) -> Option<Arc<Object>>;
-    /// All objects of a namespace, or of the cluster, in the order of their keys.
-    fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Object>>;
-}
+pub use crate::server::reader::Reader;
 
 /// Who asks for what, as the hooks of a [`Strategy`] see it.
 #[derive(Clone, Copy)]

@@ -123,7 +123,7 @@ impl RequestInfo {
         }
     }
 
-    /// Plural and group as RBAC and [`Reader`](crate::server::registry::strategy::Reader) name a
+    /// Plural and group as RBAC and [`Reader`](crate::server::reader::Reader) name a
     /// resource: `pods`, `deployments.apps`.
     pub fn group_resource(&self) -> Cow<'_, str> {
         if self.api_group.is_empty() {
