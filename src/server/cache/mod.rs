@@ -74,9 +74,10 @@ impl Cache {
     pub fn load(&self, entries: Vec<Entry>, revision: Revision) -> Result<(), LoadError> {
         for entry in entries {
             let Some((kind, suffix)) = self.locate(&entry.key) else { continue };
-            let object = Object::from_stored(entry.value, entry.modified, kind.fields()).map_err(|source| {
-                LoadError { key: String::from_utf8_lossy(&entry.key).into_owned(), source }
-            })?;
+            let object =
+                Object::from_stored(entry.value, entry.modified, kind.fields()).map_err(|source| {
+                    LoadError { key: String::from_utf8_lossy(&entry.key).into_owned(), source }
+                })?;
             kind.restore(suffix, Arc::new(object));
         }
         self.revision.store(revision, Ordering::Release);

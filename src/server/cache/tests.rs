@@ -92,7 +92,10 @@ async fn a_watch_sees_what_comes_after_its_revision() {
     let kinds: Vec<_> = events.iter().map(|e| (e.kind, e.revision)).collect();
     assert_eq!(kinds, [(EventType::Modified, 12), (EventType::Deleted, 13)]);
     let frame: Value = serde_json::from_slice(&events[1].frame()).unwrap();
-    assert_eq!((&frame["type"], &frame["object"]["metadata"]["resourceVersion"]), (&json!("DELETED"), &json!("13")));
+    assert_eq!(
+        (&frame["type"], &frame["object"]["metadata"]["resourceVersion"]),
+        (&json!("DELETED"), &json!("13"))
+    );
     assert!(watcher.ready().unwrap().is_empty());
     let waiting = tokio::spawn(async move { watcher.next().await.map(|e| e[0].revision) });
     tokio::task::yield_now().await;
