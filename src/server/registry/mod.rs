@@ -15,6 +15,7 @@ use crate::store::Durability;
 
 pub mod printers;
 mod resources;
+pub mod strategies;
 pub mod strategy;
 mod table;
 mod views;

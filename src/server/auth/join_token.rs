@@ -1,0 +1,1 @@
+//! The token a node joins with.
