@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod auth;
+pub mod cache;
 pub mod http;
 pub mod patch;
 pub mod reader;

@@ -1,7 +1,4 @@
-//! How rules read the cluster: the newest committed objects, from memory.
-//!
-//! In a part of its own, since authentication and authorisation read too, and the registry's hooks
-//! know users: one of them in the other's part would be a cycle.
+//! How authorisation, admission and strategies read objects.
 
 use std::sync::Arc;
 

@@ -1,3 +1,3 @@
 //! HTTP: what comes over the wire, until a handler has it.
 
-pub use crate::server::request_info;
+pub use super::request_info;

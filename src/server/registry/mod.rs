@@ -14,8 +14,13 @@ use crate::api::{GroupKind, GroupResource, GroupVersionKind};
 use crate::store::Durability;
 
 pub mod printers;
+mod resources;
 pub mod strategies;
 pub mod strategy;
+mod table;
+mod views;
+
+pub use table::Registry;
 
 use strategy::{Plain, Strategy};
 
@@ -44,6 +49,10 @@ pub struct Resource {
     pub verbs: &'static [&'static str],
     /// Beside the main resource.
     pub subresources: Vec<Subresource>,
+    /// What is wrong with a name; empty if nothing.
+    pub name_rule: fn(&str) -> Vec<String>,
+    /// A delete answers the deleted object, and not a `Status`.
+    pub returns_deleted: bool,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// Where the objects are.
@@ -123,9 +132,7 @@ pub struct Clock(pub jiff::Timestamp);
 
 impl fmt::Debug for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Column")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("Column").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -138,20 +145,10 @@ impl fmt::Debug for Resource {
 /// Sets of verbs, as discovery names them.
 pub mod verbs {
     /// Ordinary objects.
-    pub const ALL: &[&str] = &[
-        "create",
-        "delete",
-        "deletecollection",
-        "get",
-        "list",
-        "patch",
-        "update",
-        "watch",
-    ];
+    pub const ALL: &[&str] =
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     /// As [`ALL`], without deleting many at once.
-    pub const NO_COLLECTION: &[&str] = &[
-        "create", "delete", "get", "list", "patch", "update", "watch",
-    ];
+    pub const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
     /// Reviews and bindings.
     pub const CREATE: &[&str] = &["create"];
     /// `status` and `scale`.
@@ -170,12 +167,7 @@ pub mod verbs {
 
 impl Resource {
     /// A namespaced resource that is plain data.
-    pub fn new(
-        group: &'static str,
-        version: &'static str,
-        kind: &'static str,
-        plural: &'static str,
-    ) -> Self {
+    pub fn new(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Self {
         Self {
             group: group.into(),
             version: version.into(),
@@ -188,6 +180,8 @@ impl Resource {
             categories: Vec::new(),
             verbs: verbs::ALL,
             subresources: Vec::new(),
+            name_rule: crate::api::names::dns1123_subdomain,
+            returns_deleted: false,
             durability: Durability::Synced,
             storage: Storage::Own,
             fields: Vec::new(),
@@ -245,6 +239,20 @@ impl Resource {
         self
     }
 
+    /// Names follow another rule than that of DNS subdomains.
+    #[must_use]
+    pub fn names(mut self, rule: fn(&str) -> Vec<String>) -> Self {
+        self.name_rule = rule;
+        self
+    }
+
+    /// A delete answers the deleted object.
+    #[must_use]
+    pub fn returns_deleted(mut self) -> Self {
+        self.returns_deleted = true;
+        self
+    }
+
     /// Fields a field selector may name.
     #[must_use]
     pub fn fields(mut self, fields: Vec<SelectableField>) -> Self {
@@ -268,11 +276,7 @@ impl Resource {
     /// With a subresource of the resource's own kind.
     #[must_use]
     pub fn sub(mut self, name: &'static str, verbs: &'static [&'static str]) -> Self {
-        self.subresources.push(Subresource {
-            name: name.into(),
-            kind: None,
-            verbs,
-        });
+        self.subresources.push(Subresource { name: name.into(), kind: None, verbs });
         self
     }
 
@@ -285,11 +289,7 @@ impl Resource {
         verbs: &'static [&'static str],
     ) -> Self {
         let kind = Some(GroupVersionKind::new(group, version, kind));
-        self.subresources.push(Subresource {
-            name: name.into(),
-            kind,
-            verbs,
-        });
+        self.subresources.push(Subresource { name: name.into(), kind, verbs });
         self
     }
 

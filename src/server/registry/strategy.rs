@@ -200,10 +200,7 @@ mod tests {
     fn create_drops_status_and_starts_the_generation() {
         let mut object = json!({"metadata": {"name": "a"}, "spec": {}, "status": {"x": 1}});
         prepare_create(&mut object);
-        assert_eq!(
-            object,
-            json!({"metadata": {"name": "a", "generation": 1}, "spec": {}})
-        );
+        assert_eq!(object, json!({"metadata": {"name": "a", "generation": 1}, "spec": {}}));
         let mut data = json!({"metadata": {"name": "a"}, "data": {}});
         prepare_create(&mut data);
         assert_eq!(data, json!({"metadata": {"name": "a"}, "data": {}}));

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 
 use super::{Clock, Column};
 
+pub mod access;
+pub mod cluster;
 pub mod network;
 pub mod pod;
+pub mod storage;
 pub mod workloads;
 
 /// Shown where there is nothing.
@@ -32,9 +35,8 @@ pub(crate) const NAME: Column = Column {
 };
 
 /// The object's age.
-pub(crate) const AGE: Column = Column::text("Age", CREATED, |o, c| {
-    c.age(&o["metadata"]["creationTimestamp"]).into()
-});
+pub(crate) const AGE: Column =
+    Column::text("Age", CREATED, |o, c| c.age(&o["metadata"]["creationTimestamp"]).into());
 
 fn created_at(object: &Value, _: &Clock) -> Value {
     object["metadata"]["creationTimestamp"].clone()
@@ -47,14 +49,7 @@ impl Column {
         description: &'static str,
         cell: fn(&Value, &Clock) -> Value,
     ) -> Self {
-        Self {
-            name,
-            kind: "string",
-            format: "",
-            priority: 0,
-            description,
-            cell,
-        }
+        Self { name, kind: "string", format: "", priority: 0, description, cell }
     }
 
     /// A column of whole numbers that is always shown.
@@ -63,14 +58,7 @@ impl Column {
         description: &'static str,
         cell: fn(&Value, &Clock) -> Value,
     ) -> Self {
-        Self {
-            name,
-            kind: "integer",
-            format: "",
-            priority: 0,
-            description,
-            cell,
-        }
+        Self { name, kind: "integer", format: "", priority: 0, description, cell }
     }
 
     /// Shown by `-o wide` only.
@@ -84,10 +72,7 @@ impl Column {
 impl Clock {
     /// How long ago a time in RFC 3339 was, in short.
     pub(crate) fn age(&self, time: &Value) -> String {
-        match time
-            .as_str()
-            .and_then(|t| t.parse::<jiff::Timestamp>().ok())
-        {
+        match time.as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok()) {
             Some(time) => human_duration(self.0.as_second() - time.as_second()),
             None => UNKNOWN.to_owned(),
         }
@@ -97,11 +82,7 @@ impl Clock {
 /// Seconds as kubectl writes durations: two units at most, fewer the longer it is.
 pub(crate) fn human_duration(seconds: i64) -> String {
     let two = |large: i64, unit: char, small: i64, small_unit: char| {
-        if small == 0 {
-            format!("{large}{unit}")
-        } else {
-            format!("{large}{unit}{small}{small_unit}")
-        }
+        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit}{small}{small_unit}") }
     };
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     let (days, years) = (hours / 24, hours / 24 / 365);
@@ -122,11 +103,7 @@ pub(crate) fn human_duration(seconds: i64) -> String {
 
 /// Text at a JSON pointer; `otherwise` if there is none or it is empty.
 pub(crate) fn text_at<'a>(object: &'a Value, pointer: &str, otherwise: &'a str) -> &'a str {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .filter(|s| !s.is_empty())
-        .unwrap_or(otherwise)
+    object.pointer(pointer).and_then(Value::as_str).filter(|s| !s.is_empty()).unwrap_or(otherwise)
 }
 
 /// A number at a JSON pointer, 0 if there is none.
@@ -136,10 +113,7 @@ pub(crate) fn int_at(object: &Value, pointer: &str) -> i64 {
 
 /// The items of a list at a JSON pointer.
 pub(crate) fn items<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
-    object
-        .pointer(pointer)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// How many entries a map or list at a JSON pointer has.
@@ -182,11 +156,7 @@ pub(crate) fn label_selector(selector: Option<&Value>) -> String {
             _ => format!("!{key}"),
         });
     }
-    if terms.is_empty() {
-        NONE.to_owned()
-    } else {
-        terms.join(",")
-    }
+    if terms.is_empty() { NONE.to_owned() } else { terms.join(",") }
 }
 
 /// The texts of a list.
@@ -196,20 +166,13 @@ pub(crate) fn texts(list: &[Value]) -> Vec<&str> {
 
 /// The texts, joined; `<none>` if there are none.
 pub(crate) fn join_or_none(list: &[&str], separator: &str) -> String {
-    if list.is_empty() {
-        NONE.to_owned()
-    } else {
-        list.join(separator)
-    }
+    if list.is_empty() { NONE.to_owned() } else { list.join(separator) }
 }
 
 /// `field` of each container of a pod template at a JSON pointer, joined by commas.
 pub(crate) fn of_containers(object: &Value, containers: &str, field: &str) -> Value {
     let pointer = format!("/{field}");
-    let list: Vec<&str> = items(object, containers)
-        .iter()
-        .map(|c| text_at(c, &pointer, ""))
-        .collect();
+    let list: Vec<&str> = items(object, containers).iter().map(|c| text_at(c, &pointer, "")).collect();
     json!(list.join(","))
 }
 

@@ -2,29 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    AGE, Column, NAME, NONE, int_at, items, join_or_none, label_selector, labels, text_at, texts,
-};
+use super::{AGE, Column, NAME, NONE, int_at, items, join_or_none, label_selector, labels, text_at, texts};
 
 /// Columns of Services.
 pub const SERVICES: &[Column] = &[
     NAME,
-    Column::text("Type", "How the Service is exposed.", |o, _| {
-        text_at(o, "/spec/type", "ClusterIP").into()
+    Column::text("Type", "How the Service is exposed.", |o, _| text_at(o, "/spec/type", "ClusterIP").into()),
+    Column::text("Cluster-IP", "The Service's address in the cluster.", |o, _| {
+        text_at(o, "/spec/clusterIP", NONE).into()
     }),
-    Column::text(
-        "Cluster-IP",
-        "The Service's address in the cluster.",
-        |o, _| text_at(o, "/spec/clusterIP", NONE).into(),
-    ),
-    Column::text(
-        "External-IP",
-        "Addresses from outside the cluster.",
-        |o, _| external_ip(o).into(),
-    ),
-    Column::text("Port(s)", "Ports of the Service.", |o, _| {
-        service_ports(o).into()
-    }),
+    Column::text("External-IP", "Addresses from outside the cluster.", |o, _| external_ip(o).into()),
+    Column::text("Port(s)", "Ports of the Service.", |o, _| service_ports(o).into()),
     AGE,
     Column::text("Selector", "Labels of the pods behind it.", |o, _| {
         labels(o.pointer("/spec/selector")).into()
@@ -35,28 +23,18 @@ pub const SERVICES: &[Column] = &[
 /// Columns of Endpoints.
 pub const ENDPOINTS: &[Column] = &[
     NAME,
-    Column::text(
-        "Endpoints",
-        "The addresses and ports that are ready.",
-        |o, _| endpoints(o).into(),
-    ),
+    Column::text("Endpoints", "The addresses and ports that are ready.", |o, _| endpoints(o).into()),
     AGE,
 ];
 
 /// Columns of endpoint slices.
 pub const ENDPOINT_SLICES: &[Column] = &[
     NAME,
-    Column::text("AddressType", "Type of the addresses.", |o, _| {
-        o["addressType"].clone()
-    }),
-    Column::text("Ports", "Ports of each endpoint.", |o, _| {
-        slice_ports(o).into()
-    }),
+    Column::text("AddressType", "Type of the addresses.", |o, _| o["addressType"].clone()),
+    Column::text("Ports", "Ports of each endpoint.", |o, _| slice_ports(o).into()),
     Column::text("Endpoints", "Addresses of the endpoints.", |o, _| {
-        let list: Vec<&str> = items(o, "/endpoints")
-            .iter()
-            .flat_map(|e| texts(items(e, "/addresses")))
-            .collect();
+        let list: Vec<&str> =
+            items(o, "/endpoints").iter().flat_map(|e| texts(items(e, "/addresses"))).collect();
         shortened(&list, "<unset>").into()
     }),
     AGE,
@@ -66,28 +44,13 @@ pub const ENDPOINT_SLICES: &[Column] = &[
 pub const INGRESSES: &[Column] = &[
     NAME,
     Column::text("Class", "The class that serves it.", |o, _| {
-        let annotation = text_at(
-            o,
-            "/metadata/annotations/kubernetes.io~1ingress.class",
-            NONE,
-        );
+        let annotation = text_at(o, "/metadata/annotations/kubernetes.io~1ingress.class", NONE);
         text_at(o, "/spec/ingressClassName", annotation).into()
     }),
-    Column::text(
-        "Hosts",
-        "Hosts that incoming requests are matched against.",
-        |o, _| hosts(o).into(),
-    ),
-    Column::text("Address", "Addresses of the load balancer.", |o, _| {
-        load_balancer(o).join(",").into()
-    }),
+    Column::text("Hosts", "Hosts that incoming requests are matched against.", |o, _| hosts(o).into()),
+    Column::text("Address", "Addresses of the load balancer.", |o, _| load_balancer(o).join(",").into()),
     Column::text("Ports", "Ports that are open.", |o, _| {
-        if items(o, "/spec/tls").is_empty() {
-            "80"
-        } else {
-            "80, 443"
-        }
-        .into()
+        if items(o, "/spec/tls").is_empty() { "80" } else { "80, 443" }.into()
     }),
     AGE,
 ];
@@ -95,19 +58,14 @@ pub const INGRESSES: &[Column] = &[
 /// Columns of ingress classes.
 pub const INGRESS_CLASSES: &[Column] = &[
     NAME,
-    Column::text(
-        "Controller",
-        "The controller that serves the class.",
-        |o, _| o["spec"]["controller"].clone(),
-    ),
+    Column::text("Controller", "The controller that serves the class.", |o, _| {
+        o["spec"]["controller"].clone()
+    }),
     Column::text("Parameters", "Where its parameters are.", |o, _| {
         let Some(parameters) = o.pointer("/spec/parameters").filter(|p| p.is_object()) else {
             return json!(NONE);
         };
-        let (kind, name) = (
-            text_at(parameters, "/kind", ""),
-            text_at(parameters, "/name", ""),
-        );
+        let (kind, name) = (text_at(parameters, "/kind", ""), text_at(parameters, "/name", ""));
         match text_at(parameters, "/apiGroup", "") {
             "" => json!(format!("{kind}/{name}")),
             group => json!(format!("{kind}.{group}/{name}")),
@@ -131,17 +89,8 @@ pub const IP_ADDRESSES: &[Column] = &[
     Column::text("ParentRef", "What holds the address.", |o, _| {
         let parent = &o["spec"]["parentRef"];
         let part = |p: &str| text_at(parent, p, "").to_owned();
-        let list = [
-            part("/group"),
-            part("/resource"),
-            part("/namespace"),
-            part("/name"),
-        ];
-        let parts: Vec<&str> = list
-            .iter()
-            .map(String::as_str)
-            .filter(|p| !p.is_empty())
-            .collect();
+        let list = [part("/group"), part("/resource"), part("/namespace"), part("/name")];
+        let parts: Vec<&str> = list.iter().map(String::as_str).filter(|p| !p.is_empty()).collect();
         parts.join("/").into()
     }),
     AGE,
@@ -150,9 +99,7 @@ pub const IP_ADDRESSES: &[Column] = &[
 /// Columns of Service networks.
 pub const SERVICE_CIDRS: &[Column] = &[
     NAME,
-    Column::text("CIDRs", "The networks.", |o, _| {
-        texts(items(o, "/spec/cidrs")).join(",").into()
-    }),
+    Column::text("CIDRs", "The networks.", |o, _| texts(items(o, "/spec/cidrs")).join(",").into()),
     AGE,
 ];
 
@@ -170,11 +117,7 @@ fn external_ip(service: &Value) -> String {
         "LoadBalancer" => {
             let mut list = load_balancer(service);
             list.extend(external);
-            if list.is_empty() {
-                "<pending>".to_owned()
-            } else {
-                list.join(",")
-            }
+            if list.is_empty() { "<pending>".to_owned() } else { list.join(",") }
         }
         "ExternalName" => text_at(service, "/spec/externalName", NONE).to_owned(),
         _ => join_or_none(&external, ","),
@@ -192,11 +135,7 @@ fn service_ports(service: &Value) -> String {
             }
         })
         .collect();
-    if list.is_empty() {
-        NONE.to_owned()
-    } else {
-        list.join(",")
-    }
+    if list.is_empty() { NONE.to_owned() } else { list.join(",") }
 }
 
 /// The first three, and how many more.
@@ -215,19 +154,11 @@ fn endpoints(object: &Value) -> String {
         let ports = items(subset, "/ports");
         for address in items(subset, "/addresses") {
             let ip = text_at(address, "/ip", "");
-            let host = if ip.contains(':') {
-                format!("[{ip}]")
-            } else {
-                ip.to_owned()
-            };
+            let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
             if ports.is_empty() {
                 list.push(ip.to_owned());
             }
-            list.extend(
-                ports
-                    .iter()
-                    .map(|p| format!("{host}:{}", int_at(p, "/port"))),
-            );
+            list.extend(ports.iter().map(|p| format!("{host}:{}", int_at(p, "/port"))));
         }
     }
     shortened(&list, NONE)
@@ -270,51 +201,29 @@ mod tests {
             "selector": {"a": "b"}}});
         assert_eq!(
             row(SERVICES, &service),
-            json!([
-                "s",
-                "NodePort",
-                "10.43.0.9",
-                NONE,
-                "80:30080/TCP,53/UDP",
-                "<unknown>",
-                "a=b"
-            ])
+            json!(["s", "NodePort", "10.43.0.9", NONE, "80:30080/TCP,53/UDP", "<unknown>", "a=b"])
         );
-        assert_eq!(
-            external_ip(&json!({"spec": {"type": "LoadBalancer"}})),
-            "<pending>"
-        );
+        assert_eq!(external_ip(&json!({"spec": {"type": "LoadBalancer"}})), "<pending>");
         let ready = json!({"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}});
         assert_eq!(external_ip(&ready), "1.2.3.4");
-        assert_eq!(
-            external_ip(&json!({"spec": {"type": "ExternalName", "externalName": "x.y"}})),
-            "x.y"
-        );
+        assert_eq!(external_ip(&json!({"spec": {"type": "ExternalName", "externalName": "x.y"}})), "x.y");
     }
 
     #[test]
     fn endpoints_are_shortened_after_three() {
         let subset = |n: usize| {
-            let list: Vec<Value> = (1..=n)
-                .map(|i| json!({"ip": format!("10.0.0.{i}")}))
-                .collect();
+            let list: Vec<Value> = (1..=n).map(|i| json!({"ip": format!("10.0.0.{i}")})).collect();
             json!({"subsets": [{"addresses": list, "ports": [{"port": 80}]}]})
         };
         assert_eq!(endpoints(&subset(0)), NONE);
         assert_eq!(endpoints(&subset(2)), "10.0.0.1:80,10.0.0.2:80");
-        assert_eq!(
-            endpoints(&subset(5)),
-            "10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more..."
-        );
+        assert_eq!(endpoints(&subset(5)), "10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 2 more...");
     }
 
     #[test]
     fn an_ingress() {
         let ingress = json!({"metadata": {"name": "i"}, "spec": {"ingressClassName": "k", "tls": [{}],
             "rules": [{"host": "a.b"}, {}]}});
-        assert_eq!(
-            row(INGRESSES, &ingress),
-            json!(["i", "k", "a.b", "", "80, 443", "<unknown>"])
-        );
+        assert_eq!(row(INGRESSES, &ingress), json!(["i", "k", "a.b", "", "80, 443", "<unknown>"]));
     }
 }

@@ -2,64 +2,40 @@
 
 use serde_json::{Value, json};
 
-use super::{
-    AGE, Clock, Column, NAME, NONE, int_at, items, label_selector, labels, of_containers, text_at,
-};
+use super::{AGE, Clock, Column, NAME, NONE, int_at, items, label_selector, labels, of_containers, text_at};
 
 /// Columns of pods.
 pub const PODS: &[Column] = &[
     NAME,
-    Column::text(
-        "Ready",
-        "The aggregate readiness state of this pod for accepting traffic.",
-        ready,
-    ),
-    Column::text(
-        "Status",
-        "The aggregate status of the containers in this pod.",
-        |o, _| Summary::of(o).reason.into(),
-    ),
+    Column::text("Ready", "The aggregate readiness state of this pod for accepting traffic.", ready),
+    Column::text("Status", "The aggregate status of the containers in this pod.", |o, _| {
+        Summary::of(o).reason.into()
+    }),
     Column::text(
         "Restarts",
         "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
         restarts,
     ),
     AGE,
-    Column::text("IP", "Address of the pod.", |o, _| {
-        text_at(o, "/status/podIP", NONE).into()
+    Column::text("IP", "Address of the pod.", |o, _| text_at(o, "/status/podIP", NONE).into()).wide(),
+    Column::text("Node", "The node the pod runs on.", |o, _| text_at(o, "/spec/nodeName", NONE).into())
+        .wide(),
+    Column::text("Nominated Node", "The node a preemption makes room on.", |o, _| {
+        text_at(o, "/status/nominatedNodeName", NONE).into()
     })
     .wide(),
-    Column::text("Node", "The node the pod runs on.", |o, _| {
-        text_at(o, "/spec/nodeName", NONE).into()
-    })
-    .wide(),
-    Column::text(
-        "Nominated Node",
-        "The node a preemption makes room on.",
-        |o, _| text_at(o, "/status/nominatedNodeName", NONE).into(),
-    )
-    .wide(),
-    Column::text(
-        "Readiness Gates",
-        "Conditions met of the pod's readiness gates.",
-        gates,
-    )
-    .wide(),
+    Column::text("Readiness Gates", "Conditions met of the pod's readiness gates.", gates).wide(),
 ];
 
 /// Columns of pod templates.
 pub const TEMPLATES: &[Column] = &[
     NAME,
-    Column::text(
-        "Containers",
-        "Names of each container in the template.",
-        |o, _| of_containers(o, "/template/spec/containers", "name"),
-    ),
-    Column::text(
-        "Images",
-        "Images referenced by each container in the template.",
-        |o, _| of_containers(o, "/template/spec/containers", "image"),
-    ),
+    Column::text("Containers", "Names of each container in the template.", |o, _| {
+        of_containers(o, "/template/spec/containers", "name")
+    }),
+    Column::text("Images", "Images referenced by each container in the template.", |o, _| {
+        of_containers(o, "/template/spec/containers", "image")
+    }),
     Column::text("Pod Labels", "The labels for the pod template.", |o, _| {
         labels(o.pointer("/template/metadata/labels")).into()
     }),
@@ -90,10 +66,7 @@ impl Summary {
         if !initializing || condition(pod, "Initialized") {
             summary.containers(pod);
         }
-        if pod
-            .pointer("/metadata/deletionTimestamp")
-            .is_some_and(|t| !t.is_null())
-        {
+        if pod.pointer("/metadata/deletionTimestamp").is_some_and(|t| !t.is_null()) {
             if text_at(pod, "/status/reason", "") == "NodeLost" {
                 summary.reason = "Unknown".into();
             } else if !matches!(phase, "Succeeded" | "Failed") {
@@ -107,19 +80,11 @@ impl Summary {
     fn init_containers(&mut self, pod: &Value) -> bool {
         let specs = items(pod, "/spec/initContainers");
         let restartable = |name: &str| {
-            specs
-                .iter()
-                .any(|c| c["name"] == name && text_at(c, "/restartPolicy", "") == "Always")
+            specs.iter().any(|c| c["name"] == name && text_at(c, "/restartPolicy", "") == "Always")
         };
-        self.total += specs
-            .iter()
-            .filter(|c| text_at(c, "/restartPolicy", "") == "Always")
-            .count();
+        self.total += specs.iter().filter(|c| text_at(c, "/restartPolicy", "") == "Always").count();
         let mut sidecars = (0, None);
-        for (index, status) in items(pod, "/status/initContainerStatuses")
-            .iter()
-            .enumerate()
-        {
+        for (index, status) in items(pod, "/status/initContainerStatuses").iter().enumerate() {
             let sidecar = restartable(text_at(status, "/name", ""));
             self.count_restarts(status);
             if sidecar {
@@ -161,9 +126,7 @@ impl Summary {
             } else if let Some(terminated) = terminated {
                 self.reason = termination(terminated);
             } else if status["ready"] == true
-                && status
-                    .pointer("/state/running")
-                    .is_some_and(|r| !r.is_null())
+                && status.pointer("/state/running").is_some_and(|r| !r.is_null())
             {
                 running = true;
                 self.ready += 1;
@@ -171,12 +134,7 @@ impl Summary {
         }
         // A pod that completed is shown as running while another of its containers still is.
         if self.reason == "Completed" && running {
-            self.reason = if condition(pod, "Ready") {
-                "Running"
-            } else {
-                "NotReady"
-            }
-            .into();
+            self.reason = if condition(pod, "Ready") { "Running" } else { "NotReady" }.into();
         }
     }
 
@@ -190,18 +148,12 @@ impl Summary {
 }
 
 fn finished_last(status: &Value) -> Option<String> {
-    status
-        .pointer("/lastState/terminated/finishedAt")
-        .and_then(Value::as_str)
-        .map(str::to_owned)
+    status.pointer("/lastState/terminated/finishedAt").and_then(Value::as_str).map(str::to_owned)
 }
 
 fn termination(terminated: &Value) -> String {
-    match (
-        text_at(terminated, "/reason", ""),
-        int_at(terminated, "/signal"),
-        int_at(terminated, "/exitCode"),
-    ) {
+    match (text_at(terminated, "/reason", ""), int_at(terminated, "/signal"), int_at(terminated, "/exitCode"))
+    {
         ("", 0, code) => format!("ExitCode:{code}"),
         ("", signal, _) => format!("Signal:{signal}"),
         (reason, ..) => reason.to_owned(),
@@ -209,9 +161,7 @@ fn termination(terminated: &Value) -> String {
 }
 
 fn condition(pod: &Value, kind: &str) -> bool {
-    items(pod, "/status/conditions")
-        .iter()
-        .any(|c| c["type"] == kind && c["status"] == "True")
+    items(pod, "/status/conditions").iter().any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 fn scheduling_gated(pod: &Value) -> bool {
@@ -240,10 +190,7 @@ fn gates(pod: &Value, _: &Clock) -> Value {
     if gates.is_empty() {
         return json!(NONE);
     }
-    let met = gates
-        .iter()
-        .filter(|g| condition(pod, text_at(g, "/conditionType", "")))
-        .count();
+    let met = gates.iter().filter(|g| condition(pod, text_at(g, "/conditionType", ""))).count();
     json!(format!("{met}/{}", gates.len()))
 }
 
@@ -258,10 +205,7 @@ mod tests {
 
     fn cells(pod: &Value) -> Vec<String> {
         let clock = Clock("2026-01-01T01:00:00Z".parse().unwrap());
-        PODS[1..4]
-            .iter()
-            .map(|c| (c.cell)(pod, &clock).as_str().unwrap().to_owned())
-            .collect()
+        PODS[1..4].iter().map(|c| (c.cell)(pod, &clock).as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -281,19 +225,10 @@ mod tests {
                 [{"name": "c", "restartCount": 0, "ready": false, "state": state}]}})
         };
         for (container, reason) in [
-            (
-                json!({"waiting": {"reason": "CrashLoopBackOff"}}),
-                "CrashLoopBackOff",
-            ),
-            (
-                json!({"terminated": {"reason": "Error", "exitCode": 1}}),
-                "Error",
-            ),
+            (json!({"waiting": {"reason": "CrashLoopBackOff"}}), "CrashLoopBackOff"),
+            (json!({"terminated": {"reason": "Error", "exitCode": 1}}), "Error"),
             (json!({"terminated": {"exitCode": 3}}), "ExitCode:3"),
-            (
-                json!({"terminated": {"exitCode": 137, "signal": 9}}),
-                "Signal:9",
-            ),
+            (json!({"terminated": {"exitCode": 137, "signal": 9}}), "Signal:9"),
         ] {
             assert_eq!(cells(&state(container))[1], reason);
         }
@@ -306,8 +241,7 @@ mod tests {
                 {"name": "i", "restartCount": 0, "state": {"terminated": {"exitCode": 0}}},
                 {"name": "j", "restartCount": 1, "state": {"running": {}}}]}});
         assert_eq!(cells(&pod), ["0/1", "Init:1/2", "1"]);
-        pod["status"]["initContainerStatuses"][1]["state"] =
-            json!({"waiting": {"reason": "ErrImagePull"}});
+        pod["status"]["initContainerStatuses"][1]["state"] = json!({"waiting": {"reason": "ErrImagePull"}});
         assert_eq!(cells(&pod)[1], "Init:ErrImagePull");
     }
 

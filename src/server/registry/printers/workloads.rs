@@ -4,22 +4,19 @@ use serde_json::{Value, json};
 
 use super::pod::selector;
 use super::{
-    AGE, Clock, Column, NAME, NONE, UNKNOWN, human_duration, int_at, items, labels, len_at,
-    of_containers, text_at,
+    AGE, Clock, Column, NAME, NONE, UNKNOWN, human_duration, int_at, items, labels, len_at, of_containers,
+    text_at,
 };
 
-const CONTAINERS: Column = Column::text(
-    "Containers",
-    "Names of each container in the template.",
-    |o, _| of_containers(o, TEMPLATE, "name"),
-)
+const CONTAINERS: Column = Column::text("Containers", "Names of each container in the template.", |o, _| {
+    of_containers(o, TEMPLATE, "name")
+})
 .wide();
-const IMAGES: Column = Column::text(
-    "Images",
-    "Images referenced by each container in the template.",
-    |o, _| of_containers(o, TEMPLATE, "image"),
-)
-.wide();
+const IMAGES: Column =
+    Column::text("Images", "Images referenced by each container in the template.", |o, _| {
+        of_containers(o, TEMPLATE, "image")
+    })
+    .wide();
 const SELECTOR: Column = Column::text("Selector", "Label selector of the pods.", selector).wide();
 
 const TEMPLATE: &str = "/spec/template/spec/containers";
@@ -30,16 +27,12 @@ pub const DEPLOYMENTS: &[Column] = &[
     Column::text("Ready", "Number of the pod with ready state.", |o, _| {
         of_desired(o, "/status/readyReplicas")
     }),
-    Column::int(
-        "Up-to-date",
-        "Pods that have the desired template.",
-        |o, _| int_at(o, "/status/updatedReplicas").into(),
-    ),
-    Column::int(
-        "Available",
-        "Pods that are ready for at least minReadySeconds.",
-        |o, _| int_at(o, "/status/availableReplicas").into(),
-    ),
+    Column::int("Up-to-date", "Pods that have the desired template.", |o, _| {
+        int_at(o, "/status/updatedReplicas").into()
+    }),
+    Column::int("Available", "Pods that are ready for at least minReadySeconds.", |o, _| {
+        int_at(o, "/status/availableReplicas").into()
+    }),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -49,15 +42,9 @@ pub const DEPLOYMENTS: &[Column] = &[
 /// Columns of replica sets.
 pub const REPLICA_SETS: &[Column] = &[
     NAME,
-    Column::int("Desired", "Number of desired pods.", |o, _| {
-        int_at(o, "/spec/replicas").into()
-    }),
-    Column::int("Current", "Number of pods.", |o, _| {
-        int_at(o, "/status/replicas").into()
-    }),
-    Column::int("Ready", "Number of ready pods.", |o, _| {
-        int_at(o, "/status/readyReplicas").into()
-    }),
+    Column::int("Desired", "Number of desired pods.", |o, _| int_at(o, "/spec/replicas").into()),
+    Column::int("Current", "Number of pods.", |o, _| int_at(o, "/status/replicas").into()),
+    Column::int("Ready", "Number of ready pods.", |o, _| int_at(o, "/status/readyReplicas").into()),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -99,22 +86,16 @@ pub const DAEMON_SETS: &[Column] = &[
     Column::int("Current", "Nodes that run it and should.", |o, _| {
         int_at(o, "/status/currentNumberScheduled").into()
     }),
-    Column::int("Ready", "Nodes where it is ready.", |o, _| {
-        int_at(o, "/status/numberReady").into()
+    Column::int("Ready", "Nodes where it is ready.", |o, _| int_at(o, "/status/numberReady").into()),
+    Column::int("Up-to-date", "Nodes that run the desired template.", |o, _| {
+        int_at(o, "/status/updatedNumberScheduled").into()
     }),
-    Column::int(
-        "Up-to-date",
-        "Nodes that run the desired template.",
-        |o, _| int_at(o, "/status/updatedNumberScheduled").into(),
-    ),
     Column::int("Available", "Nodes where it is available.", |o, _| {
         int_at(o, "/status/numberAvailable").into()
     }),
-    Column::text(
-        "Node Selector",
-        "Labels of the nodes it runs on.",
-        |o, _| labels(o.pointer("/spec/template/spec/nodeSelector")).into(),
-    ),
+    Column::text("Node Selector", "Labels of the nodes it runs on.", |o, _| {
+        labels(o.pointer("/spec/template/spec/nodeSelector")).into()
+    }),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -125,16 +106,8 @@ pub const DAEMON_SETS: &[Column] = &[
 pub const JOBS: &[Column] = &[
     NAME,
     Column::text("Status", "Status of the job.", |o, _| job_status(o).into()),
-    Column::text(
-        "Completions",
-        "Pods that succeeded, of those wanted.",
-        |o, _| completions(o).into(),
-    ),
-    Column::text(
-        "Duration",
-        "Time required to complete the job.",
-        job_duration,
-    ),
+    Column::text("Completions", "Pods that succeeded, of those wanted.", |o, _| completions(o).into()),
+    Column::text("Duration", "Time required to complete the job.", job_duration),
     AGE,
     CONTAINERS,
     IMAGES,
@@ -142,59 +115,43 @@ pub const JOBS: &[Column] = &[
 ];
 
 /// Columns of cron jobs.
-pub const CRON_JOBS: &[Column] = &[
-    NAME,
-    Column::text("Schedule", "The schedule in Cron format.", |o, _| {
-        o["spec"]["schedule"].clone()
-    }),
-    Column::text("Timezone", "The time zone of the schedule.", |o, _| {
-        text_at(o, "/spec/timeZone", NONE).into()
-    }),
-    Column {
-        kind: "boolean",
-        ..Column::text("Suspend", "No further jobs are started.", suspended)
-    },
-    Column::int("Active", "Jobs that run.", |o, _| {
-        len_at(o, "/status/active").into()
-    }),
-    Column::text(
-        "Last Schedule",
-        "When a job was last scheduled.",
-        |o, c| match &o["status"]["lastScheduleTime"] {
-            Value::Null => NONE.into(),
-            time => c.age(time).into(),
-        },
-    ),
-    AGE,
-    Column::text(
-        "Containers",
-        "Names of each container in the template.",
-        |o, _| of_containers(o, CRON_TEMPLATE, "name"),
-    )
-    .wide(),
-    Column::text(
-        "Images",
-        "Images referenced by each container in the template.",
-        |o, _| of_containers(o, CRON_TEMPLATE, "image"),
-    )
-    .wide(),
-    Column::text("Selector", "Label selector of the pods.", |o, _| {
-        super::label_selector(o.pointer("/spec/jobTemplate/spec/selector")).into()
-    })
-    .wide(),
-];
+pub const CRON_JOBS: &[Column] =
+    &[
+        NAME,
+        Column::text("Schedule", "The schedule in Cron format.", |o, _| o["spec"]["schedule"].clone()),
+        Column::text("Timezone", "The time zone of the schedule.", |o, _| {
+            text_at(o, "/spec/timeZone", NONE).into()
+        }),
+        Column { kind: "boolean", ..Column::text("Suspend", "No further jobs are started.", suspended) },
+        Column::int("Active", "Jobs that run.", |o, _| len_at(o, "/status/active").into()),
+        Column::text("Last Schedule", "When a job was last scheduled.", |o, c| {
+            match &o["status"]["lastScheduleTime"] {
+                Value::Null => NONE.into(),
+                time => c.age(time).into(),
+            }
+        }),
+        AGE,
+        Column::text("Containers", "Names of each container in the template.", |o, _| {
+            of_containers(o, CRON_TEMPLATE, "name")
+        })
+        .wide(),
+        Column::text("Images", "Images referenced by each container in the template.", |o, _| {
+            of_containers(o, CRON_TEMPLATE, "image")
+        })
+        .wide(),
+        Column::text("Selector", "Label selector of the pods.", |o, _| {
+            super::label_selector(o.pointer("/spec/jobTemplate/spec/selector")).into()
+        })
+        .wide(),
+    ];
 
 const CRON_TEMPLATE: &str = "/spec/jobTemplate/spec/template/spec/containers";
 
 /// Columns of controller revisions.
 pub const CONTROLLER_REVISIONS: &[Column] = &[
     NAME,
-    Column::text("Controller", "Controller of the object.", |o, _| {
-        owner(o).into()
-    }),
-    Column::int("Revision", "Revision number of the state.", |o, _| {
-        int_at(o, "/revision").into()
-    }),
+    Column::text("Controller", "Controller of the object.", |o, _| owner(o).into()),
+    Column::int("Revision", "Revision number of the state.", |o, _| int_at(o, "/revision").into()),
     AGE,
 ];
 
@@ -203,58 +160,34 @@ pub const AUTOSCALERS: &[Column] = &[
     NAME,
     Column::text("Reference", "What is scaled.", |o, _| {
         let target = &o["spec"]["scaleTargetRef"];
-        format!(
-            "{}/{}",
-            text_at(target, "/kind", ""),
-            text_at(target, "/name", "")
-        )
-        .into()
+        format!("{}/{}", text_at(target, "/kind", ""), text_at(target, "/name", "")).into()
     }),
-    Column::text(
-        "Targets",
-        "Current and wanted values of the metrics.",
-        |o, _| targets(o).into(),
-    ),
+    Column::text("Targets", "Current and wanted values of the metrics.", |o, _| targets(o).into()),
     Column::text("MinPods", "Fewest pods.", |o, _| {
-        o.pointer("/spec/minReplicas")
-            .map_or("<unset>".into(), |n| n.to_string().into())
+        o.pointer("/spec/minReplicas").map_or("<unset>".into(), |n| n.to_string().into())
     }),
-    Column::int("MaxPods", "Most pods.", |o, _| {
-        int_at(o, "/spec/maxReplicas").into()
-    }),
-    Column::int("Replicas", "Pods now.", |o, _| {
-        int_at(o, "/status/currentReplicas").into()
-    }),
+    Column::int("MaxPods", "Most pods.", |o, _| int_at(o, "/spec/maxReplicas").into()),
+    Column::int("Replicas", "Pods now.", |o, _| int_at(o, "/status/currentReplicas").into()),
     AGE,
 ];
 
 /// Columns of pod disruption budgets.
 pub const DISRUPTION_BUDGETS: &[Column] = &[
     NAME,
-    Column::text(
-        "Min Available",
-        "The minimum number of pods that must be available.",
-        |o, _| int_or_text(o, "/spec/minAvailable"),
-    ),
-    Column::text(
-        "Max Unavailable",
-        "The maximum number of pods that may be unavailable.",
-        |o, _| int_or_text(o, "/spec/maxUnavailable"),
-    ),
-    Column::int(
-        "Allowed Disruptions",
-        "Pods that may be disrupted now.",
-        |o, _| int_at(o, "/status/disruptionsAllowed").into(),
-    ),
+    Column::text("Min Available", "The minimum number of pods that must be available.", |o, _| {
+        int_or_text(o, "/spec/minAvailable")
+    }),
+    Column::text("Max Unavailable", "The maximum number of pods that may be unavailable.", |o, _| {
+        int_or_text(o, "/spec/maxUnavailable")
+    }),
+    Column::int("Allowed Disruptions", "Pods that may be disrupted now.", |o, _| {
+        int_at(o, "/status/disruptionsAllowed").into()
+    }),
     AGE,
 ];
 
 fn of_desired(object: &Value, ready: &str) -> Value {
-    json!(format!(
-        "{}/{}",
-        int_at(object, ready),
-        int_at(object, "/spec/replicas")
-    ))
+    json!(format!("{}/{}", int_at(object, ready), int_at(object, "/spec/replicas")))
 }
 
 fn int_or_text(object: &Value, pointer: &str) -> Value {
@@ -266,17 +199,11 @@ fn int_or_text(object: &Value, pointer: &str) -> Value {
 }
 
 fn suspended(object: &Value, _: &Clock) -> Value {
-    json!(if object["spec"]["suspend"] == true {
-        "True"
-    } else {
-        "False"
-    })
+    json!(if object["spec"]["suspend"] == true { "True" } else { "False" })
 }
 
 fn has_condition(object: &Value, kind: &str) -> bool {
-    items(object, "/status/conditions")
-        .iter()
-        .any(|c| c["type"] == kind && c["status"] == "True")
+    items(object, "/status/conditions").iter().any(|c| c["type"] == kind && c["status"] == "True")
 }
 
 fn job_status(job: &Value) -> &'static str {
@@ -307,43 +234,25 @@ fn job_duration(job: &Value, clock: &Clock) -> Value {
     let time = |pointer: &str| text_at(job, pointer, "").parse::<jiff::Timestamp>().ok();
     match (time("/status/startTime"), time("/status/completionTime")) {
         (None, _) => json!(""),
-        (Some(start), end) => json!(human_duration(
-            end.unwrap_or(clock.0).as_second() - start.as_second()
-        )),
+        (Some(start), end) => json!(human_duration(end.unwrap_or(clock.0).as_second() - start.as_second())),
     }
 }
 
 fn owner(object: &Value) -> String {
-    let Some(owner) = items(object, "/metadata/ownerReferences")
-        .iter()
-        .find(|o| o["controller"] == true)
+    let Some(owner) = items(object, "/metadata/ownerReferences").iter().find(|o| o["controller"] == true)
     else {
         return NONE.to_owned();
     };
-    let group = text_at(owner, "/apiVersion", "")
-        .split_once('/')
-        .map_or("", |(group, _)| group);
+    let group = text_at(owner, "/apiVersion", "").split_once('/').map_or("", |(group, _)| group);
     let kind = text_at(owner, "/kind", "").to_ascii_lowercase();
     let name = text_at(owner, "/name", "");
-    if group.is_empty() {
-        format!("{kind}/{name}")
-    } else {
-        format!("{kind}.{group}/{name}")
-    }
+    if group.is_empty() { format!("{kind}/{name}") } else { format!("{kind}.{group}/{name}") }
 }
 
 fn targets(object: &Value) -> String {
-    if let Some(wanted) = object
-        .pointer("/spec/targetCPUUtilizationPercentage")
-        .and_then(Value::as_i64)
-    {
-        let current = object
-            .pointer("/status/currentCPUUtilizationPercentage")
-            .and_then(Value::as_i64);
-        return format!(
-            "cpu: {}/{wanted}%",
-            current.map_or(UNKNOWN.to_owned(), |c| format!("{c}%"))
-        );
+    if let Some(wanted) = object.pointer("/spec/targetCPUUtilizationPercentage").and_then(Value::as_i64) {
+        let current = object.pointer("/status/currentCPUUtilizationPercentage").and_then(Value::as_i64);
+        return format!("cpu: {}/{wanted}%", current.map_or(UNKNOWN.to_owned(), |c| format!("{c}%")));
     }
     let current = items(object, "/status/currentMetrics");
     let list: Vec<String> = items(object, "/spec/metrics")
@@ -351,11 +260,7 @@ fn targets(object: &Value) -> String {
         .enumerate()
         .map(|(i, metric)| target(metric, current.get(i)))
         .collect();
-    if list.is_empty() {
-        NONE.to_owned()
-    } else {
-        list.join(", ")
-    }
+    if list.is_empty() { NONE.to_owned() } else { list.join(", ") }
 }
 
 /// A resource metric; those of other types show their target alone.
@@ -368,22 +273,11 @@ fn target(metric: &Value, current: Option<&Value>) -> String {
         _ => "external",
     };
     let part = &metric[source];
-    let current = current
-        .map(|c| &c[source]["current"])
-        .unwrap_or(&Value::Null);
+    let current = current.map(|c| &c[source]["current"]).unwrap_or(&Value::Null);
     let name = text_at(part, "/name", "");
-    let label = if name.is_empty() {
-        String::new()
-    } else {
-        format!("{name}: ")
-    };
-    if let Some(wanted) = part
-        .pointer("/target/averageUtilization")
-        .and_then(Value::as_i64)
-    {
-        let now = current["averageUtilization"]
-            .as_i64()
-            .map_or(UNKNOWN.to_owned(), |n| format!("{n}%"));
+    let label = if name.is_empty() { String::new() } else { format!("{name}: ") };
+    if let Some(wanted) = part.pointer("/target/averageUtilization").and_then(Value::as_i64) {
+        let now = current["averageUtilization"].as_i64().map_or(UNKNOWN.to_owned(), |n| format!("{n}%"));
         return format!("{label}{now}/{wanted}%");
     }
     let (field, suffix) = if part.pointer("/target/averageValue").is_some() {
@@ -392,10 +286,7 @@ fn target(metric: &Value, current: Option<&Value>) -> String {
         ("value", "")
     };
     let wanted = text_at(&part["target"], &format!("/{field}"), UNKNOWN);
-    format!(
-        "{label}{}/{wanted}{suffix}",
-        text_at(current, &format!("/{field}"), UNKNOWN)
-    )
+    format!("{label}{}/{wanted}{suffix}", text_at(current, &format!("/{field}"), UNKNOWN))
 }
 
 #[cfg(test)]
@@ -413,10 +304,7 @@ mod tests {
             "spec": {"replicas": 3, "selector": {"matchLabels": {"app": "d"}},
                 "template": {"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}}},
             "status": {"readyReplicas": 2, "updatedReplicas": 1, "availableReplicas": 2}});
-        assert_eq!(
-            json!(row(DEPLOYMENTS, &object)),
-            json!(["d", "2/3", 1, 2, "60m", "a,b", "x,y", "app=d"])
-        );
+        assert_eq!(json!(row(DEPLOYMENTS, &object)), json!(["d", "2/3", 1, 2, "60m", "a,b", "x,y", "app=d"]));
     }
 
     #[test]
@@ -424,10 +312,7 @@ mod tests {
         let object = json!({"metadata": {"name": "j"}, "spec": {"completions": 2},
             "status": {"succeeded": 2, "startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:00Z",
                 "conditions": [{"type": "Complete", "status": "True"}]}});
-        assert_eq!(
-            json!(row(JOBS, &object)[..4]),
-            json!(["j", "Complete", "2/2", "60s"])
-        );
+        assert_eq!(json!(row(JOBS, &object)[..4]), json!(["j", "Complete", "2/2", "60s"]));
     }
 
     #[test]
