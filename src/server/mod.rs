@@ -1,1 +1,11 @@
-//! server
+//! The control plane: registry, HTTP, authentication, admission, scheduler, controllers.
+
+pub mod addons;
+pub mod admission;
+pub mod auth;
+pub mod cache;
+pub mod http;
+pub mod patch;
+pub mod reader;
+pub mod registry;
+pub mod request_info;
