@@ -19,16 +19,12 @@ fn main() -> ExitCode {
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let tests: [(&str, fn() -> std::pin::Pin<Box<dyn Future<Output = ()>>>); 4] = [
-        ("checkpoints_shorten_the_log", || Box::pin(checkpoints_shorten_the_log())),
-        ("rotten_checkpoints_fall_back", || Box::pin(rotten_checkpoints_fall_back())),
-        ("a_snapshot_opens_as_a_store", || Box::pin(a_snapshot_opens_as_a_store())),
-        ("a_dead_engine_stops_no_commit", || Box::pin(a_dead_engine_stops_no_commit())),
-    ];
-    for (name, test) in tests {
-        runtime.block_on(test());
-        println!("test {name} ... ok");
-    }
+    runtime.block_on(async {
+        checkpoints_shorten_the_log().await;
+        rotten_checkpoints_fall_back().await;
+        a_snapshot_opens_as_a_store().await;
+        a_dead_engine_stops_no_commit().await;
+    });
     ExitCode::SUCCESS
 }
 
@@ -39,8 +35,7 @@ fn options() -> Options {
 
 fn generations(dir: &Path) -> Vec<String> {
     let names = std::fs::read_dir(dir.join("checkpoints")).unwrap();
-    let mut names: Vec<_> =
-        names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|n| !n.ends_with(".tmp"));
     names.sort();
     names

@@ -217,8 +217,9 @@ fn killed_writers_lose_nothing() {
             if words.next() != Some("ack") {
                 return 0;
             }
-            let (Some(revision), Some(key), Some(value)) =
-                (words.next(), words.next(), words.next()) else { return 0 };
+            let (Some(revision), Some(key), Some(value)) = (words.next(), words.next(), words.next()) else {
+                return 0;
+            };
             let Ok(revision) = revision.parse::<u64>() else { return 0 };
             acknowledged.insert(key.to_owned(), (revision, value.to_owned()));
             assert!(revision > newest, "round {round}: revision {revision} after {newest}");

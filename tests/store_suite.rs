@@ -83,8 +83,7 @@ async fn expectations_are_compared_with_the_newest_state(open: Opener, dir: &Pat
 async fn a_commit_is_atomic_and_has_one_revision(open: Opener, dir: &Path) {
     let store = open(dir, ignore()).store;
     let put = |key: &'static str, expect| Op::put(key, "v", expect);
-    let revision =
-        store.commit(vec![put("a", Expect::Absent), put("b", Expect::Absent)]).await.unwrap();
+    let revision = store.commit(vec![put("a", Expect::Absent), put("b", Expect::Absent)]).await.unwrap();
     for key in [&b"a"[..], b"b"] {
         let entry = store.get(key).unwrap();
         assert_eq!((entry.created, entry.modified), (revision, revision));
