@@ -520,7 +520,7 @@ fn token_registry(content: HashMap<String, (String, Vec<u8>)>) -> u16 {
     let answer = move |head: &str| -> (u16, String, Vec<u8>) {
         let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
         let authorization =
-            head.lines().find_map(|l| l.to_lowercase().starts_with("authorization:").then_some(&l[14..]));
+            head.lines().find_map(|l| l.to_lowercase().starts_with("authorization:").then(|| &l[14..]));
         let authorization = authorization.unwrap_or_default().trim();
         if path.starts_with("/token?") {
             // user:secret
