@@ -229,7 +229,7 @@ async fn opening_removes_what_a_crash_has_left() {
     import(&images, docker_archive(&[(&["a:1"], &[&layer])])).await.unwrap();
     drop(images);
     let half = dir.path().join("layers").join("0".repeat(64));
-    for left in [half.join("fs"), dir.path().join("ingest/1-2/fs")] {
+    for left in [half.join("fs"), dir.path().join("ingest/999999999-2/fs")] {
         fs::create_dir_all(&left).unwrap();
         fs::write(left.join("x"), "half").unwrap();
     }
