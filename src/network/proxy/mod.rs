@@ -78,3 +78,8 @@ impl ServiceProxy {
         todo!()
     }
 }
+
+/// Name of the table of Services.
+pub(super) fn table_name(base: &str) -> String {
+    format!("{base}-services")
+}
