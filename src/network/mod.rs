@@ -7,6 +7,7 @@
 
 mod cidr;
 mod cleanup;
+mod conntrack;
 pub mod dns;
 mod error;
 mod link;

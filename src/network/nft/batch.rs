@@ -1,5 +1,6 @@
 //! Atomic batches of changes to one table.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use crate::network::netlink::{ACK, Attrs, CREATE, EXCL, REQUEST, Socket, message};
@@ -50,17 +51,19 @@ pub struct Batch {
     /// Where each message begins.
     starts: Vec<usize>,
     sets: u32,
+    /// How many rules each chain it adds will have.
+    rules: BTreeMap<String, usize>,
 }
 
 impl Batch {
     /// No changes yet to the table of this name.
     pub fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), bytes: Vec::new(), starts: Vec::new(), sets: 0 }
+        Self { table: table.to_owned(), bytes: Vec::new(), starts: Vec::new(), sets: 0, rules: BTreeMap::new() }
     }
 
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.starts.is_empty()
+    /// The chains it adds, with the number of their rules.
+    pub fn rules(&self) -> &BTreeMap<String, usize> {
+        &self.rules
     }
 
     fn add(&mut self, message_kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>, &str)) {
@@ -88,6 +91,7 @@ impl Batch {
 
     /// Makes a chain; with a base, packets come to it by themselves.
     pub fn add_chain(&mut self, name: &str, base: Option<Base>) {
+        self.rules.insert(name.to_owned(), 0);
         self.add(NEW_CHAIN, CREATE | EXCL, |o, table| {
             o.text(1, table).text(3, name);
             if let Some(base) = base {
@@ -108,6 +112,7 @@ impl Batch {
 
     /// Adds a rule at the end of a chain.
     pub fn add_rule(&mut self, chain: &str, rule: &Rule) {
+        *self.rules.entry(chain.to_owned()).or_default() += 1;
         self.add(NEW_RULE, CREATE | crate::network::netlink::APPEND, |o, table| {
             o.text(1, table).text(2, chain);
             rule.write(o);

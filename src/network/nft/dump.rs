@@ -5,6 +5,7 @@ use std::io;
 
 use crate::network::netlink::{Attrs, Socket, nested, parse, value_text};
 
+use super::set::canonical;
 use super::{GET_CHAIN, GET_ELEMENT, GET_RULE, GET_SET, GET_TABLE, header, kind};
 
 /// Length of `struct nfgenmsg`.
@@ -86,7 +87,7 @@ pub fn dump_table(socket: &mut Socket, name: &str) -> io::Result<Option<Table>> 
     }
     for set in socket.dump(kind(GET_SET), &of_table)? {
         let Some(set_name) = text_attribute(&set.payload, 2) else { continue };
-        let dynamic = nested(&set.payload[HEADER..], 11).is_some() || is_dynamic(&set.payload[HEADER..]);
+        let dynamic = set.payload.get(HEADER..).is_some_and(is_dynamic);
         let elements = if dynamic { BTreeMap::new() } else { elements(socket, name, &set_name)? };
         table.sets.insert(set_name, elements);
     }
@@ -108,7 +109,7 @@ pub fn elements(socket: &mut Socket, table: &str, set: &str) -> io::Result<BTree
         let Some(list) = message.payload.get(HEADER..).and_then(|a| nested(a, 3)) else { continue };
         for (_, element) in parse(list) {
             if let Some(key) = nested(element, 1).and_then(|k| nested(k, 1)) {
-                all.insert(key.to_vec(), nested(element, 2).unwrap_or_default().to_vec());
+                all.insert(key.to_vec(), nested(element, 2).map(canonical).unwrap_or_default());
             }
         }
     }

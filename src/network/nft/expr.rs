@@ -31,6 +31,8 @@ pub enum Expr {
     SetMark(Reg),
     /// Loads something known of the connection (`NFT_CT_*`).
     Ct { key: u32, to: Reg },
+    /// Loads something known of the connection's first packet, as its client sent it.
+    CtOriginal { key: u32, to: Reg },
     /// Loads the type of the packet's source or destination address (`RTN_*`).
     AddressType { source: bool, to: Reg },
     /// Matches if the register has, or has not, this value.
@@ -47,8 +49,8 @@ pub enum Expr {
     Immediate { to: Reg, value: Vec<u8> },
     /// A random number of `0..modulus`, plus `offset`.
     Random { to: Reg, modulus: u32, offset: u32 },
-    /// Changes the key's element of a dynamic map.
-    Dynset { map: &'static str, op: DynOp, key: Reg, data: Option<Reg>, timeout_ms: u64 },
+    /// Adds an element to a dynamic map for a time, or starts its time again.
+    Remember { map: &'static str, key: Reg, data: Reg, seconds: u32 },
     /// Sends the connection to the address in `address` and the port in `port`.
     Dnat { address: Reg, port: Reg },
     /// Gives the connection an address of the outgoing interface, with a random port.
@@ -59,17 +61,6 @@ pub enum Expr {
     RejectIcmp,
     /// Ends the rule with a verdict.
     Verdict(Verdict),
-}
-
-/// What [`Expr::Dynset`] does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DynOp {
-    /// Adds the element if it is not there.
-    Add,
-    /// Adds it, or starts its time again.
-    Update,
-    /// Removes it.
-    Delete,
 }
 
 /// `NFT_META_MARK`.
@@ -84,6 +75,12 @@ pub const META_L4PROTO: u32 = 16;
 pub const CT_STATE: u32 = 0;
 /// `NFT_CT_STATUS`.
 pub const CT_STATUS: u32 = 2;
+/// `NFT_CT_SRC_IP`.
+pub const CT_SOURCE: u32 = 19;
+/// `NFT_CT_DST_IP`.
+pub const CT_DESTINATION: u32 = 20;
+/// `NFT_CT_PROTO_DST`.
+pub const CT_PORT: u32 = 12;
 /// `RTN_LOCAL`.
 pub const LOCAL: u32 = 2;
 
@@ -92,14 +89,14 @@ impl Expr {
         match self {
             Self::Network { .. } | Self::Transport { .. } => "payload",
             Self::Meta { .. } | Self::SetMark(_) => "meta",
-            Self::Ct { .. } => "ct",
+            Self::Ct { .. } | Self::CtOriginal { .. } => "ct",
             Self::AddressType { .. } => "fib",
             Self::Cmp { .. } => "cmp",
             Self::Bitwise { .. } => "bitwise",
             Self::InSet { .. } | Self::Map { .. } | Self::VerdictMap { .. } => "lookup",
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Random { .. } => "numgen",
-            Self::Dynset { .. } => "dynset",
+            Self::Remember { .. } => "dynset",
             Self::Dnat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::RejectTcp | Self::RejectIcmp => "reject",
@@ -113,6 +110,7 @@ impl Expr {
             Self::Meta { key, to } => done(o.be32(1, to.number()).be32(2, *key)),
             Self::SetMark(from) => done(o.be32(2, META_MARK).be32(3, from.number())),
             Self::Ct { key, to } => done(o.be32(1, to.number()).be32(2, *key)),
+            Self::CtOriginal { key, to } => done(o.be32(1, to.number()).be32(2, *key).bytes(3, &[0])),
             Self::AddressType { source, to } => {
                 done(o.be32(1, to.number()).be32(2, 3).be32(3, if *source { 1 } else { 2 }));
             }
@@ -138,14 +136,10 @@ impl Expr {
             Self::Random { to, modulus, offset } => {
                 done(o.be32(1, to.number()).be32(2, *modulus).be32(3, 1).be32(4, *offset));
             }
-            Self::Dynset { map, op, key, data, timeout_ms } => {
-                o.text(1, map).be32(3, *op as u32).be32(4, key.number());
-                if let Some(data) = data {
-                    o.be32(5, data.number());
-                }
-                if *timeout_ms > 0 {
-                    o.be64(6, *timeout_ms);
-                }
+            Self::Remember { map, key, data, seconds } => {
+                // NFT_DYNSET_OP_UPDATE
+                o.text(1, map).be32(3, 1).be32(4, key.number()).be32(5, data.number());
+                o.be64(6, u64::from(*seconds) * 1000);
             }
             Self::Dnat { address, port } => {
                 o.be32(1, 1).be32(2, libc::AF_INET as u32);
@@ -201,10 +195,19 @@ impl Rule {
         self.then(Expr::Network { offset: 16, len: 4, to })
     }
 
+    /// Makes a register that was loaded 0, in a form that `nft` shows and reads back.
+    pub fn zero(self, reg: Reg) -> Self {
+        self.then(Expr::Bitwise { from: reg, to: reg, mask: vec![0; 4], xor: vec![0; 4] })
+    }
+
+    /// Loads the destination port.
+    pub fn port(self, to: Reg) -> Self {
+        self.then(Expr::Transport { offset: 2, len: 2, to })
+    }
+
     /// Loads protocol and destination port into two registers.
     pub fn protocol_and_port(self, to: Reg) -> Self {
-        self.then(Expr::Meta { key: META_L4PROTO, to })
-            .then(Expr::Transport { offset: 2, len: 2, to: Reg(to.0 + 1) })
+        self.then(Expr::Meta { key: META_L4PROTO, to }).port(Reg(to.0 + 1))
     }
 
     /// Matches packets whose source is, or is not, in a network.
@@ -217,7 +220,8 @@ impl Rule {
         self.destination(Reg(0)).in_network(cidr, inside)
     }
 
-    fn in_network(self, cidr: crate::network::Cidr, inside: bool) -> Self {
+    /// Matches if the address in register 0 is, or is not, in a network.
+    pub fn in_network(self, cidr: crate::network::Cidr, inside: bool) -> Self {
         let mask = cidr.mask().octets().to_vec();
         self.then(Expr::Bitwise { from: Reg(0), to: Reg(0), mask, xor: vec![0; 4] })
             .then(Expr::Cmp { reg: Reg(0), equal: inside, value: cidr.base().octets().to_vec() })

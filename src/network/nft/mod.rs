@@ -9,8 +9,8 @@ mod monitor;
 mod set;
 
 pub use batch::{Base, Batch, Hook};
-pub use dump::{chain_names, dump_table, rules, table_names};
-pub use expr::{CT_STATE, CT_STATUS, DynOp, Expr, Reg, Rule};
+pub use dump::{chain_names, dump_table, elements, rules, table_names};
+pub use expr::{CT_DESTINATION, CT_PORT, CT_SOURCE, CT_STATE, CT_STATUS, Expr, META_L4PROTO, Reg, Rule};
 pub use monitor::{Change, Monitor};
 pub use set::{Data, SetSpec, Verdict, types};
 

@@ -1,6 +1,6 @@
 //! Sets, maps and their elements.
 
-use crate::network::netlink::Attrs;
+use crate::network::netlink::{Attrs, nested};
 
 /// What kinds of values a key or datum is made of; numbers are those the `nft` program shows names for.
 pub mod types {
@@ -66,6 +66,29 @@ pub enum Data {
     Value(Vec<u8>),
     /// A verdict.
     Verdict(Verdict),
+}
+
+impl Data {
+    /// The form in which [`super::dump_table`] gives it.
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut attribute = Vec::new();
+        match self {
+            Self::None => return Vec::new(),
+            Self::Value(value) => return value.clone(),
+            Self::Verdict(verdict) => verdict.write(&mut attribute),
+        }
+        canonical(&attribute)
+    }
+}
+
+/// The datum of an element the kernel sent, without what netlink adds: a value, or a verdict's code
+/// and chain.
+pub(super) fn canonical(data: &[u8]) -> Vec<u8> {
+    if let Some(value) = nested(data, 1) {
+        return value.to_vec();
+    }
+    let Some(verdict) = nested(data, 2) else { return Vec::new() };
+    [nested(verdict, 1), nested(verdict, 2)].into_iter().flatten().collect::<Vec<_>>().concat()
 }
 
 /// A set or map to be made.
@@ -162,7 +185,7 @@ pub(super) fn write_element(out: &mut Vec<u8>, key: &[u8], data: &Data) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::netlink::{nested, value_be32, value_text};
+    use crate::network::netlink::{value_be32, value_text};
 
     #[test]
     fn concatenated_types_are_what_nft_shows() {
@@ -178,6 +201,19 @@ mod tests {
         let verdict = nested(&out, 2).expect("a verdict");
         assert_eq!(nested(verdict, 1).and_then(value_be32), Some(-4i32 as u32));
         assert_eq!(nested(verdict, 2).map(value_text), Some("c3"));
+    }
+
+    #[test]
+    fn data_is_compared_without_netlinks_flags() {
+        let verdict = Data::Verdict(Verdict::Goto("c3".to_owned()));
+        let mut sent = Vec::new();
+        // The kernel does not mark nested attributes.
+        let mut inner = Vec::new();
+        inner.bytes(1, &(-4i32).to_be_bytes()).text(2, "c3");
+        sent.bytes(2, &inner);
+        assert_eq!(canonical(&sent), verdict.canonical());
+        assert_ne!(canonical(&sent), Data::Verdict(Verdict::Goto("c4".to_owned())).canonical());
+        assert_ne!(canonical(&sent), Data::Verdict(Verdict::Drop).canonical());
     }
 
     #[test]

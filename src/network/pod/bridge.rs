@@ -93,8 +93,12 @@ fn set_addresses(links: &mut Links, config: &PodNetworkConfig, index: u32) -> io
 
 fn set_parameters(bridge: &str) -> Result<()> {
     sysctl::set("ipv4/ip_forward", "1")?;
-    // Pods talk to each other through this machine although they are neighbours: that is meant.
-    sysctl::set(&format!("ipv4/conf/{bridge}/send_redirects"), "0")?;
+    // Pods talk to each other through this machine although they are neighbours: that is meant, and
+    // redirects would use up what the kernel allows itself in ICMP errors. Redirects are sent if
+    // `all` or the interface says so: other interfaces go on as their own parameter says.
+    for scope in ["all", bridge] {
+        sysctl::set(&format!("ipv4/conf/{scope}/send_redirects"), "0")?;
+    }
     // Answers to node ports used at 127.0.0.1 come in here; the table keeps pods from using it.
     sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")
 }

@@ -62,8 +62,7 @@ fn add_chains(batch: &mut Batch, config: &PodNetworkConfig) {
     }
     batch.add_chain("host-ports", None);
     batch.add_rule("host-ports", &lead_to_pod(Rule::new().destination(Reg(4))));
-    let any = Expr::Immediate { to: Reg(4), value: vec![0; 4] };
-    batch.add_rule("host-ports", &lead_to_pod(Rule::new().then(any)));
+    batch.add_rule("host-ports", &lead_to_pod(Rule::new().destination(Reg(4)).zero(Reg(4))));
     for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         chain(batch, name, "nat", hook, DESTINATION_NAT);
         batch.add_rule(name, &Rule::new().local(false, true).verdict(Verdict::Jump("host-ports".to_owned())));
