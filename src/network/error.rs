@@ -62,6 +62,9 @@ pub enum Error {
     /// The process is stopping.
     #[error("the network is stopping")]
     Stopped,
+    /// The DNS server failed.
+    #[error("cluster DNS: {0}")]
+    Dns(Box<dyn std::error::Error + Send + Sync>),
     /// A DNS listener could not be opened.
     #[error("cannot listen for DNS on {address}: {source}")]
     Listen {
