@@ -17,6 +17,8 @@ use super::zone::{Answer, Zone};
 
 /// Bytes of a UDP answer that pass every network unfragmented (DNS Flag Day 2020).
 const MAX_UDP: u16 = 1232;
+/// Bytes every client takes (RFC 1035).
+const MIN_UDP: u16 = 512;
 /// How many names an alias may lead through.
 const MAX_ALIASES: usize = 8;
 
@@ -109,9 +111,9 @@ impl RequestHandler for Handler {
         metadata.recursion_available = true;
         metadata.response_code = response.code.unwrap_or(ResponseCode::NoError);
         let mut edns = Edns::new();
-        edns.set_max_payload(MAX_UDP).set_version(0);
         let mut builder = MessageResponseBuilder::from_message_request(request);
         if request.edns.is_some() {
+            edns.set_max_payload(request.max_payload().clamp(MIN_UDP, MAX_UDP)).set_version(0);
             builder.edns(&edns);
         }
         let message = builder.build(metadata, &response.answers, [], response.soa.as_ref(), &response.extra);
