@@ -37,9 +37,16 @@ impl Monitor {
         socket.bind_auto()?;
         socket.set_non_blocking(true)?;
         // May be refused in a restricted container; then more changes count as lost.
-        let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        let _ = nix::sys::socket::setsockopt(
+            &socket,
+            nix::sys::socket::sockopt::RcvBufForce,
+            &RECEIVE_BUFFER,
+        );
         socket.add_membership(GROUP)?;
-        Ok(Self { socket: AsyncFd::new(socket)?, touched: BTreeSet::new() })
+        Ok(Self {
+            socket: AsyncFd::new(socket)?,
+            touched: BTreeSet::new(),
+        })
     }
 
     /// The next change that no socket with one of the netlink ports `own` made.

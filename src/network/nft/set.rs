@@ -87,8 +87,14 @@ pub(super) fn canonical(data: &[u8]) -> Vec<u8> {
     if let Some(value) = nested(data, 1) {
         return value.to_vec();
     }
-    let Some(verdict) = nested(data, 2) else { return Vec::new() };
-    [nested(verdict, 1), nested(verdict, 2)].into_iter().flatten().collect::<Vec<_>>().concat()
+    let Some(verdict) = nested(data, 2) else {
+        return Vec::new();
+    };
+    [nested(verdict, 1), nested(verdict, 2)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// A set or map to be made.
@@ -134,7 +140,8 @@ impl SetSpec {
                 out.be32(6, types::VERDICT).be32(7, 0);
             }
             data => {
-                out.be32(6, concatenated(data)).be32(7, 4 * data.len() as u32);
+                out.be32(6, concatenated(data))
+                    .be32(7, 4 * data.len() as u32);
             }
         }
         out.nest(9, |desc| {
@@ -189,7 +196,10 @@ mod tests {
 
     #[test]
     fn concatenated_types_are_what_nft_shows() {
-        assert_eq!(concatenated(&[types::ADDRESS, types::PROTOCOL, types::SERVICE]), 0x730d);
+        assert_eq!(
+            concatenated(&[types::ADDRESS, types::PROTOCOL, types::SERVICE]),
+            0x730d
+        );
         let four = [types::ADDRESS, types::PROTOCOL, types::SERVICE, types::MARK];
         assert_eq!(concatenated(&four), 0x730d << 6 | 19);
     }
@@ -212,14 +222,30 @@ mod tests {
         inner.bytes(1, &(-4i32).to_be_bytes()).text(2, "c3");
         sent.bytes(2, &inner);
         assert_eq!(canonical(&sent), verdict.canonical());
-        assert_ne!(canonical(&sent), Data::Verdict(Verdict::Goto("c4".to_owned())).canonical());
+        assert_ne!(
+            canonical(&sent),
+            Data::Verdict(Verdict::Goto("c4".to_owned())).canonical()
+        );
         assert_ne!(canonical(&sent), Data::Verdict(Verdict::Drop).canonical());
     }
 
     #[test]
     fn a_map_says_so_in_its_flags() {
-        let spec = SetSpec { name: "m", key: &[types::ADDRESS, types::SERVICE], data: &[types::VERDICT], dynamic: false };
+        let spec = SetSpec {
+            name: "m",
+            key: &[types::ADDRESS, types::SERVICE],
+            data: &[types::VERDICT],
+            dynamic: false,
+        };
         assert_eq!(spec.flags(), 0x88);
-        assert_eq!(SetSpec { data: &[], key: &[types::ADDRESS], ..spec }.flags(), 0);
+        assert_eq!(
+            SetSpec {
+                data: &[],
+                key: &[types::ADDRESS],
+                ..spec
+            }
+            .flags(),
+            0
+        );
     }
 }
