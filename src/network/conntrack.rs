@@ -33,8 +33,21 @@ pub struct UdpFrontend {
 }
 
 /// Removes the entries of clients of these frontends that lead elsewhere than to a live endpoint, so
-/// that their next datagram finds one. TCP needs none of this: its clients are told by a reset.
-pub fn remove_stale(frontends: &[UdpFrontend]) -> io::Result<usize> {
+/// that their next datagram finds one. TCP needs none of this: its clients are told by a reset. A
+/// kernel without this interface is no failure of the caller: the entries end by themselves later.
+pub fn remove_stale(frontends: &[UdpFrontend]) {
+    if frontends.is_empty() {
+        return;
+    }
+    match try_remove_stale(frontends) {
+        Ok(removed) => tracing::debug!(removed, "removed connection tracking entries"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot remove connection tracking entries of gone UDP endpoints");
+        }
+    }
+}
+
+fn try_remove_stale(frontends: &[UdpFrontend]) -> io::Result<usize> {
     let mut socket = Socket::open(NETLINK_NETFILTER)?;
     let mut removed = 0;
     for frontend in frontends {
@@ -103,8 +116,8 @@ fn is_stale(frontend: &UdpFrontend, original: &[u8], reply: Option<&[u8]>) -> bo
     original.protocol == UDP
         && original.port == frontend.port
         && frontend.address.is_none_or(|address| address == original.destination)
-        // At a node port, what is meant for another machine only passes by.
-        && (frontend.address.is_some() || reply.source != original.destination || frontend.live.is_empty())
+        // What pods send to this port of other machines, with our address as their source, goes on.
+        && !(reply.source == original.destination && reply.destination != original.source)
         && !frontend.live.contains(&reply.source)
 }
 
@@ -187,5 +200,13 @@ mod tests {
             Some(&answered_by(3))
         ));
         assert!(!is_stale(&frontend, &original, None));
+        let node_port = UdpFrontend {
+            address: None,
+            ..frontend
+        };
+        let passing_by = tuple(CLIENT, [192, 0, 2, 9], UDP, 53);
+        let masqueraded = tuple([192, 0, 2, 9], [192, 0, 2, 1], UDP, 1);
+        assert!(!is_stale(&node_port, &passing_by, Some(&masqueraded)));
+        assert!(is_stale(&node_port, &original, Some(&answered_by(3))));
     }
 }

@@ -20,7 +20,7 @@ pub enum Answer {
     /// Records, and further ones that spare the client a question.
     Records(Vec<Record>, Vec<Record>),
     /// The name is another name of this one, which may be outside the domain.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
     /// The name is there, but has no such records.
     NoData,
     /// There is no such name.
@@ -110,7 +110,8 @@ impl Zone {
                     return Answer::NoName;
                 };
                 target.set_fqdn(true);
-                return Answer::Alias(record(name, RData::CNAME(CNAME(target.clone()))), target);
+                let alias = record(name, RData::CNAME(CNAME(target.clone())));
+                return Answer::Alias(Box::new(alias), target);
             }
             _ if kind == RecordType::SRV => return self.services(name, which, service, None),
             DnsService::ClusterIp { addresses: ips, .. } => {

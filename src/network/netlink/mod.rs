@@ -7,7 +7,7 @@ mod attr;
 mod socket;
 
 pub use attr::{Attrs, nested, parse, value_be32, value_text};
-pub use socket::{Message, Socket};
+pub use socket::Socket;
 
 /// Flag of a request.
 pub const REQUEST: u16 = 0x1;

@@ -84,11 +84,6 @@ impl Socket {
         self.port
     }
 
-    /// The socket itself, for waiting on it.
-    pub fn inner(&self) -> &netlink_sys::Socket {
-        &self.inner
-    }
-
     /// A sequence number not used before.
     pub fn next_seq(&mut self) -> u32 {
         self.seq = self.seq.wrapping_add(1);

@@ -58,8 +58,6 @@ pub enum Expr {
     },
     /// Goes where the verdict map says for the key; matches if it has something.
     VerdictMap { map: &'static str, key: Reg },
-    /// Loads a constant.
-    Immediate { to: Reg, value: Vec<u8> },
     /// A random number of `0..modulus`, plus `offset`.
     Random { to: Reg, modulus: u32, offset: u32 },
     /// Adds an element to a dynamic map for a time, or starts its time again.
@@ -112,7 +110,7 @@ impl Expr {
             Self::Cmp { .. } => "cmp",
             Self::Bitwise { .. } => "bitwise",
             Self::InSet { .. } | Self::Map { .. } | Self::VerdictMap { .. } => "lookup",
-            Self::Immediate { .. } | Self::Verdict(_) => "immediate",
+            Self::Verdict(_) => "immediate",
             Self::Random { .. } => "numgen",
             Self::Remember { .. } => "dynset",
             Self::Dnat { .. } => "nat",
@@ -160,10 +158,6 @@ impl Expr {
             }
             // Register 0 takes verdicts.
             Self::VerdictMap { map, key } => done(o.text(1, map).be32(2, key.number()).be32(3, 0)),
-            Self::Immediate { to, value } => {
-                o.be32(1, to.number());
-                value_data(o, 2, value);
-            }
             Self::Random {
                 to,
                 modulus,

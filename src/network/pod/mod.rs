@@ -23,7 +23,7 @@ use super::link::Links;
 use super::netlink::Socket;
 use super::nft::{Batch, Change, Monitor};
 use super::table::Protocol;
-use super::{Cidr, Error, Result, blocking};
+use super::{Cidr, Error, Result, blocking, conntrack};
 use bridge::Bridge;
 use ipam::Ipam;
 
@@ -246,16 +246,22 @@ impl Inner {
         Ok(())
     }
 
-    /// Changes host ports; if the table is not what it should be, all of it is written anew.
+    /// Adds or removes the host ports of an attachment, then does `then`; if the table is not what it should be, all of it is written anew.
     fn change_host_ports(
         &self,
-        change: impl FnOnce(&mut Batch),
+        attachment: &Attachment,
+        attached: bool,
         then: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let mut batch = Batch::new(&self.config.nft_table);
-        change(&mut batch);
+        if attached {
+            tables::add_host_ports(&mut batch, attachment);
+        } else {
+            tables::delete_host_ports(&mut batch, attachment);
+        }
         let done = batch.commit(&mut self.nft.lock());
         then()?;
+        conntrack::remove_stale(&tables::udp_frontends(attachment, attached));
         if let Err(error) = done {
             let table = &self.config.nft_table;
             tracing::warn!(%error, table, "host ports could not be changed; writing the table again");
@@ -285,10 +291,7 @@ impl Inner {
             return Err(error);
         }
         if fresh && !host_ports.is_empty() {
-            self.change_host_ports(
-                |batch| tables::add_host_ports(batch, &attachment),
-                || Ok(()),
-            )?;
+            self.change_host_ports(&attachment, true, || Ok(()))?;
         }
         Ok(attachment)
     }
@@ -306,10 +309,7 @@ impl Inner {
             source,
         })?;
         // Nothing may lead to the address any more when it is free.
-        self.change_host_ports(
-            |batch| tables::delete_host_ports(batch, &attachment),
-            || self.ipam.lock().release(sandbox),
-        )
+        self.change_host_ports(&attachment, false, || self.ipam.lock().release(sandbox))
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Attachment, PodNetworkConfig};
 use crate::network::Cidr;
+use crate::network::conntrack::UdpFrontend;
 use crate::network::nft::{Base, Batch, Data, Expr, Hook, Reg, Rule, SetSpec, Verdict, types};
+use crate::network::table::Protocol;
 
 /// From address, protocol and port of this machine to address and port of a pod. The address
 /// 0.0.0.0 stands for every address of this machine.
@@ -174,4 +176,16 @@ fn host_ports(attachment: &Attachment) -> Vec<(Vec<u8>, Data)> {
             Some((key, Data::Value(to)))
         })
         .collect()
+}
+
+/// Where UDP clients of a sandbox's host ports send to, and whether its pod may answer.
+pub fn udp_frontends(attachment: &Attachment, attached: bool) -> Vec<UdpFrontend> {
+    let live = if attached { vec![attachment.address] } else { Vec::new() };
+    let udp = attachment.host_ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    udp.filter_map(|port| {
+        let IpAddr::V4(host_ip) = port.host_ip else { return None };
+        let address = (!host_ip.is_unspecified()).then_some(host_ip);
+        Some(UdpFrontend { address, port: port.host_port, live: live.clone() })
+    })
+    .collect()
 }

@@ -73,13 +73,7 @@ impl Backend {
             self.rebuild()?;
         }
         self.forget(&changes.forget)?;
-        if !changes.stale.is_empty() {
-            let removed = conntrack::remove_stale(&changes.stale)?;
-            tracing::debug!(
-                removed,
-                "removed connection tracking entries of endpoints that are gone"
-            );
-        }
+        conntrack::remove_stale(&changes.stale);
         Ok(())
     }
 
