@@ -466,3 +466,32 @@ fn cleanup_removes_one_installation_and_nothing_else() {
         },
     );
 }
+
+#[test]
+fn udp_clients_follow_a_host_port_to_its_next_pod() {
+    isolated("udp_clients_follow_a_host_port_to_its_next_pod", || async {
+        let dir = tempfile::tempdir().expect("directory");
+        let (world, a, b) = (Namespace::new(), Namespace::new(), Namespace::new());
+        wire(&world);
+        let network = PodNetwork::open(config(dir.path())).await.expect("opens");
+        let ports = [port("0.0.0.0", 80, 8080, Protocol::Udp)];
+        // One socket for all: the same connection for the kernel.
+        let client = world.inside(|| std::net::UdpSocket::bind("0.0.0.0:5353").expect("free"));
+        client
+            .set_read_timeout(Some(Duration::from_secs(2)))
+            .expect("set");
+        client.connect("192.0.2.1:80").expect("connected");
+        for (name, pod) in [("a", &a), ("b", &b)] {
+            network
+                .attach(name, pod.path(), &ports)
+                .await
+                .expect("attached");
+            pod.serve(8080, name);
+            client.send(b"who?").expect("sent");
+            let mut buffer = [0; 64];
+            let len = client.recv(&mut buffer).expect("answered");
+            assert_eq!(&buffer[..len], format!("{name} 192.0.2.2").as_bytes());
+            network.detach(name).await.expect("detached");
+        }
+    });
+}

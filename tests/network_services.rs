@@ -298,6 +298,40 @@ fn a_client_sticks_to_its_endpoint_while_that_lives() {
 }
 
 #[test]
+fn clients_stick_across_a_restart_and_a_repair() {
+    isolated("clients_stick_across_a_restart_and_a_repair", || async {
+        let mut node = node(&["a", "b", "c", "client"]).await;
+        let service = ServicePort {
+            affinity_seconds: Some(100),
+            ..node.service(&["a", "b", "c"])
+        };
+        node.apply(std::slice::from_ref(&service)).await;
+        let first = node.pod("client").ask("10.43.0.1:80").expect("answered").0;
+        let only_first = HashMap::from([(first, 10)]);
+        node.proxy = ServiceProxy::select(ProxyMode::Auto, proxy_config())
+            .await
+            .expect("a back end")
+            .0;
+        node.apply(std::slice::from_ref(&service)).await;
+        assert_eq!(
+            spread(10, || node.pod("client").ask("10.43.0.1:80")),
+            only_first
+        );
+        run("nft", &["flush map ip kedge-services endpoints"]);
+        node.apply(&[ServicePort {
+            node_port: None,
+            ..service
+        }])
+        .await;
+        assert_eq!(
+            spread(10, || node.pod("client").ask("10.43.0.1:80")),
+            only_first,
+            "written anew"
+        );
+    });
+}
+
+#[test]
 fn affinity_ends_after_its_time() {
     isolated("affinity_ends_after_its_time", || async {
         let node = node(&["a", "client"]).await;

@@ -6,7 +6,7 @@ use std::io;
 use crate::network::netlink::{ACK, Attrs, CREATE, EXCL, REQUEST, Socket, message};
 
 use super::expr::Rule;
-use super::set::{Data, SetSpec, write_element};
+use super::set::{Data, SetSpec, Timed, write_element};
 use super::{
     DEL_CHAIN, DEL_ELEMENT, DEL_RULE, DEL_TABLE, NEW_CHAIN, NEW_ELEMENT, NEW_RULE, NEW_SET,
     NEW_TABLE,
@@ -167,17 +167,41 @@ impl Batch {
         self.elements(NEW_ELEMENT, CREATE | EXCL, set, elements);
     }
 
+    /// Adds elements to a dynamic map.
+    pub fn add_timed_elements(&mut self, set: &str, elements: &[Timed]) {
+        self.write_elements(
+            NEW_ELEMENT,
+            CREATE | EXCL,
+            set,
+            elements,
+            |list, element| element.write(list),
+        );
+    }
+
     /// Removes elements of a set or map. Fails if one is not there.
     pub fn delete_elements(&mut self, set: &str, elements: &[(Vec<u8>, Data)]) {
         self.elements(DEL_ELEMENT, 0, set, elements);
     }
 
     fn elements(&mut self, message_kind: u16, flags: u16, set: &str, elements: &[(Vec<u8>, Data)]) {
+        self.write_elements(message_kind, flags, set, elements, |list, (key, data)| {
+            write_element(list, key, data);
+        });
+    }
+
+    fn write_elements<T>(
+        &mut self,
+        message_kind: u16,
+        flags: u16,
+        set: &str,
+        elements: &[T],
+        write: impl Fn(&mut Vec<u8>, &T),
+    ) {
         for chunk in elements.chunks(ELEMENTS_A_MESSAGE) {
             self.add(message_kind, flags, |o, table| {
                 o.text(1, table).text(2, set).nest(3, |list| {
-                    for (key, data) in chunk {
-                        write_element(list, key, data);
+                    for element in chunk {
+                        write(list, element);
                     }
                 });
             });

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::network::netlink::{Attrs, Socket, nested, parse, value_text};
 
-use super::set::canonical;
+use super::set::{Timed, canonical};
 use super::{GET_CHAIN, GET_ELEMENT, GET_RULE, GET_SET, GET_TABLE, header, kind};
 
 /// Length of `struct nfgenmsg`.
@@ -126,24 +126,35 @@ pub fn elements(
     table: &str,
     set: &str,
 ) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    map_elements(socket, table, set, |element| {
+        let key = nested(nested(element, 1)?, 1)?;
+        let data = nested(element, 2).map(canonical).unwrap_or_default();
+        Some((key.to_vec(), data))
+    })
+}
+
+/// The elements of a dynamic map, with their times.
+pub fn timed_elements(socket: &mut Socket, table: &str, set: &str) -> io::Result<Vec<Timed>> {
+    map_elements(socket, table, set, Timed::read)
+}
+
+fn map_elements<T, C: FromIterator<T>>(
+    socket: &mut Socket,
+    table: &str,
+    set: &str,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<C> {
     let of_set = body(|o| {
         o.text(1, table).text(2, set);
     });
-    let mut all = BTreeMap::new();
-    for message in socket.dump(kind(GET_ELEMENT), &of_set)? {
-        let Some(list) = message.payload.get(HEADER..).and_then(|a| nested(a, 3)) else {
-            continue;
-        };
-        for (_, element) in parse(list) {
-            if let Some(key) = nested(element, 1).and_then(|k| nested(k, 1)) {
-                all.insert(
-                    key.to_vec(),
-                    nested(element, 2).map(canonical).unwrap_or_default(),
-                );
-            }
-        }
-    }
-    Ok(all)
+    let messages = socket.dump(kind(GET_ELEMENT), &of_set)?;
+    let lists = messages
+        .iter()
+        .filter_map(|m| nested(m.payload.get(HEADER..)?, 3));
+    Ok(lists
+        .flat_map(parse)
+        .filter_map(|(_, element)| read(element))
+        .collect())
 }
 
 fn text_attribute(payload: &[u8], kind: u16) -> Option<String> {

@@ -169,24 +169,60 @@ fn concatenated(types: &[u32]) -> u32 {
     types.iter().fold(0, |all, t| (all << TYPE_BITS) | t)
 }
 
+/// An element that goes away by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// What it leads to.
+    pub data: Vec<u8>,
+    /// Milliseconds it lives after each use.
+    pub timeout: u64,
+    /// Milliseconds it still has.
+    pub left: u64,
+}
+
+impl Timed {
+    /// Reads an element of `NFTA_SET_ELEM_LIST_ELEMENTS`.
+    pub(super) fn read(element: &[u8]) -> Option<Self> {
+        let number = |kind| Some(u64::from_be_bytes(nested(element, kind)?.try_into().ok()?));
+        Some(Self {
+            key: nested(nested(element, 1)?, 1)?.to_vec(),
+            data: nested(element, 2).map(canonical)?,
+            timeout: number(4)?,
+            left: number(5)?,
+        })
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.nest(1, |element| {
+            write_key_and_data(element, &self.key, &Data::Value(self.data.clone()));
+            element.be64(4, self.timeout).be64(5, self.left);
+        });
+    }
+}
+
 /// Writes one element of `NFTA_SET_ELEM_LIST_ELEMENTS`.
 pub(super) fn write_element(out: &mut Vec<u8>, key: &[u8], data: &Data) {
-    out.nest(1, |element| {
-        element.nest(1, |k| {
-            k.bytes(1, key);
-        });
-        match data {
-            Data::None => {}
-            Data::Value(value) => {
-                element.nest(2, |d| {
-                    d.bytes(1, value);
-                });
-            }
-            Data::Verdict(verdict) => {
-                element.nest(2, |d| verdict.write(d));
-            }
-        }
+    out.nest(1, |element| write_key_and_data(element, key, data));
+}
+
+fn write_key_and_data(element: &mut Vec<u8>, key: &[u8], data: &Data) {
+    element.nest(1, |k| {
+        k.bytes(1, key);
     });
+    match data {
+        Data::None => {}
+        Data::Value(value) => {
+            element.nest(2, |d| {
+                d.bytes(1, value);
+            });
+        }
+        Data::Verdict(verdict) => {
+            element.nest(2, |d| verdict.write(d));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -227,6 +263,19 @@ mod tests {
             Data::Verdict(Verdict::Goto("c4".to_owned())).canonical()
         );
         assert_ne!(canonical(&sent), Data::Verdict(Verdict::Drop).canonical());
+    }
+
+    #[test]
+    fn a_timed_element_is_read_back() {
+        let element = Timed {
+            key: vec![1, 2, 3, 4],
+            data: vec![5, 6, 7, 8],
+            timeout: 10_800_000,
+            left: 7,
+        };
+        let mut out = Vec::new();
+        element.write(&mut out);
+        assert_eq!(nested(&out, 1).and_then(Timed::read), Some(element));
     }
 
     #[test]

@@ -180,12 +180,25 @@ fn host_ports(attachment: &Attachment) -> Vec<(Vec<u8>, Data)> {
 
 /// Where UDP clients of a sandbox's host ports send to, and whether its pod may answer.
 pub fn udp_frontends(attachment: &Attachment, attached: bool) -> Vec<UdpFrontend> {
-    let live = if attached { vec![attachment.address] } else { Vec::new() };
-    let udp = attachment.host_ports.iter().filter(|port| port.protocol == Protocol::Udp);
+    let live = if attached {
+        vec![attachment.address]
+    } else {
+        Vec::new()
+    };
+    let udp = attachment
+        .host_ports
+        .iter()
+        .filter(|port| port.protocol == Protocol::Udp);
     udp.filter_map(|port| {
-        let IpAddr::V4(host_ip) = port.host_ip else { return None };
+        let IpAddr::V4(host_ip) = port.host_ip else {
+            return None;
+        };
         let address = (!host_ip.is_unspecified()).then_some(host_ip);
-        Some(UdpFrontend { address, port: port.host_port, live: live.clone() })
+        Some(UdpFrontend {
+            address,
+            port: port.host_port,
+            live: live.clone(),
+        })
     })
     .collect()
 }

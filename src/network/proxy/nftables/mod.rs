@@ -12,7 +12,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use super::{ServiceProxyConfig, table_name};
 use crate::network::conntrack;
 use crate::network::netlink::Socket;
-use crate::network::nft::{Batch, Data, dump_table, elements};
+use crate::network::nft::{Batch, Data, Timed, dump_table, elements, timed_elements};
 use crate::network::table::ServiceTable;
 use layout::{AFFINITY, Set};
 pub use plan::Changes;
@@ -109,24 +109,45 @@ impl Backend {
         ))
     }
 
-    /// Writes the whole table in the place of what is there.
+    /// Writes the whole table in the place of what is there. Clients keep the endpoints they stick to,
+    /// also those of a process before this one.
     fn rebuild(&mut self) -> io::Result<()> {
         let Some(plan) = &self.plan else {
             return Ok(());
         };
+        let sticky = plan.sticky();
+        let mut memory =
+            timed_elements(&mut self.socket, &self.table, AFFINITY.name).unwrap_or_default();
+        memory.retain(|element| {
+            // The client comes first in the key.
+            let live = element
+                .key
+                .get(4..)
+                .and_then(|frontend| sticky.get(frontend));
+            live.is_some_and(|live| live.contains(&element.data))
+        });
+        let everything = plan.everything();
+        let mut done = self.replace(&everything, &memory);
+        if done.is_err() && !memory.is_empty() {
+            done = self.replace(&everything, &[]);
+        }
+        if done.is_err() {
+            // What the kernel has is not known: begin anew next time.
+            self.plan = None;
+        }
+        done
+    }
+
+    fn replace(&mut self, everything: &Changes, memory: &[Timed]) -> io::Result<()> {
         let mut batch = Batch::new(&self.table);
         // Deleting fails on a table that is not there; adding does not on one that is.
         batch.add_table();
         batch.delete_table();
         batch.add_table();
         layout::add_frame(&mut batch, &self.config);
-        write(&plan.everything(), &mut batch, &self.config);
-        let done = batch.commit(&mut self.socket);
-        if done.is_err() {
-            // What the kernel has is not known: begin anew next time.
-            self.plan = None;
-        }
-        done
+        write(everything, &mut batch, &self.config);
+        batch.add_timed_elements(AFFINITY.name, memory);
+        batch.commit(&mut self.socket)
     }
 
     /// Writes the table anew if it is not what it should be; true if it was not.

@@ -140,6 +140,20 @@ impl Plan {
         Self::default().advance(&self.table)
     }
 
+    /// The endpoints of every frontend whose clients stick.
+    pub fn sticky(&self) -> HashMap<Vec<u8>, BTreeSet<Vec<u8>>> {
+        let sticky = self
+            .table
+            .ports
+            .values()
+            .filter(|port| port.affinity_seconds.is_some());
+        let all = sticky.flat_map(frontends).collect();
+        let endpoints = self.sticky_endpoints(&all).into_iter();
+        endpoints
+            .map(|(frontend, sticky)| (frontend.key(), sticky.live))
+            .collect()
+    }
+
     fn set(&mut self, name: ServicePortName, port: Option<ServicePort>) {
         if let Some(old) = self.table.ports.remove(&name) {
             for frontend in frontends(&old) {
