@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage as Route;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -19,6 +20,11 @@ use rtnetlink::{
 use super::Cidr;
 use super::netlink::{CREATE, EXCL, Socket};
 
+/// `RTNLGRP_LINK`.
+const GROUP_LINK: u32 = 1;
+/// Longest wait for a carrier.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// What this module asks of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -26,8 +32,10 @@ pub struct Link {
     pub index: u32,
     /// It is a bridge.
     pub is_bridge: bool,
-    /// It is up.
+    /// It is set up.
     pub up: bool,
+    /// It passes packets: the kernel has seen its carrier and made its queue.
+    pub passes: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its hardware address.
@@ -122,6 +130,36 @@ impl Links {
             .index;
         let port = LinkBridgePort::new(index).hairpin(true).build();
         self.0.request_typed(0, &Route::NewLink(port))
+    }
+
+    /// Waits until links pass packets. The kernel notices a carrier a little later, and drops packets
+    /// until then: a client's first one would be lost, and sent again only after a second. After that
+    /// time there is no use in waiting any longer.
+    pub fn wait_until_passing(&mut self, names: &[&str]) -> io::Result<()> {
+        if self.all_pass(names)? {
+            return Ok(());
+        }
+        let events = Socket::subscribe(NETLINK_ROUTE, GROUP_LINK, LONGEST_WAIT)?;
+        let deadline = Instant::now() + LONGEST_WAIT;
+        while !self.all_pass(names)? && Instant::now() < deadline {
+            match events.receive() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // Too many: what there is now is asked for anyway.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(e) => return Err(e),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn all_pass(&mut self, names: &[&str]) -> io::Result<bool> {
+        for name in names {
+            if !self.find(name)?.is_some_and(|link| link.passes) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the link of this name; false if there is none.
@@ -266,12 +304,14 @@ fn read_link(message: &LinkMessage) -> Link {
         index: message.header.index,
         is_bridge: false,
         up: message.header.flags.contains(LinkFlags::Up),
+        passes: false,
         mtu: 0,
         mac: Vec::new(),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::OperState(state) => link.passes = *state == State::Up,
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));

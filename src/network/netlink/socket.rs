@@ -79,6 +79,15 @@ impl Socket {
         })
     }
 
+    /// Opens a socket that receives the notifications of a group; [`Socket::receive`] waits so long.
+    pub fn subscribe(protocol: isize, group: u32, wait: Duration) -> io::Result<Self> {
+        let socket = Self::open(protocol)?;
+        let wait = TimeVal::new(wait.as_secs() as i64, i64::from(wait.subsec_micros()));
+        setsockopt(&socket.inner, sockopt::ReceiveTimeout, &wait)?;
+        socket.inner.add_membership(group)?;
+        Ok(socket)
+    }
+
     /// The socket's netlink port, by which its own changes are known in notifications.
     pub fn port(&self) -> u32 {
         self.port

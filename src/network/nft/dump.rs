@@ -74,11 +74,19 @@ pub fn rules(socket: &mut Socket, table: &str, chain: &str) -> io::Result<Vec<Fo
         .collect())
 }
 
-/// The content of a table; `None` if it is not there.
+/// The content of a table; `None` if it is not there, or is removed or changed meanwhile.
 pub fn dump_table(socket: &mut Socket, name: &str) -> io::Result<Option<Table>> {
     if !table_names(socket)?.iter().any(|n| n == name) {
         return Ok(None);
     }
+    match dump_parts(socket, name) {
+        Ok(table) => Ok(Some(table)),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn dump_parts(socket: &mut Socket, name: &str) -> io::Result<Table> {
     let mut table = Table::default();
     for chain in chain_names(socket, name)? {
         table.chains.insert(chain, Vec::new());
@@ -110,7 +118,7 @@ pub fn dump_table(socket: &mut Socket, name: &str) -> io::Result<Option<Table>> 
         };
         table.sets.insert(set_name, elements);
     }
-    Ok(Some(table))
+    Ok(table)
 }
 
 /// `NFT_SET_TIMEOUT` among the flags.

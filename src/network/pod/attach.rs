@@ -52,6 +52,7 @@ pub fn connect(
     let done = links
         .add_veth(&spec)
         .and_then(|()| netns::inside(&namespace, || configure(attachment)))
+        .and_then(|()| links.wait_until_passing(&[&attachment.interface, bridge_name]))
         .map_err(failed);
     if done.is_err() {
         // The first error is the one to tell.

@@ -22,6 +22,14 @@ fn tag(bridge: &str) -> Vec<u8> {
 
 /// Puts the rules in, if there is such a chain and they are not in it.
 pub fn accept(socket: &mut Socket, bridge: &str) -> io::Result<()> {
+    match try_accept(socket, bridge) {
+        // The chain went away meanwhile.
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done,
+    }
+}
+
+fn try_accept(socket: &mut Socket, bridge: &str) -> io::Result<()> {
     if !has_chain(socket)? {
         return Ok(());
     }
