@@ -173,7 +173,7 @@ impl Cgroups {
                 let Ok(handle) = sys::pidfd_open(pid) else {
                     continue;
                 };
-                if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() && !exited(&handle) {
+                if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() && !sys::has_exited(&handle) {
                     handles.push(handle);
                 }
             }
@@ -387,11 +387,6 @@ fn field(text: &str, key: &str) -> u64 {
             .ok()
     };
     text.lines().find_map(number).unwrap_or(0)
-}
-
-fn exited(pidfd: &impl AsFd) -> bool {
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
 }
 
 fn write(file: &Path, value: &str) {

@@ -143,8 +143,9 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let (dir, path) = script();
-        let fd = through_overlay(&path, dir.path()).unwrap();
+        let (_dir, path) = script();
+        let scratch = tempfile::tempdir().unwrap();
+        let fd = through_overlay(&path, scratch.path()).unwrap();
         refuses_writing(&fd);
         assert_eq!(io::read_to_string(File::from(fd)).unwrap(), "content");
     }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::cmsg_space;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use nix::unistd::{ForkResult, Pid};
@@ -134,6 +135,24 @@ pub fn reset_signal(signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
+/// Gives all signals their default action, those included that the C library keeps to itself and
+/// that some ancestor may have ignored.
+pub fn reset_all_signals() {
+    for signal in 1..=64 {
+        // SAFETY: a zeroed `kernel_sigaction`, at most 32 bytes long, means SIG_DFL without flags;
+        // the signal set is 8 bytes on every architecture. SIGKILL and SIGSTOP are refused.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                [0u64; 4].as_ptr(),
+                0usize,
+                8usize,
+            )
+        };
+    }
+}
+
 /// Ignores `signal`. Ignoring SIGCHLD also reaps children by itself.
 pub fn ignore_signal(signal: Signal) -> io::Result<()> {
     // SAFETY: no handler function is installed.
@@ -226,6 +245,12 @@ pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     // SAFETY: the kernel has just made this descriptor for this process.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Whether the process behind a pidfd has ended.
+pub fn has_exited(pidfd: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|n| n > 0)
 }
 
 /// `kill(2)` with any signal number, real-time signals included.

@@ -211,12 +211,24 @@ impl Container {
         if self.status.state == state {
             return Ok(());
         }
-        let now = format!("{:?}", self.status.state).to_lowercase();
-        Err(Error::State {
+        Err(self.unfit(&format!("{:?}", self.status.state).to_lowercase(), action))
+    }
+
+    /// The error of a container that is in a state in which `action` cannot be.
+    pub fn unfit(&self, state: &str, action: &str) -> Error {
+        Error::State {
             id: self.status.id.clone(),
-            state: now,
+            state: state.to_string(),
             action: action.to_string(),
-        })
+        }
+    }
+
+    /// Its first process has ended, which is not yet taken note of.
+    pub fn is_ending(&self) -> bool {
+        let pidfd = self
+            .pid()
+            .and_then(|pid| sys::pidfd_open(pid.as_raw()).ok());
+        pidfd.is_none_or(|fd| sys::has_exited(&fd))
     }
 
     /// Executes its program.

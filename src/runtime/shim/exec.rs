@@ -45,7 +45,14 @@ pub fn exec(context: &Context, container: &Container, spec: &ExecSpec) -> Result
     let started = run(context, container, spec, &file);
     let _ = fs::remove_file(&file);
     remove_sockets(context, id);
-    started
+    // What a container that is just ending makes of an exec says nothing; that it ended does.
+    started.or_else(|error| {
+        if container.is_ending() {
+            Err(container.unfit("exited", "exec"))
+        } else {
+            Err(error)
+        }
+    })
 }
 
 fn run(

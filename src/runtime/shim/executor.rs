@@ -70,7 +70,7 @@ impl Exec {
         // Both survive execve.
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
             .map_err(|e| e.to_string())?;
-        sys::reset_signal(Signal::SIGPIPE).map_err(|e| e.to_string())?;
+        sys::reset_all_signals();
         // A container must not outlive the shim that reaps it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| e.to_string())?;
         let program = find(name)?;

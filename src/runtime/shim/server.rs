@@ -195,6 +195,8 @@ impl Server {
     }
 
     fn request(&mut self, id: u64, request: Request) {
+        // What is known must be true now: a container may have ended an instant ago.
+        self.reap();
         match self.perform(id, request) {
             Ok(Some(answer)) => self.send(id, answer.0, answer.1),
             Ok(None) => {}
