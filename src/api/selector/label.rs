@@ -47,19 +47,29 @@ pub struct Requirement {
 impl Requirement {
     /// A requirement that is well-formed: counts of values, the key's and the values' syntax.
     fn new(key: String, operator: Operator, mut values: Vec<String>) -> Result<Self, Error> {
-        use Operator::{DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn};
+        use Operator::{
+            DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn,
+        };
         let mut errors = Vec::new();
         let wrong_key = names::qualified_name(&key);
         if !wrong_key.is_empty() {
-            errors.push(FieldError::invalid(&Path::new("key"), key.as_str(), wrong_key.join("; ")));
+            errors.push(FieldError::invalid(
+                &Path::new("key"),
+                key.as_str(),
+                wrong_key.join("; "),
+            ));
         }
         let path = Path::new("values");
         let complaint = match operator {
-            In | NotIn if values.is_empty() => Some("for 'in', 'notin' operators, values set can't be empty"),
+            In | NotIn if values.is_empty() => {
+                Some("for 'in', 'notin' operators, values set can't be empty")
+            }
             Equals | DoubleEquals | NotEquals if values.len() != 1 => {
                 Some("exact-match compatibility requires one single value")
             }
-            Exists | DoesNotExist if !values.is_empty() => Some("values set must be empty for exists and does not exist"),
+            Exists | DoesNotExist if !values.is_empty() => {
+                Some("values set must be empty for exists and does not exist")
+            }
             GreaterThan | LessThan if values.len() != 1 => {
                 Some("for 'Gt', 'Lt' operators, exactly one value is required")
             }
@@ -69,11 +79,19 @@ impl Requirement {
         for (index, value) in values.iter().enumerate() {
             if matches!(operator, GreaterThan | LessThan) && value.parse::<i64>().is_err() {
                 let text = "for 'Gt', 'Lt' operators, the value must be an integer";
-                errors.push(FieldError::invalid(&path.index(index), value.as_str(), text));
+                errors.push(FieldError::invalid(
+                    &path.index(index),
+                    value.as_str(),
+                    text,
+                ));
             }
             let wrong = names::label_value(value);
             if !wrong.is_empty() {
-                errors.push(FieldError::invalid(&path.index(index).key(&key), value.as_str(), wrong.join("; ")));
+                errors.push(FieldError::invalid(
+                    &path.index(index).key(&key),
+                    value.as_str(),
+                    wrong.join("; "),
+                ));
             }
         }
         let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
@@ -81,7 +99,11 @@ impl Requirement {
             [] => {
                 values.sort_unstable();
                 values.dedup();
-                Ok(Self { key, operator, values })
+                Ok(Self {
+                    key,
+                    operator,
+                    values,
+                })
             }
             [one] => Err(Error(one.clone())),
             many => Err(Error(format!("[{}]", many.join(", ")))),
@@ -90,7 +112,9 @@ impl Requirement {
 
     /// Whether a label's value, or its absence, fulfils it.
     pub fn matches(&self, value: Option<&str>) -> bool {
-        use Operator::{DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn};
+        use Operator::{
+            DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn,
+        };
         let listed = |v: &str| self.values.iter().any(|mine| mine == v);
         let compare = |f: fn(&i64, &i64) -> bool| {
             let number = value.and_then(|v| v.parse().ok());
@@ -140,12 +164,18 @@ impl LabelSelector {
 
     /// Selects nothing.
     pub fn nothing() -> Self {
-        Self { nothing: true, requirements: Vec::new() }
+        Self {
+            nothing: true,
+            requirements: Vec::new(),
+        }
     }
 
     fn of(mut requirements: Vec<Requirement>) -> Self {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Self { nothing: false, requirements }
+        Self {
+            nothing: false,
+            requirements,
+        }
     }
 
     /// Reads the text form, as in `app=web,tier in (a, b),!old`.
@@ -161,18 +191,40 @@ impl LabelSelector {
         let mut requirements = Vec::new();
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
-            requirements.push(Requirement::new(key.clone(), Operator::Equals, vec![text(value)])?);
+            requirements.push(Requirement::new(
+                key.clone(),
+                Operator::Equals,
+                vec![text(value)],
+            )?);
         }
-        for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+        for expression in selector["matchExpressions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
             let operator = match expression["operator"].as_str().unwrap_or_default() {
                 "In" => Operator::In,
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(Error(format!("{} is not a valid label selector operator", quote(other)))),
+                other => {
+                    return Err(Error(format!(
+                        "{} is not a valid label selector operator",
+                        quote(other)
+                    )));
+                }
             };
-            let values = expression["values"].as_array().into_iter().flatten().map(text).collect();
-            requirements.push(Requirement::new(text(&expression["key"]), operator, values)?);
+            let values = expression["values"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(text)
+                .collect();
+            requirements.push(Requirement::new(
+                text(&expression["key"]),
+                operator,
+                values,
+            )?);
         }
         Ok(Self::of(requirements))
     }

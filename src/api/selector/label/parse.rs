@@ -37,7 +37,10 @@ const SYMBOLS: [(&str, Token); 11] = [
 ];
 
 fn known(text: &str) -> Option<Token> {
-    SYMBOLS.iter().find(|(symbol, _)| *symbol == text).map(|(_, token)| *token)
+    SYMBOLS
+        .iter()
+        .find(|(symbol, _)| *symbol == text)
+        .map(|(_, token)| *token)
 }
 
 fn is_symbol(c: char) -> bool {
@@ -51,17 +54,32 @@ fn is_space(c: char) -> bool {
 /// The next token of a text, what it says, and what follows.
 fn next(text: &str) -> (Token, String, &str) {
     let text = text.trim_start_matches(is_space);
-    let Some(first) = text.chars().next() else { return (Token::End, String::new(), "") };
+    let Some(first) = text.chars().next() else {
+        return (Token::End, String::new(), "");
+    };
     if !is_symbol(first) {
-        let end = text.find(|c| is_symbol(c) || is_space(c)).unwrap_or(text.len());
+        let end = text
+            .find(|c| is_symbol(c) || is_space(c))
+            .unwrap_or(text.len());
         let (word, rest) = text.split_at(end);
-        return (known(word).unwrap_or(Token::Identifier), word.to_owned(), rest);
+        return (
+            known(word).unwrap_or(Token::Identifier),
+            word.to_owned(),
+            rest,
+        );
     }
     // The longest known symbol; symbols are ASCII, so each prefix is a text.
     let run = text.find(|c| !is_symbol(c)).unwrap_or(text.len());
-    match (1..=run.min(2)).rev().find_map(|len| known(&text[..len]).map(|token| (token, len))) {
+    match (1..=run.min(2))
+        .rev()
+        .find_map(|len| known(&text[..len]).map(|token| (token, len)))
+    {
         Some((token, len)) => (token, text[..len].to_owned(), &text[len..]),
-        None => (Token::Error, format!("error expected: keyword found '{}'", &text[..run]), &text[run..]),
+        None => (
+            Token::Error,
+            format!("error expected: keyword found '{}'", &text[..run]),
+            &text[run..],
+        ),
     }
 }
 
@@ -72,7 +90,11 @@ struct Tokens {
 }
 
 fn as_value(token: Token) -> Token {
-    if matches!(token, Token::In | Token::NotIn) { Token::Identifier } else { token }
+    if matches!(token, Token::In | Token::NotIn) {
+        Token::Identifier
+    } else {
+        token
+    }
 }
 
 impl Tokens {
@@ -121,20 +143,31 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, Error> {
         match token {
             Token::End => return Ok(requirements),
             Token::Identifier | Token::Not => {}
-            _ => return Err(Error(format!("found '{literal}', expected: !, identifier, or 'end of string'"))),
+            _ => {
+                return Err(Error(format!(
+                    "found '{literal}', expected: !, identifier, or 'end of string'"
+                )));
+            }
         }
         let requirement = requirement(&mut tokens);
-        requirements.push(requirement.map_err(|e| Error(format!("unable to parse requirement: {e}")))?);
+        requirements
+            .push(requirement.map_err(|e| Error(format!("unable to parse requirement: {e}")))?);
         let (token, literal) = tokens.take_value();
         match token {
             Token::End => return Ok(requirements),
             Token::Comma => {
                 let (token, literal) = tokens.peek_value();
                 if !matches!(token, Token::Identifier | Token::Not) {
-                    return Err(Error(format!("found '{literal}', expected: identifier after ','")));
+                    return Err(Error(format!(
+                        "found '{literal}', expected: identifier after ','"
+                    )));
                 }
             }
-            _ => return Err(Error(format!("found '{literal}', expected: ',' or 'end of string'"))),
+            _ => {
+                return Err(Error(format!(
+                    "found '{literal}', expected: ',' or 'end of string'"
+                )));
+            }
         }
     }
 }
@@ -169,7 +202,9 @@ fn requirement(tokens: &mut Tokens) -> Result<Requirement, Error> {
         Token::Greater => Operator::GreaterThan,
         Token::Less => Operator::LessThan,
         _ => {
-            return Err(Error(format!("found '{literal}', expected: in, notin, =, ==, !=, gt, lt")));
+            return Err(Error(format!(
+                "found '{literal}', expected: in, notin, =, ==, !=, gt, lt"
+            )));
         }
     };
     let values = match operator {
@@ -207,7 +242,9 @@ fn values(tokens: &mut Tokens) -> Result<Vec<String>, Error> {
             }
             Ok(values)
         }
-        _ => Err(Error(format!("found '{literal}', expected: ',', ')' or identifier"))),
+        _ => Err(Error(format!(
+            "found '{literal}', expected: ',', ')' or identifier"
+        ))),
     }
 }
 
@@ -235,7 +272,11 @@ fn list(tokens: &mut Tokens) -> Result<Vec<String>, Error> {
                     return Ok(values);
                 }
             }
-            _ => return Err(Error(format!("found '{literal}', expected: ',', or identifier"))),
+            _ => {
+                return Err(Error(format!(
+                    "found '{literal}', expected: ',', or identifier"
+                )));
+            }
         }
     }
 }
