@@ -230,7 +230,7 @@ impl Schema {
 
     /// Applies the defaults that upstream applies when it reads an object of this kind.
     pub fn default(&self, object: &mut Value) {
-        defaults::apply(&self.kind, object);
+        defaults::apply(self.root(), object);
     }
 
     /// Drops unknown fields.
