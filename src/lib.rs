@@ -2,7 +2,6 @@
 #![deny(unsafe_code)]
 
 pub mod api;
-
 pub mod config;
 pub mod network;
 pub mod runtime;

@@ -1,5 +1,6 @@
 //! The control plane: registry, HTTP, authentication, admission, scheduler, controllers.
 
+pub mod addons;
 pub mod admission;
 pub mod auth;
 pub mod cache;

@@ -11,6 +11,8 @@ pub mod authz;
 pub mod impersonation;
 pub mod join_token;
 pub mod pki;
+#[cfg(test)]
+pub(in crate::server) mod testing;
 pub mod tokens;
 pub mod user;
 

@@ -15,6 +15,7 @@ use ::http::{HeaderMap, Uri};
 use rustls_pki_types::CertificateDer;
 
 use super::pki::Pki;
+use super::tokens::{TokenError, bound};
 use super::user::{AUTHENTICATED, User};
 use crate::api::Status;
 use crate::server::reader::Reader;
@@ -57,17 +58,19 @@ impl Authenticator {
             tracing::debug!(%error, "authentication refused");
             Status::unauthorized()
         };
+        let own = [self.pki.token_signer().issuer().to_owned()];
+        let by_token = || {
+            let token = bearer::token(headers, uri)?;
+            Some(self.token(&token, &own, now).map(|(user, _)| user).map_err(|e| refused(&e)))
+        };
         let mut user = match peer {
             Some([leaf, rest @ ..]) => match self.certificates.user(leaf, rest, now) {
                 Ok(user) => user,
                 // As upstream, where each authenticator is asked before the request fails.
-                Err(error) => match bearer::token(headers, uri) {
-                    Some(token) => self.token(&token, now).map_err(|e| refused(&e))?,
-                    None => return Err(refused(&error)),
-                },
+                Err(error) => by_token().unwrap_or_else(|| Err(refused(&error)))?,
             },
-            _ => match bearer::token(headers, uri) {
-                Some(token) => self.token(&token, now).map_err(|e| refused(&e))?,
+            _ => match by_token() {
+                Some(user) => user?,
                 None => return Ok(User::anonymous()),
             },
         };
@@ -77,11 +80,11 @@ impl Authenticator {
         Ok(user)
     }
 
-    fn token(&self, token: &str, now: SystemTime) -> Result<User, super::tokens::TokenError> {
-        let signer = self.pki.token_signer();
-        let claims = signer.verify(token, &[signer.issuer().to_owned()], now)?;
-        super::tokens::bound::check(&claims, &*self.reader, now)?;
-        Ok(claims.user())
+    /// The user of a token for one of `audiences`, and the token's own audiences.
+    fn token(&self, token: &str, audiences: &[String], now: SystemTime) -> Result<(User, Vec<String>), TokenError> {
+        let claims = self.pki.token_signer().verify(token, audiences, now)?;
+        bound::check(&claims, &*self.reader, now)?;
+        Ok((claims.user(), claims.aud))
     }
 }
 

@@ -36,7 +36,7 @@ pub enum Usage {
 pub struct Leaf {
     /// Subject's common name: the user's name.
     pub common_name: String,
-    /// Subject's organizations: the user's groups.
+    /// Subject's organizations: the user's groups. At most one can be issued.
     pub organizations: Vec<String>,
     /// DNS names and addresses.
     pub names: Vec<String>,
@@ -46,10 +46,10 @@ pub struct Leaf {
 
 impl Leaf {
     /// A client's certificate.
-    pub fn client(user: impl Into<String>, groups: &[&str]) -> Self {
+    pub fn client(user: impl Into<String>, group: Option<&str>) -> Self {
         Self {
             common_name: user.into(),
-            organizations: groups.iter().map(|g| (*g).to_owned()).collect(),
+            organizations: group.map(str::to_owned).into_iter().collect(),
             names: Vec::new(),
             usage: Usage::Client,
         }
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(read.leaf, wanted);
         assert!(read.signed_by(&Certificate::parse(&ca_pem).unwrap()));
         assert!(read.not_before < now && read.not_after > now + LEAF_LIFE - DAY);
-        let client = Leaf::client("system:node:a", &["system:nodes", "x"]);
+        let client = Leaf::client("system:node:a", Some("system:nodes"));
         let read = Certificate::parse(&leaf(&client, &issuer, now).unwrap().cert_pem).unwrap();
         assert_eq!(read.leaf, client);
     }
@@ -164,7 +164,7 @@ mod tests {
         let (ca_pem, key) = authority(now);
         let (other, _) = authority(now);
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).unwrap();
-        let identity = leaf(&Leaf::client("a", &[]), &issuer, now).unwrap();
+        let identity = leaf(&Leaf::client("a", None), &issuer, now).unwrap();
         assert!(!Certificate::parse(&identity.cert_pem).unwrap().signed_by(&Certificate::parse(&other).unwrap()));
     }
 

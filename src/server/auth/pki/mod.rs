@@ -187,7 +187,7 @@ impl Pki {
         names.extend(ips.iter().map(IpAddr::to_string));
         let user = format!("system:node:{node}");
         let serving = Leaf::server(user.as_str(), names);
-        let client = Leaf::client(user.as_str(), &["system:nodes"]);
+        let client = Leaf::client(user.as_str(), Some("system:nodes"));
         Ok(NodeCredentials {
             ca_pem: inner.server_ca.cert_pem.clone(),
             client_ca_pem: inner.client_ca.cert_pem.clone(),
@@ -235,16 +235,16 @@ fn own(
     client_ca: &Authority,
     now: SystemTime,
 ) -> Result<Own, Error> {
-    let client = |file: &str, user: &str, groups: &[&str]| {
-        client_ca.ensure_leaf(dir, file, &Leaf::client(user, groups), now)
+    let client = |file: &str, user: &str, group: Option<&str>| {
+        client_ca.ensure_leaf(dir, file, &Leaf::client(user, group), now)
     };
     let serving = Leaf::server("kube-apiserver", serving_names(params));
     Ok(Own {
         serving: server_ca.ensure_leaf(dir, "serving-kube-apiserver", &serving, now)?,
-        admin: client("client-admin", "system:admin", &[MASTERS])?,
-        controller: client("client-controller", "system:kube-controller-manager", &[])?,
-        scheduler: client("client-scheduler", "system:kube-scheduler", &[])?,
-        kubelet_client: client("client-kube-apiserver", "system:kube-apiserver", &[MASTERS])?,
+        admin: client("client-admin", "system:admin", Some(MASTERS))?,
+        controller: client("client-controller", "system:kube-controller-manager", None)?,
+        scheduler: client("client-scheduler", "system:kube-scheduler", None)?,
+        kubelet_client: client("client-kube-apiserver", "system:kube-apiserver", Some(MASTERS))?,
     })
 }
 
