@@ -5,6 +5,7 @@ pub mod admission;
 pub mod auth;
 pub mod cache;
 pub mod http;
+pub mod objects;
 pub mod patch;
 pub mod reader;
 pub mod registry;

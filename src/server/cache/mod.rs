@@ -21,7 +21,7 @@ use crate::api::object::{Error as ObjectError, SelectableField};
 use crate::server::reader::Reader;
 use crate::store::{Entry, Event as StoreEvent, Observer, Revision};
 
-pub use event::{Event, EventType};
+pub use event::{Event, EventType, frame as event_frame};
 pub use kind::{Expired, Kind, Page, Scope};
 pub use splice::with_revision;
 pub use watch::Watcher;
