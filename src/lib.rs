@@ -1,6 +1,7 @@
 //! kedge: Kubernetes for small machines, in one executable.
 #![deny(unsafe_code)]
 
-pub mod runtime;
 pub mod network;
+pub mod runtime;
+pub mod server;
 pub mod supervisor;

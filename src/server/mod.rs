@@ -1,1 +1,4 @@
-//! server
+//! The control plane.
+
+pub mod controllers;
+pub mod scheduler;
