@@ -4,7 +4,9 @@
 //! Adding one is one row in [`all`].
 
 pub mod config;
+mod deployment;
 pub mod kit;
+mod replicaset;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,8 +40,24 @@ pub struct Controller {
 
 /// Every controller there is.
 pub fn all() -> &'static [Controller] {
-    &[]
+    &CONTROLLERS
 }
+
+macro_rules! controller {
+    ($name:literal, $identity:literal, $run:path) => {
+        Controller {
+            name: $name,
+            identity: concat!("system:serviceaccount:kube-system:", $identity),
+            run: |cx, stop| Box::pin($run(cx, stop)),
+        }
+    };
+}
+
+static CONTROLLERS: [Controller; 3] = [
+    controller!("deployment-controller", "deployment-controller", deployment::run),
+    controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
+    controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
+];
 
 /// What controllers and scheduler share: informers and the event recorder.
 #[derive(Clone)]

@@ -1,15 +1,18 @@
 //! Making and deleting the pods of a controller, with its events and expectations.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod as FullPod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
 use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -105,12 +108,10 @@ where
 
 /// The pods of `owner`: those it controls, and orphans its selector matches, which are adopted.
 /// Pods it controls that no longer match are released.
-pub async fn claim<K: Resource<DynamicType = ()>>(
-    cx: &Context,
-    owner: &K,
-    matcher: &Matcher,
-    fresh_uid: impl AsyncFn() -> Result<Option<String>, Error>,
-) -> Result<Vec<Arc<Pod>>, Error> {
+pub async fn claim<K>(cx: &Context, owner: &K, matcher: &Matcher) -> Result<Vec<Arc<Pod>>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
     let informer = cx.informers.get::<Pod>();
     let owner_meta = owner.meta();
     let (owned, strangers) = (
@@ -136,10 +137,14 @@ pub async fn claim<K: Resource<DynamicType = ()>>(
             continue;
         }
         // The cache may be behind: adopt only for an owner that still exists and is not on its way out.
-        if !checked && fresh_uid().await?.as_deref() != Some(meta::uid(owner_meta)) {
-            return Err(Error::Unfinished("the owner is gone or being deleted".into()));
+        if !checked {
+            let api: Api<K> = Api::namespaced(cx.client.clone(), meta::namespace(owner_meta));
+            let now = api.get_opt(meta::name(owner_meta)).await.map_err(Error::api("reading an owner"))?;
+            if now.is_none_or(|o| o.meta().uid != owner_meta.uid || o.meta().deletion_timestamp.is_some()) {
+                return Err(Error::Unfinished("the owner is gone or being deleted".into()));
+            }
+            checked = true;
         }
-        checked = true;
         match adopt(cx, &pod, meta::controller_ref(owner)).await {
             Ok(()) => claimed.push(pod),
             Err(e) if e.is_not_found() || e.code() == 422 => {}
