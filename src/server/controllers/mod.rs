@@ -5,7 +5,9 @@
 
 pub mod config;
 mod deployment;
+mod garbage;
 pub mod kit;
+mod namespace;
 mod replicaset;
 
 use std::future::Future;
@@ -53,10 +55,12 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 3] = [
+static CONTROLLERS: [Controller; 5] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
+    controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
+    controller!("namespace-controller", "namespace-controller", namespace::run),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.

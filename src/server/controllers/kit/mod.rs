@@ -1,6 +1,7 @@
 //! What every controller is made of: shared informers, a work queue, an event recorder, and helpers
 //! for owners, labels and patches. Nothing here knows a particular controller.
 
+pub mod discovery;
 pub mod informer;
 pub mod informers;
 pub mod meta;
