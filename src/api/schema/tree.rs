@@ -102,6 +102,13 @@ pub struct Kind {
     pub(super) node: u32,
 }
 
+impl Kind {
+    /// The number of its type in the tree; see [`NodeRef::id`].
+    pub fn node_id(&self) -> u32 {
+        self.node
+    }
+}
+
 /// The types of a group of kinds.
 #[derive(Debug)]
 pub struct Tree {
@@ -123,6 +130,11 @@ impl Tree {
     /// The named types, ordered by name.
     pub fn definitions(&self) -> impl Iterator<Item = Definition<'_>> {
         (0..self.definitions.len()).map(|index| Definition { tree: self, index })
+    }
+
+    /// Whether it is the tree of the built-in kinds, whose descriptions [`super::Docs`] holds.
+    pub fn is_builtin(&self) -> bool {
+        self.typed
     }
 
     pub(super) fn node(&self, id: u32) -> NodeRef<'_> {
