@@ -4,6 +4,7 @@
 //! document is made from, so the index costs no document.
 
 mod operations;
+mod protobuf;
 mod schemas;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,9 @@ pub struct Subresource {
     /// Verbs, as for resources.
     pub verbs: Vec<String>,
 }
+
+/// The media type of [`OpenApi::v2_protobuf`].
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Which form a document has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,12 +140,27 @@ impl OpenApi {
 
     /// `/openapi/v2`: JSON of all.
     pub fn v2(&self) -> Vec<u8> {
+        self.v2_document().to_string().into_bytes()
+    }
+
+    /// `/openapi/v2` for clients that accept only [`V2_PROTOBUF`].
+    pub fn v2_protobuf(&self) -> Vec<u8> {
+        protobuf::document(&self.v2_document())
+    }
+
+    /// The hash of the v2 document, as for an ETag.
+    pub fn v2_hash(&self) -> String {
+        let all: Vec<Served> = self.served.values().flatten().cloned().collect();
+        self.hash(&all)
+    }
+
+    fn v2_document(&self) -> Value {
         let mut paths = Map::new();
         for (path, resources) in &self.served {
             paths.extend(operations::paths(Style::V2, path, resources));
         }
         let all: Vec<Served> = self.served.values().flatten().cloned().collect();
-        let document = json!({
+        json!({
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": self.version},
             "paths": paths,
@@ -151,8 +170,7 @@ impl OpenApi {
                 "description": "Bearer Token authentication",
             }},
             "security": [{"BearerToken": []}],
-        });
-        document.to_string().into_bytes()
+        })
     }
 }
 

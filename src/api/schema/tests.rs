@@ -159,6 +159,13 @@ fn identity_must_fit() {
             .starts_with("StatefulSet in version \"v1\" cannot be handled as a Deployment")
     );
     assert_eq!(accept(json!([])).expect_err("a list").code, 400);
+    let options =
+        json!({"apiVersion": "apps/v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+    assert!(
+        self::schema("v1", "DeleteOptions")
+            .accept(options.into(), FieldValidation::Strict)
+            .is_ok()
+    );
 }
 
 #[test]
