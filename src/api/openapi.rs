@@ -77,15 +77,9 @@ impl OpenApi {
     pub fn new(version: impl Into<String>, served: Vec<Served>) -> Self {
         let mut by_path: BTreeMap<String, Vec<Served>> = BTreeMap::new();
         for resource in served {
-            by_path
-                .entry(path_of(&resource.kind))
-                .or_default()
-                .push(resource);
+            by_path.entry(path_of(&resource.kind)).or_default().push(resource);
         }
-        Self {
-            version: version.into(),
-            served: by_path,
-        }
+        Self { version: version.into(), served: by_path }
     }
 
     /// `/openapi/v3`: the paths of the documents with the hash of each.
@@ -94,9 +88,7 @@ impl OpenApi {
             let url = format!("/openapi/v3/{path}?hash={}", self.hash(resources));
             (path.clone(), json!({"serverRelativeURL": url}))
         });
-        json!({"paths": paths.collect::<Map<_, _>>()})
-            .to_string()
-            .into_bytes()
+        json!({"paths": paths.collect::<Map<_, _>>()}).to_string().into_bytes()
     }
 
     /// The hash of a group version's document, as the index gives it; `None` if nothing is served there.
@@ -185,13 +177,7 @@ fn path_of(kind: &GroupVersionKind) -> String {
 
 /// The names of the definitions that operations refer to, without lists.
 fn roots(resources: &[Served]) -> BTreeSet<String> {
-    let common = [
-        "APIResourceList",
-        "DeleteOptions",
-        "ListMeta",
-        "Status",
-        "WatchEvent",
-    ];
+    let common = ["APIResourceList", "DeleteOptions", "ListMeta", "Status", "WatchEvent"];
     let mut roots: BTreeSet<String> = common.into_iter().map(operations::meta).collect();
     for resource in resources {
         roots.insert(operations::definition_of(resource, &resource.kind));

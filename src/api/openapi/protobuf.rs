@@ -35,12 +35,7 @@ impl Message {
     }
 
     fn texts_of(&mut self, field: u64, object: &Value, name: &str) {
-        for text in object[name]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-        {
+        for text in object[name].as_array().into_iter().flatten().filter_map(Value::as_str) {
             self.bytes(field, text.as_bytes());
         }
     }
@@ -124,13 +119,7 @@ pub(super) fn document(json: &Value) -> Vec<u8> {
 
 fn path_item(json: &Value) -> Message {
     let mut item = Message::default();
-    for (field, method) in [
-        (2, "get"),
-        (3, "put"),
-        (4, "post"),
-        (5, "delete"),
-        (8, "patch"),
-    ] {
+    for (field, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
         if let Some(json) = json.get(method) {
             item.message(field, &operation(json));
         }
@@ -258,11 +247,8 @@ mod tests {
         while !bytes.is_empty() {
             let key = number(&mut bytes);
             let value = number(&mut bytes);
-            let (content, rest) = if key & 7 == 2 {
-                bytes.split_at(value as usize)
-            } else {
-                (&[value as u8][..], bytes)
-            };
+            let (content, rest) =
+                if key & 7 == 2 { bytes.split_at(value as usize) } else { (&[value as u8][..], bytes) };
             fields.push((key >> 3, content.to_vec()));
             bytes = rest;
         }
@@ -271,10 +257,8 @@ mod tests {
 
     #[test]
     fn schemas_have_gnostics_field_numbers() {
-        let message = schema(
-            &json!({"type": "object", "required": ["a"], "description": "d", "x-y": [1],
-            "properties": {"a": {"$ref": "#/definitions/b"}}}),
-        );
+        let message = schema(&json!({"type": "object", "required": ["a"], "description": "d", "x-y": [1],
+            "properties": {"a": {"$ref": "#/definitions/b"}}}));
         let numbers: Vec<u64> = fields(&message.0).iter().map(|(n, _)| *n).collect();
         assert_eq!(numbers, [4, 19, 22, 25, 31]);
         let named = fields(&fields(&fields(&message.0)[3].1)[0].1);

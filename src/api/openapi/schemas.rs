@@ -16,12 +16,8 @@ pub(super) fn definitions(
 ) -> Map<String, Value> {
     let mut result = Map::new();
     // Resources share a few trees; common types come from the built-in one.
-    let mut trees: Vec<&Arc<Tree>> = Schemas::builtin()
-        .kinds()
-        .next()
-        .map(|s| s.tree())
-        .into_iter()
-        .collect();
+    let mut trees: Vec<&Arc<Tree>> =
+        Schemas::builtin().kinds().next().map(|s| s.tree()).into_iter().collect();
     for resource in resources {
         if !trees.iter().any(|t| Arc::ptr_eq(t, resource.schema.tree())) {
             trees.push(resource.schema.tree());
@@ -29,33 +25,20 @@ pub(super) fn definitions(
     }
     for tree in trees {
         let writer = Writer::new(style, tree);
-        let mut open: Vec<Definition<'_>> = tree
-            .definitions()
-            .filter(|d| roots.contains(d.name()))
-            .collect();
+        let mut open: Vec<Definition<'_>> = tree.definitions().filter(|d| roots.contains(d.name())).collect();
         while let Some(definition) = open.pop() {
             if !result.contains_key(definition.name()) {
                 let (schema, references) = writer.definition(definition);
                 result.insert(definition.name().to_owned(), schema);
-                open.extend(
-                    references
-                        .into_iter()
-                        .filter_map(|name| writer.by_name.get(name).copied()),
-                );
+                open.extend(references.into_iter().filter_map(|name| writer.by_name.get(name).copied()));
             }
         }
     }
-    for resource in resources
-        .iter()
-        .filter(|r| r.verbs.iter().any(|v| v == "list"))
-    {
+    for resource in resources.iter().filter(|r| r.verbs.iter().any(|v| v == "list")) {
         let name = operations::definition_of(resource, &resource.kind);
         result.insert(format!("{name}List"), list(style, resource, &name));
     }
-    result.insert(
-        operations::meta("Patch"),
-        json!({"type": "object", "description": PATCH}),
-    );
+    result.insert(operations::meta("Patch"), json!({"type": "object", "description": PATCH}));
     result
 }
 
@@ -109,10 +92,7 @@ impl<'t> Writer<'t> {
             style,
             tree,
             docs: tree.is_builtin().then(|| Docs::builtin(tree)),
-            names: tree
-                .definitions()
-                .map(|d| (d.node().id(), d.name()))
-                .collect(),
+            names: tree.definitions().map(|d| (d.node().id(), d.name())).collect(),
             by_name: tree.definitions().map(|d| (d.name(), d)).collect(),
         }
     }
@@ -121,21 +101,12 @@ impl<'t> Writer<'t> {
     fn definition(&self, definition: Definition<'t>) -> (Value, BTreeSet<&'t str>) {
         let mut references = BTreeSet::new();
         let mut schema = self.inline(definition.node(), &mut references);
-        let docs = self
-            .docs
-            .as_ref()
-            .map(|d| d.definition(definition))
-            .unwrap_or_default();
+        let docs = self.docs.as_ref().map(|d| d.definition(definition)).unwrap_or_default();
         describe(&mut schema, docs);
         let node = definition.node().id();
-        let kinds = self
-            .tree
-            .kinds()
-            .iter()
-            .filter(|k| k.node_id() == node && !k.id.version.is_empty());
-        let kinds: Vec<Value> = kinds
-            .map(|k| json!({"group": k.id.group, "version": k.id.version, "kind": k.id.kind}))
-            .collect();
+        let kinds = self.tree.kinds().iter().filter(|k| k.node_id() == node && !k.id.version.is_empty());
+        let kinds: Vec<Value> =
+            kinds.map(|k| json!({"group": k.id.group, "version": k.id.version, "kind": k.id.kind})).collect();
         if !kinds.is_empty() {
             schema.insert("x-kubernetes-group-version-kind".into(), kinds.into());
         }
@@ -159,43 +130,32 @@ impl<'t> Writer<'t> {
             Node::AnyObject => object([("type", json!("object"))]),
             Node::Object(_) => self.object(node, references),
             Node::Map { .. } => {
-                let value = node
-                    .child("")
-                    .map(|value| self.value(value, references))
-                    .unwrap_or_default();
-                let mut schema =
-                    object([("type", json!("object")), ("additionalProperties", value)]);
+                let value = node.child("").map(|value| self.value(value, references)).unwrap_or_default();
+                let mut schema = object([("type", json!("object")), ("additionalProperties", value)]);
                 if node.is_atomic() {
                     schema.insert("x-kubernetes-map-type".into(), json!("atomic"));
                 }
                 schema
             }
             Node::List(_) => {
-                let items = node
-                    .item()
-                    .map(|item| self.value(item, references))
-                    .unwrap_or_default();
+                let items = node.item().map(|item| self.value(item, references)).unwrap_or_default();
                 let mut schema = object([("type", json!("array")), ("items", items)]);
                 list_extensions(node, &mut schema);
                 schema
             }
-            Node::String { bytes: true } => {
-                object([("type", json!("string")), ("format", json!("byte"))])
-            }
+            Node::String { bytes: true } => object([("type", json!("string")), ("format", json!("byte"))]),
             Node::String { bytes: false } => object([("type", json!("string"))]),
-            Node::Integer { bits } => object([
-                ("type", json!("integer")),
-                ("format", json!(format!("int{bits}"))),
-            ]),
+            Node::Integer { bits } => {
+                object([("type", json!("integer")), ("format", json!(format!("int{bits}")))])
+            }
             Node::Number => object([("type", json!("number")), ("format", json!("double"))]),
             Node::Bool => object([("type", json!("boolean"))]),
             Node::Time | Node::MicroTime => {
                 object([("type", json!("string")), ("format", json!("date-time"))])
             }
-            Node::IntOrString if self.style == Style::V2 => object([
-                ("type", json!("string")),
-                ("format", json!("int-or-string")),
-            ]),
+            Node::IntOrString if self.style == Style::V2 => {
+                object([("type", json!("string")), ("format", json!("int-or-string"))])
+            }
             Node::IntOrString => object([
                 ("format", json!("int-or-string")),
                 ("oneOf", json!([{"type": "integer"}, {"type": "string"}])),
@@ -212,11 +172,8 @@ impl<'t> Writer<'t> {
             properties.insert(field.name().to_owned(), self.field(field, references));
         }
         // k8s-openapi requires metadata of every object, upstream's documents do not.
-        let required = node
-            .fields()
-            .filter(|f| f.is_required())
-            .map(Field::name)
-            .filter(|name| *name != "metadata");
+        let required =
+            node.fields().filter(|f| f.is_required()).map(Field::name).filter(|name| *name != "metadata");
         let required: Vec<&str> = required.collect();
         if !required.is_empty() {
             schema.insert("required".into(), json!(required));
@@ -231,11 +188,7 @@ impl<'t> Writer<'t> {
     }
 
     fn field(&self, field: Field<'t>, references: &mut BTreeSet<&'t str>) -> Value {
-        let docs = self
-            .docs
-            .as_ref()
-            .map(|d| d.field(field))
-            .unwrap_or_default();
+        let docs = self.docs.as_ref().map(|d| d.field(field)).unwrap_or_default();
         let mut schema = match self.names.get(&field.node().id()) {
             Some(name) => {
                 references.insert(name);

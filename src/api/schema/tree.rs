@@ -205,10 +205,7 @@ impl<'t> NodeRef<'t> {
             Node::Object(o) => o.first..o.first + o.count,
             _ => 0..0,
         };
-        range.map(move |index| Field {
-            tree: self.tree,
-            index,
-        })
+        range.map(move |index| Field { tree: self.tree, index })
     }
 
     /// A known field of an object.
@@ -216,15 +213,9 @@ impl<'t> NodeRef<'t> {
         let Node::Object(object) = self.node() else {
             return None;
         };
-        let fields =
-            &self.tree.fields[object.first as usize..(object.first + object.count) as usize];
-        let found = fields
-            .binary_search_by(|f| self.tree.text(f.name).cmp(name))
-            .ok()?;
-        Some(Field {
-            tree: self.tree,
-            index: object.first + found as u32,
-        })
+        let fields = &self.tree.fields[object.first as usize..(object.first + object.count) as usize];
+        let found = fields.binary_search_by(|f| self.tree.text(f.name).cmp(name)).ok()?;
+        Some(Field { tree: self.tree, index: object.first + found as u32 })
     }
 
     /// The type of the value under a key: a known field's, or a map's value's.
