@@ -1,5 +1,8 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
+mod check;
+pub mod pod;
+
 use std::sync::Arc;
 
 use super::strategy::{Plain, Strategy};
@@ -19,6 +22,7 @@ pub struct StrategyConfig {
 pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy> {
     let _ = config;
     match resource {
+        "pods" => Arc::new(pod::PodStrategy),
         _ => Arc::new(Plain),
     }
 }
