@@ -2,6 +2,7 @@
 
 mod check;
 pub mod pod;
+mod service;
 
 use std::sync::Arc;
 
@@ -20,9 +21,9 @@ pub struct StrategyConfig {
 /// The strategy of a resource, by plural and group: `pods`, `deployments.apps`. Plain for those that
 /// need nothing of their own. Call it once a resource: a strategy may hold allocators.
 pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy> {
-    let _ = config;
     match resource {
         "pods" => Arc::new(pod::PodStrategy),
+        "services" => Arc::new(service::ServiceStrategy::new(config)),
         _ => Arc::new(Plain),
     }
 }
