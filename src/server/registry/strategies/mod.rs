@@ -2,12 +2,15 @@
 
 mod check;
 pub mod pod;
+mod selector;
 mod service;
+mod workloads;
 
 use std::sync::Arc;
 
 use super::strategy::{Plain, Strategy};
 use crate::config::Cidr;
+use workloads::Workload;
 
 /// What strategies depend on of the server's settings.
 #[derive(Clone, Debug)]
@@ -24,6 +27,13 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
     match resource {
         "pods" => Arc::new(pod::PodStrategy),
         "services" => Arc::new(service::ServiceStrategy::new(config)),
+        "deployments.apps" => Arc::new(Workload::Deployment),
+        "replicasets.apps" => Arc::new(Workload::ReplicaSet),
+        "daemonsets.apps" => Arc::new(Workload::DaemonSet),
+        "replicationcontrollers" => Arc::new(Workload::ReplicationController),
+        "statefulsets.apps" => Arc::new(workloads::StatefulSetStrategy),
+        "jobs.batch" => Arc::new(workloads::batch::JobStrategy),
+        "cronjobs.batch" => Arc::new(workloads::batch::CronJobStrategy),
         _ => Arc::new(Plain),
     }
 }
