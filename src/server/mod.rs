@@ -10,3 +10,7 @@ pub mod patch;
 pub mod reader;
 pub mod registry;
 pub mod request_info;
+//! The control plane.
+
+pub mod controllers;
+pub mod scheduler;

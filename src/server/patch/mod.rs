@@ -8,7 +8,9 @@ mod apply;
 mod fieldset;
 mod json;
 pub mod managed;
+mod managers;
 mod strategic;
+mod typed;
 
 #[cfg(test)]
 mod tests;
