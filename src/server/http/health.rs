@@ -27,7 +27,7 @@ pub(super) fn components(api: &Api) -> Vec<Check> {
 }
 
 fn checks(api: &Api, which: &str) -> Vec<Check> {
-    let mut list: Vec<Check> = vec![("ping".into(), None), ("log".into(), None), ("store".into(), None)];
+    let mut list: Vec<Check> = vec![("ping".into(), None)];
     if which != "livez" {
         list.extend(components(api));
     }
