@@ -146,6 +146,10 @@ impl Reader for Cache {
         let scope = namespace.map_or(Scope::All, |n| Scope::Namespace(n.to_owned()));
         self.kind(resource).map(|kind| kind.all(&scope)).unwrap_or_default()
     }
+
+    fn revision(&self, resource: &str) -> Option<u64> {
+        self.kind(resource).map(|kind| kind.last())
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use http::request::Parts;
+use parking_lot::Mutex;
 
 use super::body::{self, Body};
 use super::discovery::Discovery;
@@ -68,7 +69,8 @@ pub(super) struct Cx {
     pub(super) info: RequestInfo,
     pub(super) params: Params,
     pub(super) user: User,
-    pub(super) body: Body,
+    /// Behind a lock only so that the request can be shared between threads.
+    pub(super) body: Mutex<Body>,
     /// The entry of the path.
     pub(super) entry: Arc<Resource>,
     /// The entry that stores its objects: the same but for views.
@@ -98,8 +100,9 @@ impl Cx {
     ///
     /// # Errors
     /// 400 or 413.
-    pub(super) async fn read_body(&mut self) -> Result<bytes::Bytes, Status> {
-        body::read(std::mem::replace(&mut self.body, body::empty())).await
+    pub(super) async fn read_body(&self) -> Result<bytes::Bytes, Status> {
+        let taken = std::mem::replace(&mut *self.body.lock(), body::empty());
+        body::read(taken).await
     }
 
     /// The body's content type.

@@ -26,8 +26,8 @@ pub(super) fn list(api: &Api, cx: &Cx) -> Answer {
 }
 
 /// Deletes all that is selected; answers the list of what was there.
-pub(super) async fn delete_collection(api: &Api, mut cx: Cx) -> Answer {
-    let body = super::write::delete_body(&mut cx).await?;
+pub(super) async fn delete_collection(api: &Api, cx: Cx) -> Answer {
+    let body = super::write::delete_body(&cx).await?;
     let (options, dry_run) = cx.params.delete_options(body.as_ref())?;
     let listed = api.objects.list(&cx.stored, cx.namespace(), &self::options(&cx)?)?;
     let mut write = cx.params.write_options("DeleteOptions", &cx.parts.headers)?;

@@ -76,7 +76,7 @@ impl Patch {
 }
 
 /// Patches an object, or one of its subresources that are parts of it. An apply makes what is missing.
-pub(super) async fn patch(api: &Api, mut cx: Cx) -> Answer {
+pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("PatchOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let (patch, duplicates) = Patch::decode(cx.content_type(), body)?;

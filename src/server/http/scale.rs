@@ -73,7 +73,7 @@ pub(super) fn get(api: &Api, cx: &Cx) -> Answer {
 }
 
 /// Replaces the scale.
-pub(super) async fn update(api: &Api, mut cx: Cx) -> Answer {
+pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("UpdateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let (scale, warnings) = schema()?.decode(cx.content_type(), &body, options.field_validation)?;
@@ -84,7 +84,7 @@ pub(super) async fn update(api: &Api, mut cx: Cx) -> Answer {
 }
 
 /// Patches the scale.
-pub(super) async fn patch(api: &Api, mut cx: Cx) -> Answer {
+pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("PatchOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let (patch, duplicates) = Patch::decode(cx.content_type(), body)?;

@@ -19,7 +19,7 @@ pub(super) fn to_stored(entry: &Resource, mut object: Value) -> Value {
 }
 
 /// Creates an object.
-pub(super) async fn create(api: &Api, mut cx: Cx) -> Answer {
+pub(super) async fn create(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
@@ -30,7 +30,7 @@ pub(super) async fn create(api: &Api, mut cx: Cx) -> Answer {
 }
 
 /// Replaces an object, or one of its subresources that are parts of it.
-pub(super) async fn update(api: &Api, mut cx: Cx) -> Answer {
+pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("UpdateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
@@ -47,7 +47,7 @@ pub(super) async fn update(api: &Api, mut cx: Cx) -> Answer {
 }
 
 /// The `DeleteOptions` in a request's body, if there are any.
-pub(super) async fn delete_body(cx: &mut Cx) -> Result<Option<Value>, Status> {
+pub(super) async fn delete_body(cx: &Cx) -> Result<Option<Value>, Status> {
     let body = cx.read_body().await?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
@@ -60,8 +60,8 @@ pub(super) async fn delete_body(cx: &mut Cx) -> Result<Option<Value>, Status> {
 }
 
 /// Deletes an object.
-pub(super) async fn delete(api: &Api, mut cx: Cx) -> Answer {
-    let body = delete_body(&mut cx).await?;
+pub(super) async fn delete(api: &Api, cx: Cx) -> Answer {
+    let body = delete_body(&cx).await?;
     let (options, dry_run) = cx.params.delete_options(body.as_ref())?;
     let mut write = cx.params.write_options("DeleteOptions", &cx.parts.headers)?;
     write.dry_run = dry_run;

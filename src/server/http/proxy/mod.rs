@@ -88,7 +88,7 @@ fn to_slash(uri: &Uri) -> Response<Body> {
 async fn send(api: &Api, cx: Cx, target: Target) -> Answer {
     let Cx { mut parts, body, .. } = cx;
     let upgraded = upgrade::take(&mut parts);
-    let mut request = Request::new(body);
+    let mut request = Request::new(body.into_inner());
     *request.method_mut() = parts.method;
     *request.uri_mut() = target.uri.parse().map_err(|e| Status::bad_request(format!("{}: {e}", target.uri)))?;
     *request.headers_mut() = passed_on(&parts.headers, upgraded.is_some());
