@@ -5,6 +5,7 @@
 
 pub mod config;
 mod deployment;
+mod endpoints;
 mod garbage;
 pub mod kit;
 mod namespace;
@@ -55,12 +56,15 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 5] = [
+static CONTROLLERS: [Controller; 8] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
     controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
     controller!("namespace-controller", "namespace-controller", namespace::run),
+    controller!("endpointslice-controller", "endpointslice-controller", endpoints::run_slices),
+    controller!("endpoint-controller", "endpoint-controller", endpoints::run_endpoints),
+    controller!("endpointslice-mirroring-controller", "endpointslicemirroring-controller", endpoints::run_mirroring),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.
