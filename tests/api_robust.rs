@@ -55,7 +55,8 @@ fn value(node: NodeRef<'_>, dice: &mut Dice<'_>, depth: usize, noise: bool) -> V
         Node::Object(_) if depth > 0 => {
             let count = node.fields().count().max(1);
             let mut fields = Map::new();
-            for _ in 0..dice.roll(6) {
+            // Near the root much is set, so that the walk gets deep.
+            for _ in 0..dice.roll(6) + depth.saturating_sub(3) * 4 {
                 if let Some(field) = node.fields().nth(dice.roll(count)) {
                     fields.insert(field.name().to_owned(), value(field.node(), dice, depth - 1, noise));
                 }
@@ -70,7 +71,7 @@ fn value(node: NodeRef<'_>, dice: &mut Dice<'_>, depth: usize, noise: bool) -> V
         }
         Node::List(_) => {
             let item = node.item().expect("a list has items");
-            (0..dice.roll(3)).map(|_| value(item, dice, depth.saturating_sub(1), noise)).collect()
+            (0..dice.roll(4)).map(|_| value(item, dice, depth.saturating_sub(1), noise)).collect()
         }
         Node::Object(_) | Node::AnyObject => json!({}),
         Node::Any => json!({"any": ["thing"]}),
@@ -102,7 +103,7 @@ fn config() -> Config {
 }
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(any::<u8>(), 0..400)
+    prop::collection::vec(any::<u8>(), 0..2000)
 }
 
 proptest! {
