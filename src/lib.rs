@@ -2,7 +2,8 @@
 #![deny(unsafe_code)]
 
 pub mod api;
-
+// pub mod cli;
+pub mod client;
 pub mod config;
 pub mod network;
 pub mod runtime;

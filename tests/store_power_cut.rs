@@ -39,12 +39,7 @@ fn checkpoints(steps: &[Step<Acknowledged>]) -> usize {
 
 /// Runs writers on a recording disk, until each has made `commits` and that many checkpoints were
 /// taken, and gives what was recorded.
-fn record(
-    options: Options,
-    writers: usize,
-    commits: usize,
-    wanted: usize,
-) -> Vec<Step<Acknowledged>> {
+fn record(options: Options, writers: usize, commits: usize, wanted: usize) -> Vec<Step<Acknowledged>> {
     let temp = tempfile::tempdir().unwrap();
     let recorder = Arc::new(Recorder::new(temp.path()));
     let steps = Arc::clone(&recorder.steps);
@@ -69,8 +64,7 @@ fn record(
         .collect();
     tasks.into_iter().for_each(|t| runtime.block_on(t).unwrap());
     store.close().unwrap();
-    let steps = steps.lock().clone();
-    steps
+    std::mem::take(&mut *steps.lock())
 }
 
 fn is_lazy(key: &[u8]) -> bool {

@@ -114,12 +114,7 @@ pub(super) fn read(
 }
 
 /// Runs the engine, guarded: a panic, an exit and a hang are errors.
-fn run(
-    engine: &Engine,
-    mode: Mode,
-    dir: &Path,
-    content: Option<Content>,
-) -> Result<(Meta, State), Error> {
+fn run(engine: &Engine, mode: Mode, dir: &Path, content: Option<Content>) -> Result<(Meta, State), Error> {
     let size = content.as_ref().map_or_else(|| size_of(dir), |c| c.state.bytes());
     let limit = TIME_LIMIT + TIME_PER_MIB * u32::try_from(size >> 20).unwrap_or(u32::MAX);
     let mut running = Running::start(engine, mode, dir).on(dir)?;

@@ -62,13 +62,7 @@ impl File for fs::File {
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn File>> {
         let mut options = fs::OpenOptions::new();
-        Ok(Box::new(
-            options
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)?,
-        ))
+        Ok(Box::new(options.write(true).create_new(true).mode(0o600).open(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn File>> {
@@ -81,18 +75,13 @@ impl Disk for RealDisk {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let name = |e: io::Result<fs::DirEntry>| Ok(e?.file_name().to_string_lossy().into_owned());
-        let mut names = fs::read_dir(dir)?
-            .map(name)
-            .collect::<io::Result<Vec<_>>>()?;
+        let mut names = fs::read_dir(dir)?.map(name).collect::<io::Result<Vec<_>>>()?;
         names.sort();
         Ok(names)
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
     }
 

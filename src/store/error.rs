@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn a_conflict_names_the_key_and_the_revision() {
-        let conflict = |current| Error::Conflict { key: Bytes::from_static(b"/pods/a\0"), current }.to_string();
+        let conflict =
+            |current| Error::Conflict { key: Bytes::from_static(b"/pods/a\0"), current }.to_string();
         assert_eq!(conflict(Some(7)), "conflict on /pods/a\\x00: it is at revision 7");
         assert_eq!(conflict(None), "conflict on /pods/a\\x00: it is absent");
     }

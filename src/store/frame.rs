@@ -132,12 +132,8 @@ mod tests {
 
     #[test]
     fn frames_come_back_and_a_cut_stream_is_an_error() {
-        let entry = Entry {
-            key: Bytes::from("k"),
-            value: Bytes::from("value"),
-            created: 1,
-            modified: u64::MAX,
-        };
+        let entry =
+            Entry { key: Bytes::from("k"), value: Bytes::from("value"), created: 1, modified: u64::MAX };
         let meta = Meta { revision: 1, reserved: 2, log_start: 3, count: 4, hash: 5 };
         let frames = [Frame::Entry(entry), Frame::Failed("why".into()), Frame::End(meta)];
         let mut stream = Vec::new();

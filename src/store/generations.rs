@@ -78,13 +78,7 @@ impl Generations {
     }
 
     /// Starts a checkpoint of `state`; `log` has just begun a new segment.
-    pub(super) fn start(
-        &mut self,
-        log: &mut Log,
-        state: State,
-        revision: Revision,
-        reserved: Revision,
-    ) {
+    pub(super) fn start(&mut self, log: &mut Log, state: State, revision: Revision, reserved: Revision) {
         self.last_number += 1;
         let generation = Generation { number: self.last_number, log_start: log.sequence() };
         let meta = Meta { revision, reserved, log_start: generation.log_start, ..Meta::default() };

@@ -319,5 +319,4 @@ fn damaged(path: &Path, at: usize, what: &str) -> Error {
 }
 
 #[cfg(test)]
-#[path = "log_tests.rs"]
 mod tests;

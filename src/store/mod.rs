@@ -130,11 +130,7 @@ impl Store {
     ///
     /// [`Error::Locked`] if another process has it open, [`Error::Newer`] if a newer release wrote
     /// it, [`Error::Corrupt`] if what is there cannot be trusted, [`Error::Full`], [`Error::Io`].
-    pub fn open(
-        dir: &Path,
-        options: Options,
-        observer: Box<dyn Observer>,
-    ) -> Result<Opened, Error> {
+    pub fn open(dir: &Path, options: Options, observer: Box<dyn Observer>) -> Result<Opened, Error> {
         let (committer, recovery) = open::open(dir, options, observer)?;
         let shared = Arc::clone(&committer.shared);
         let entries = shared.state.read().iter().collect();
@@ -153,10 +149,7 @@ impl Store {
     /// [`Error::Conflict`] if an expectation does not hold; [`Error::Full`] and [`Error::Io`] if it
     /// could not be written, upon which nothing has changed; [`Error::Closed`].
     #[must_use = "the commit may fail"]
-    pub fn commit(
-        &self,
-        ops: Vec<Op>,
-    ) -> impl Future<Output = Result<Revision, Error>> + Send + use<> {
+    pub fn commit(&self, ops: Vec<Op>) -> impl Future<Output = Result<Revision, Error>> + Send + use<> {
         let (done, result) = oneshot::channel();
         let shared = &self.0.shared;
         {
@@ -191,10 +184,7 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Full`], [`Error::Io`] and [`Error::Closed`]; nothing is left at `dir` then.
-    pub fn snapshot(
-        &self,
-        dir: &Path,
-    ) -> impl Future<Output = Result<Revision, Error>> + Send + use<> {
+    pub fn snapshot(&self, dir: &Path) -> impl Future<Output = Result<Revision, Error>> + Send + use<> {
         let (done, result) = oneshot::channel();
         {
             let mut queue = self.0.shared.queue.lock();

@@ -123,8 +123,7 @@ impl Pending {
                 let value = value.at(revision);
                 let created = newest.map_or(revision, |entry| entry.created);
                 let modified = revision;
-                let change =
-                    Change::Put { key: key.clone(), value: value.clone(), created, modified };
+                let change = Change::Put { key: key.clone(), value: value.clone(), created, modified };
                 (key.clone(), Some(Entry { key, value, created, modified }), change)
             }
             Op::Delete { key, .. } => {

@@ -57,11 +57,7 @@ impl SegmentHeader {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut input = Input(bytes.get(..SEGMENT_HEADER as usize)?);
         let magic = input.take(8)?;
-        let header = Self {
-            sequence: input.u64()?,
-            salt: input.u64()?,
-            previous_end: input.u64()?,
-        };
+        let header = Self { sequence: input.u64()?, salt: input.u64()?, previous_end: input.u64()? };
         (magic == MAGIC && input.u32()? == crc32c::crc32c(&bytes[..32])).then_some(header)
     }
 }
@@ -79,12 +75,7 @@ pub(super) enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The key has this value.
-    Put {
-        key: Bytes,
-        value: Bytes,
-        created: Revision,
-        modified: Revision,
-    },
+    Put { key: Bytes, value: Bytes, created: Revision, modified: Revision },
     /// The key was removed.
     Delete { key: Bytes, revision: Revision },
 }
@@ -204,13 +195,9 @@ pub(super) fn read(segment: &[u8], offset: usize, salt: u64) -> Found {
         };
     }
     match decode(payload) {
-        Some((kind, changes)) => Found::Record(Record {
-            kind,
-            revision,
-            reserved,
-            changes,
-            next: align(end),
-        }),
+        Some((kind, changes)) => {
+            Found::Record(Record { kind, revision, reserved, changes, next: align(end) })
+        }
         None => Found::Damaged("a record matches its CRC but cannot be read"),
     }
 }
@@ -304,5 +291,4 @@ impl<'a> Input<'a> {
 }
 
 #[cfg(test)]
-#[path = "record_tests.rs"]
 mod tests;

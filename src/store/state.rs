@@ -18,12 +18,7 @@ struct Stored {
 
 impl Stored {
     fn entry(&self, key: &Bytes) -> Entry {
-        Entry {
-            key: key.clone(),
-            value: self.value.clone(),
-            created: self.created,
-            modified: self.modified,
-        }
+        Entry { key: key.clone(), value: self.value.clone(), created: self.created, modified: self.modified }
     }
 }
 

@@ -202,8 +202,7 @@ impl Platter {
             }
             Step::Remove(path) => self.name(Naming::Remove(path.clone())),
             Step::SyncDir(dir) => {
-                let (done, rest): (Vec<_>, Vec<_>) =
-                    self.waiting.drain(..).partition(|n| n.dir() == dir);
+                let (done, rest): (Vec<_>, Vec<_>) = self.waiting.drain(..).partition(|n| n.dir() == dir);
                 self.waiting = rest;
                 done.iter().for_each(|n| n.apply(&mut self.durable));
             }
