@@ -5,10 +5,14 @@
 
 pub mod config;
 mod deployment;
+mod endpoints;
 mod garbage;
 pub mod kit;
 mod namespace;
+mod node;
 mod replicaset;
+mod serviceaccount;
+mod tokens;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +21,7 @@ use std::sync::Arc;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-pub use config::ControllerConfig;
+pub use config::{ControllerConfig, LegacyToken};
 use kit::recorder::Broadcaster;
 use kit::{Context, Informers};
 
@@ -32,8 +36,10 @@ pub type Running = Pin<Box<dyn Future<Output = Result<(), TaskError>> + Send>>;
 /// One controller.
 #[derive(Clone, Copy)]
 pub struct Controller {
-    /// Its name: of its task, in its log lines, and as the source of its events.
+    /// Its name: of its task and in its log lines.
     pub name: &'static str,
+    /// The source of its events.
+    pub component: &'static str,
     /// The user it acts as.
     pub identity: &'static str,
     /// Starts it.
@@ -46,21 +52,35 @@ pub fn all() -> &'static [Controller] {
 }
 
 macro_rules! controller {
-    ($name:literal, $identity:literal, $run:path) => {
+    ($name:literal, $identity:literal, $run:expr) => {
+        controller!($name, $identity, $identity, $run)
+    };
+    ($name:literal, $component:literal, $identity:literal, $run:expr) => {
         Controller {
             name: $name,
+            component: $component,
             identity: concat!("system:serviceaccount:kube-system:", $identity),
             run: |cx, stop| Box::pin($run(cx, stop)),
         }
     };
 }
 
-static CONTROLLERS: [Controller; 5] = [
+static CONTROLLERS: [Controller; 15] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
     controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
     controller!("namespace-controller", "namespace-controller", namespace::run),
+    controller!("endpointslice-controller", "endpointslice-controller", endpoints::run_slices),
+    controller!("endpoint-controller", "endpoint-controller", endpoints::run_endpoints),
+    controller!("endpointslice-mirroring-controller", "endpointslicemirroring-controller", endpoints::run_mirroring),
+    controller!("serviceaccount-controller", "service-account-controller", serviceaccount::run_accounts),
+    controller!("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", serviceaccount::run_root_ca),
+    controller!("serviceaccount-token-controller", "tokens-controller", tokens::run),
+    controller!("node-lifecycle-controller", "node-controller", node::run_health),
+    controller!("taint-eviction-controller", "taint-eviction-controller", "node-controller", node::run_eviction),
+    controller!("node-ipam-controller", "node-controller", node::run_ipam),
+    controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.
@@ -94,7 +114,7 @@ pub fn spawn_all(
     for controller in all() {
         let client = clients(controller.identity);
         let cx = Context {
-            recorder: shared.broadcaster.recorder(controller.name, client.clone()),
+            recorder: shared.broadcaster.recorder(controller.component, client.clone()),
             client,
             informers: Arc::clone(&shared.informers),
             config: Arc::clone(&config),

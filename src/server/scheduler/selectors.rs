@@ -1,13 +1,14 @@
-//! Node selectors, tolerations and pod affinity terms in the form they are evaluated in.
+//! Node selectors and pod affinity terms in the form they are evaluated in.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Taint, Toleration,
+    NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
 };
 
 use crate::server::controllers::kit::meta::{Labels, Matcher, labels};
 use crate::server::controllers::kit::pod::Pod;
+pub use crate::server::controllers::kit::tolerations::{tolerates, untolerated};
 
 /// Labels of namespaces, by name.
 pub type Namespaces = BTreeMap<String, Labels>;
@@ -46,34 +47,6 @@ pub fn term_selects(term: &NodeSelectorTerm, name: &str, labels: &Labels) -> boo
 /// Whether any term of a node selector selects a node.
 pub fn selects(selector: &NodeSelector, name: &str, labels: &Labels) -> bool {
     selector.node_selector_terms.iter().any(|t| term_selects(t, name, labels))
-}
-
-/// Whether a toleration tolerates a taint.
-pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let set = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
-    if set(&toleration.effect).is_some_and(|e| e != taint.effect) {
-        return false;
-    }
-    if set(&toleration.key).is_some_and(|k| k != taint.key) {
-        return false;
-    }
-    let mine = toleration.value.as_deref().unwrap_or_default();
-    let theirs = taint.value.as_deref().unwrap_or_default();
-    match toleration.operator.as_deref().unwrap_or_default() {
-        "" | "Equal" => toleration.key.as_deref().is_some_and(|k| !k.is_empty()) && mine == theirs,
-        "Exists" => mine.is_empty(),
-        operator @ ("Gt" | "Lt") => match (theirs.parse::<i64>(), mine.parse::<i64>()) {
-            (Ok(is), Ok(bound)) => (operator == "Gt" && is > bound) || (operator == "Lt" && is < bound),
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// The first taint with one of the effects that nothing tolerates.
-pub fn untolerated<'t>(taints: &'t [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'t Taint> {
-    let mut relevant = taints.iter().filter(|t| effects.contains(&t.effect.as_str()));
-    relevant.find(|taint| !tolerations.iter().any(|t| tolerates(t, taint)))
 }
 
 /// A term of pod affinity or anti-affinity.
@@ -148,25 +121,6 @@ mod tests {
         )
         .expect("a term");
         assert!(term_selects(&by_name, "n", &labels) && !term_selects(&by_name, "m", &labels));
-    }
-
-    #[test]
-    fn tolerations() {
-        let taint = Taint { key: "k".into(), value: Some("v".into()), effect: "NoSchedule".into(), time_added: None };
-        for (toleration, expected) in [
-            (json!({"operator": "Exists"}), true),
-            (json!({"key": "k", "operator": "Exists"}), true),
-            (json!({"key": "k", "value": "v"}), true),
-            (json!({"key": "k", "value": "w"}), false),
-            (json!({"key": "k", "value": "v", "effect": "NoExecute"}), false),
-            (json!({"key": "other", "operator": "Exists"}), false),
-        ] {
-            let t: Toleration = serde_json::from_value(toleration.clone()).expect("a toleration");
-            assert_eq!(tolerates(&t, &taint), expected, "{toleration}");
-            let found = untolerated(std::slice::from_ref(&taint), &[t], &["NoSchedule"]);
-            assert_eq!(found.is_none(), expected);
-        }
-        assert!(untolerated(&[taint], &[], &["NoExecute"]).is_none());
     }
 
     #[test]

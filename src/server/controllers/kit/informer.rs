@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::runtime::WatchStreamExt;
@@ -12,8 +13,11 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use parking_lot::{Mutex, RwLock};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+
+/// How long a write may take to come back through the watch.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// Namespace and name of an object; the namespace is empty for cluster-scoped kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,6 +87,7 @@ pub struct Informer<K> {
     handlers: Handlers<K>,
     next_id: Mutex<u64>,
     synced: watch::Sender<bool>,
+    changed: Notify,
 }
 
 /// Keeps a handler registered while it lives.
@@ -109,6 +114,7 @@ impl<K> Default for Informer<K> {
             handlers: Handlers::default(),
             next_id: Mutex::default(),
             synced: watch::Sender::new(false),
+            changed: Notify::new(),
         }
     }
 }
@@ -212,6 +218,7 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         } else {
             deliver(&handlers, &Change { old, new: Some(object) });
         }
+        self.changed.notify_waiters();
     }
 
     /// Removes an object from the cache and tells the handlers.
@@ -227,6 +234,24 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         };
         if old.is_some() {
             deliver(&handlers, &Change { old, new: None });
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves when the cache shows what was just written, so that the next look at it does not
+    /// make the same write again. Gives up after five seconds: something else happened then.
+    pub async fn caught_up(&self, shows: impl Fn(&Self) -> bool) {
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                if shows(self) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(CATCH_UP, wait).await.is_err() {
+            tracing::debug!(kind = std::any::type_name::<K>(), "the watch does not show a write");
         }
     }
 

@@ -11,6 +11,7 @@ pub mod podcontrol;
 pub mod quantity;
 pub mod queue;
 pub mod recorder;
+pub mod tolerations;
 
 use std::sync::Arc;
 
