@@ -35,11 +35,7 @@ pub fn source_directory() -> Result<PathBuf, Box<dyn Error>> {
         .current_dir(std::env::var("CARGO_MANIFEST_DIR")?)
         .output()?;
     if !output.status.success() {
-        return Err(format!(
-            "cargo metadata: {}",
-            String::from_utf8_lossy(&output.stderr)
-        )
-        .into());
+        return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
     let manifest = metadata["packages"]
@@ -49,9 +45,7 @@ pub fn source_directory() -> Result<PathBuf, Box<dyn Error>> {
         .find(|p| p["name"] == "k8s-openapi")
         .and_then(|p| p["manifest_path"].as_str())
         .ok_or("cargo metadata does not name k8s-openapi")?;
-    let root = Path::new(manifest)
-        .parent()
-        .ok_or("k8s-openapi has no directory")?;
+    let root = Path::new(manifest).parent().ok_or("k8s-openapi has no directory")?;
     Ok(root.join("src").join("v1_36"))
 }
 
@@ -77,8 +71,7 @@ pub fn scan(directory: &Path) -> Result<Merges, Box<dyn Error>> {
 
 /// Reads one file; `None` if it holds no type.
 fn read(source: &str) -> Option<(String, Merge)> {
-    let definition =
-        between(source, "fn schema_name()", "}").and_then(|s| between(s, "\"", "\""))?;
+    let definition = between(source, "fn schema_name()", "}").and_then(|s| between(s, "\"", "\""))?;
     let code = between(source, "impl crate::DeepMerge for", "\n}\n")?;
     let names = json_names(source);
     let mut merge = Merge::default();
@@ -90,37 +83,14 @@ fn read(source: &str) -> Option<(String, Merge)> {
         };
         let field = (*field).to_owned();
         if call.starts_with("list::atomic") {
-            merge.lists.insert(
-                field,
-                ListFacts {
-                    list_type: "atomic",
-                    ..ListFacts::default()
-                },
-            );
+            merge.lists.insert(field, ListFacts { list_type: "atomic", ..ListFacts::default() });
         } else if call.starts_with("list::set") {
-            merge.lists.insert(
-                field,
-                ListFacts {
-                    list_type: "set",
-                    ..ListFacts::default()
-                },
-            );
+            merge.lists.insert(field, ListFacts { list_type: "set", ..ListFacts::default() });
         } else if call.starts_with("list::map") {
             let keys = between(call, "&[", "],").unwrap_or_default();
-            let keys = keys
-                .split("lhs.")
-                .skip(1)
-                .filter_map(|k| k.split(" ==").next())
-                .map(str::to_owned)
-                .collect();
-            merge.lists.insert(
-                field,
-                ListFacts {
-                    list_type: "map",
-                    keys,
-                    ..ListFacts::default()
-                },
-            );
+            let keys =
+                keys.split("lhs.").skip(1).filter_map(|k| k.split(" ==").next()).map(str::to_owned).collect();
+            merge.lists.insert(field, ListFacts { list_type: "map", keys, ..ListFacts::default() });
         } else if call.starts_with("map::atomic") {
             merge.atomic_maps.push(field);
         }
@@ -131,10 +101,7 @@ fn read(source: &str) -> Option<(String, Merge)> {
 /// JSON names by Rust names, from the lines `"hostIPC" => Field::Key_host_ipc,`.
 fn json_names(source: &str) -> BTreeMap<&str, &str> {
     let pairs = source.lines().filter_map(|line| {
-        let (json, rust) = line
-            .trim()
-            .strip_prefix('"')?
-            .split_once("\" => Field::Key_")?;
+        let (json, rust) = line.trim().strip_prefix('"')?.split_once("\" => Field::Key_")?;
         Some((rust.trim_end_matches(','), json))
     });
     pairs.collect()

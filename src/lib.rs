@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod api;
+// pub mod cli;
 pub mod client;
 pub mod config;
 pub mod network;

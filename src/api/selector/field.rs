@@ -28,16 +28,9 @@ impl FieldSelector {
         parts.sort_unstable();
         let mut terms = Vec::new();
         for part in parts.into_iter().filter(|p| !p.is_empty()) {
-            let (field, equal, value) = term(part).ok_or_else(|| {
-                Error(format!(
-                    "invalid selector: '{text}'; can't understand '{part}'"
-                ))
-            })?;
-            terms.push(FieldTerm {
-                field: field.to_owned(),
-                equal,
-                value: unescape(value)?,
-            });
+            let (field, equal, value) = term(part)
+                .ok_or_else(|| Error(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
+            terms.push(FieldTerm { field: field.to_owned(), equal, value: unescape(value)? });
         }
         Ok(Self { terms })
     }
@@ -49,17 +42,12 @@ impl FieldSelector {
 
     /// Whether fields match; `get` answers a field's value, and a field it does not know is empty.
     pub fn matches<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.terms
-            .iter()
-            .all(|t| (get(&t.field).unwrap_or_default() == t.value) == t.equal)
+        self.terms.iter().all(|t| (get(&t.field).unwrap_or_default() == t.value) == t.equal)
     }
 
     /// The value that `field` must have, if the selector says so.
     pub fn exact(&self, field: &str) -> Option<&str> {
-        self.terms
-            .iter()
-            .find(|t| t.equal && t.field == field)
-            .map(|t| t.value.as_str())
+        self.terms.iter().find(|t| t.equal && t.field == field).map(|t| t.value.as_str())
     }
 
     /// Whether it selects everything.
@@ -73,11 +61,7 @@ impl fmt::Display for FieldSelector {
         for (i, term) in self.terms.iter().enumerate() {
             let comma = if i > 0 { "," } else { "" };
             let operator = if term.equal { "=" } else { "!=" };
-            let value = term
-                .value
-                .replace('\\', "\\\\")
-                .replace(',', "\\,")
-                .replace('=', "\\=");
+            let value = term.value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
             write!(f, "{comma}{}{operator}{value}", term.field)?;
         }
         Ok(())
@@ -149,28 +133,16 @@ mod tests {
 
     #[test]
     fn reads_terms() {
-        let s = FieldSelector::parse("status.phase!=Running,metadata.name==a\\,b,,spec.x=")
-            .expect("a selector");
-        let terms: Vec<_> = s
-            .terms()
-            .iter()
-            .map(|t| (t.field.as_str(), t.equal, t.value.as_str()))
-            .collect();
+        let s =
+            FieldSelector::parse("status.phase!=Running,metadata.name==a\\,b,,spec.x=").expect("a selector");
+        let terms: Vec<_> = s.terms().iter().map(|t| (t.field.as_str(), t.equal, t.value.as_str())).collect();
         assert_eq!(
             terms,
-            [
-                ("metadata.name", true, "a,b"),
-                ("spec.x", true, ""),
-                ("status.phase", false, "Running")
-            ]
+            [("metadata.name", true, "a,b"), ("spec.x", true, ""), ("status.phase", false, "Running")]
         );
         assert_eq!(s.exact("metadata.name"), Some("a,b"));
         assert_eq!(s.exact("status.phase"), None);
-        assert!(
-            FieldSelector::parse("")
-                .expect("everything")
-                .is_everything()
-        );
+        assert!(FieldSelector::parse("").expect("everything").is_everything());
     }
 
     #[test]
@@ -178,24 +150,12 @@ mod tests {
         let table = [
             ("abc", "invalid selector: 'abc'; can't understand 'abc'"),
             ("é", "invalid selector: 'é'; can't understand 'é'"),
-            (
-                "a=b\\x",
-                "invalid field selector: invalid escape sequence: \\x",
-            ),
-            (
-                "a=b\\",
-                "invalid field selector: invalid escape sequence: \\",
-            ),
-            (
-                "a=b=c",
-                "invalid field selector: unescaped character in value: 61",
-            ),
+            ("a=b\\x", "invalid field selector: invalid escape sequence: \\x"),
+            ("a=b\\", "invalid field selector: invalid escape sequence: \\"),
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
         ];
         for (text, error) in table {
-            assert_eq!(
-                FieldSelector::parse(text).expect_err(text).to_string(),
-                error
-            );
+            assert_eq!(FieldSelector::parse(text).expect_err(text).to_string(), error);
         }
     }
 

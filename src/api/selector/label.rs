@@ -53,17 +53,11 @@ impl Requirement {
         let mut errors = Vec::new();
         let wrong_key = names::qualified_name(&key);
         if !wrong_key.is_empty() {
-            errors.push(FieldError::invalid(
-                &Path::new("key"),
-                key.as_str(),
-                wrong_key.join("; "),
-            ));
+            errors.push(FieldError::invalid(&Path::new("key"), key.as_str(), wrong_key.join("; ")));
         }
         let path = Path::new("values");
         let complaint = match operator {
-            In | NotIn if values.is_empty() => {
-                Some("for 'in', 'notin' operators, values set can't be empty")
-            }
+            In | NotIn if values.is_empty() => Some("for 'in', 'notin' operators, values set can't be empty"),
             Equals | DoubleEquals | NotEquals if values.len() != 1 => {
                 Some("exact-match compatibility requires one single value")
             }
@@ -79,11 +73,7 @@ impl Requirement {
         for (index, value) in values.iter().enumerate() {
             if matches!(operator, GreaterThan | LessThan) && value.parse::<i64>().is_err() {
                 let text = "for 'Gt', 'Lt' operators, the value must be an integer";
-                errors.push(FieldError::invalid(
-                    &path.index(index),
-                    value.as_str(),
-                    text,
-                ));
+                errors.push(FieldError::invalid(&path.index(index), value.as_str(), text));
             }
             let wrong = names::label_value(value);
             if !wrong.is_empty() {
@@ -99,11 +89,7 @@ impl Requirement {
             [] => {
                 values.sort_unstable();
                 values.dedup();
-                Ok(Self {
-                    key,
-                    operator,
-                    values,
-                })
+                Ok(Self { key, operator, values })
             }
             [one] => Err(Error(one.clone())),
             many => Err(Error(format!("[{}]", many.join(", ")))),
@@ -164,18 +150,12 @@ impl LabelSelector {
 
     /// Selects nothing.
     pub fn nothing() -> Self {
-        Self {
-            nothing: true,
-            requirements: Vec::new(),
-        }
+        Self { nothing: true, requirements: Vec::new() }
     }
 
     fn of(mut requirements: Vec<Requirement>) -> Self {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Self {
-            nothing: false,
-            requirements,
-        }
+        Self { nothing: false, requirements }
     }
 
     /// Reads the text form, as in `app=web,tier in (a, b),!old`.
@@ -191,40 +171,20 @@ impl LabelSelector {
         let mut requirements = Vec::new();
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
-            requirements.push(Requirement::new(
-                key.clone(),
-                Operator::Equals,
-                vec![text(value)],
-            )?);
+            requirements.push(Requirement::new(key.clone(), Operator::Equals, vec![text(value)])?);
         }
-        for expression in selector["matchExpressions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
             let operator = match expression["operator"].as_str().unwrap_or_default() {
                 "In" => Operator::In,
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => {
-                    return Err(Error(format!(
-                        "{} is not a valid label selector operator",
-                        quote(other)
-                    )));
+                    return Err(Error(format!("{} is not a valid label selector operator", quote(other))));
                 }
             };
-            let values = expression["values"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .map(text)
-                .collect();
-            requirements.push(Requirement::new(
-                text(&expression["key"]),
-                operator,
-                values,
-            )?);
+            let values = expression["values"].as_array().into_iter().flatten().map(text).collect();
+            requirements.push(Requirement::new(text(&expression["key"]), operator, values)?);
         }
         Ok(Self::of(requirements))
     }

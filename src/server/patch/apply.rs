@@ -35,39 +35,20 @@ pub fn apply(
     subresource: &str,
     now: &str,
 ) -> Result<Value, Status> {
-    if config
-        .pointer("/metadata/managedFields")
-        .is_some_and(|m| !m.is_null())
-    {
+    if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     let api_version = schema.kind().api_version();
     let entries = live.map_or(&[][..], |live| Meta::of(live).managed_fields());
-    let mut managers = Managers::from_entries(entries).ok_or_else(|| {
-        Status::internal("failed to decode managed fields: an entry is malformed")
-    })?;
+    let mut managers = Managers::from_entries(entries)
+        .ok_or_else(|| Status::internal("failed to decode managed fields: an entry is malformed"))?;
     let bare = live.map_or_else(|| json!({}), without_entries);
     if managers.is_empty() {
         let before = Identity::updater(BEFORE_FIRST_APPLY, &api_version, subresource);
-        managed::update(
-            schema,
-            None,
-            &bare,
-            &mut managers,
-            before,
-            &api_version,
-            now,
-        );
+        managed::update(schema, None, &bare, &mut managers, before, &api_version, now);
     }
     let identity = Identity::applier(manager, subresource);
-    let mut session = Session {
-        schema,
-        live: &bare,
-        config,
-        identity,
-        api_version,
-        now,
-    };
+    let mut session = Session { schema, live: &bare, config, identity, api_version, now };
     let mut applied = session.run(managers.clone(), force);
     if let (Err(Failure::Conflicts(conflicts)), KUBECTL) = (&applied, manager) {
         applied = session.after_client_side_apply(managers, conflicts);
@@ -75,11 +56,7 @@ pub fn apply(
     let (object, managers) =
         applied.map_err(|failure| failure.into_status(live.unwrap_or(config), schema))?;
     let mut object = object;
-    if manager == KUBECTL
-        && Meta::of(&object)
-            .annotation(LAST_APPLIED)
-            .is_some_and(|a| !a.is_empty())
-    {
+    if manager == KUBECTL && Meta::of(&object).annotation(LAST_APPLIED).is_some_and(|a| !a.is_empty()) {
         MetaMut::of(&mut object).set_annotation(LAST_APPLIED, &last_applied(config));
     }
     MetaMut::of(&mut object).set_managed_fields(managers.to_entries());
@@ -107,17 +84,10 @@ impl Failure {
         };
         let causes: Vec<Cause> = conflicts.iter().flat_map(Conflict::causes).collect();
         let message = match causes.as_slice() {
-            [one] => format!(
-                "Apply failed with 1 conflict: {}: {}",
-                one.message, one.field
-            ),
+            [one] => format!("Apply failed with 1 conflict: {}: {}", one.message, one.field),
             many => {
                 let lines: Vec<String> = conflicts.iter().map(Conflict::lines).collect();
-                format!(
-                    "Apply failed with {} conflicts: {}",
-                    many.len(),
-                    lines.join("\n")
-                )
+                format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
             }
         };
         Status::apply_conflict(message, causes)
@@ -135,12 +105,7 @@ impl Conflict {
     }
 
     fn lines(&self) -> String {
-        let paths: String = self
-            .fields
-            .paths()
-            .iter()
-            .map(|path| format!("\n- {path}"))
-            .collect();
+        let paths: String = self.fields.paths().iter().map(|path| format!("\n- {path}")).collect();
         format!("conflicts with {}:{paths}", self.identity)
     }
 }
@@ -160,25 +125,18 @@ type Applied = Result<(Value, Managers), Failure>;
 impl Session<'_> {
     fn run(&mut self, mut managers: Managers, force: bool) -> Applied {
         let root = Some(self.schema.root());
-        let merged = typed::merge(root, Some(self.live), Some(self.config), "")
-            .map_err(Failure::Malformed)?;
+        let merged =
+            typed::merge(root, Some(self.live), Some(self.config), "").map_err(Failure::Malformed)?;
         let merged = merged.unwrap_or_else(|| json!({}));
         let before = managers.get(&self.identity).cloned();
-        let last = before
-            .as_ref()
-            .map(|m| m.fields.clone())
-            .unwrap_or_default();
+        let last = before.as_ref().map(|m| m.fields.clone()).unwrap_or_default();
         managers.put(Manager {
             identity: self.identity.clone(),
             api_version: self.api_version.clone(),
             time: before.and_then(|m| m.time),
             fields: typed::fields_of(root, self.config).below,
         });
-        let object = if last.is_empty() {
-            merged
-        } else {
-            self.prune(merged, &managers, &last)
-        };
+        let object = if last.is_empty() { merged } else { self.prune(merged, &managers, &last) };
         let difference = typed::compare(root, Some(self.live), Some(&object));
         let conflicts = self.conflicts(&managers, &difference);
         if !force && !conflicts.is_empty() {
@@ -199,10 +157,8 @@ impl Session<'_> {
     fn conflicts(&self, managers: &Managers, difference: &typed::Difference) -> Vec<Conflict> {
         let changed = difference.modified.below.union(&difference.added.below);
         let others = managers.iter().filter(|m| m.identity != self.identity);
-        let conflicts = others.map(|m| Conflict {
-            identity: m.identity.clone(),
-            fields: m.fields.intersection(&changed),
-        });
+        let conflicts = others
+            .map(|m| Conflict { identity: m.identity.clone(), fields: m.fields.intersection(&changed) });
         let mut conflicts: Vec<Conflict> = conflicts.filter(|c| !c.fields.is_empty()).collect();
         conflicts.sort_by_key(|c| c.identity.to_string());
         conflicts
@@ -217,9 +173,7 @@ impl Session<'_> {
         let last = named(last);
         let all = fields(&merged);
         // What others own, or this manager applies anew, comes back.
-        let owned = managers
-            .iter()
-            .fold(Set::default(), |owned, m| owned.union(&m.fields));
+        let owned = managers.iter().fold(Set::default(), |owned, m| owned.union(&m.fields));
         let pruned = remove(&last);
         let pruned = remove(&all.difference(&fields(&pruned).union(&named(&owned))));
         // What this manager never had comes back.
@@ -232,17 +186,10 @@ impl Session<'_> {
         let allowed = self.applied_by_client().unwrap_or_default();
         let left: Vec<Conflict> = conflicts
             .iter()
-            .map(|c| Conflict {
-                identity: c.identity.clone(),
-                fields: c.fields.difference(&allowed),
-            })
+            .map(|c| Conflict { identity: c.identity.clone(), fields: c.fields.difference(&allowed) })
             .filter(|c| !c.fields.is_empty())
             .collect();
-        if left.is_empty() {
-            self.run(managers, true)
-        } else {
-            Err(Failure::Conflicts(left))
-        }
+        if left.is_empty() { self.run(managers, true) } else { Err(Failure::Conflicts(left)) }
     }
 
     fn applied_by_client(&self) -> Option<Set> {
@@ -253,11 +200,8 @@ impl Session<'_> {
         }
         let root = Some(self.schema.root());
         let difference = typed::compare(root, Some(&last), Some(self.live));
-        let changed = difference
-            .modified
-            .below
-            .union(&difference.added.below)
-            .union(&difference.removed.below);
+        let changed =
+            difference.modified.below.union(&difference.added.below).union(&difference.removed.below);
         Some(typed::fields_of(root, &last).below.difference(&changed))
     }
 }
@@ -265,10 +209,7 @@ impl Session<'_> {
 /// The configuration as client-side apply would note it.
 fn last_applied(config: &Value) -> String {
     let mut config = config.clone();
-    if let Some(annotations) = config
-        .pointer_mut("/metadata/annotations")
-        .and_then(Value::as_object_mut)
-    {
+    if let Some(annotations) = config.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
     }
     format!("{config}\n")

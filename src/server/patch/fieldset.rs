@@ -24,10 +24,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn leaf() -> Self {
-        Self {
-            member: true,
-            below: Set::default(),
-        }
+        Self { member: true, below: Set::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -47,10 +44,7 @@ pub(super) fn value(value: &Value) -> String {
 
 /// The element of a list's item by its keys.
 pub(super) fn keys(keys: &BTreeMap<&str, Value>) -> String {
-    let keys: Map<String, Value> = keys
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), v.clone()))
-        .collect();
+    let keys: Map<String, Value> = keys.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
     format!("k:{}", Value::Object(keys))
 }
 
@@ -61,17 +55,11 @@ pub(super) fn show(element: &str) -> String {
         Some(("f", name)) => format!(".{name}"),
         Some(("k", keys)) => {
             let keys: BTreeMap<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-            let keys: Vec<String> = keys
-                .iter()
-                .map(|(k, v)| format!("{k}={}", scalar(v)))
-                .collect();
+            let keys: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={}", scalar(v))).collect();
             format!("[{}]", keys.join(","))
         }
         Some(("v", value)) => {
-            format!(
-                "[={}]",
-                serde_json::from_str(value).map_or_else(|_| value.to_owned(), |v| scalar(&v))
-            )
+            format!("[={}]", serde_json::from_str(value).map_or_else(|_| value.to_owned(), |v| scalar(&v)))
         }
         Some(("i", index)) => format!("[{index}]"),
         _ => element.to_owned(),
@@ -89,13 +77,7 @@ impl Set {
             let below_set = Self::from_value(below);
             // A node without anything below it is a member, said or not.
             let member = below.get(".").is_some() || below_set.0.is_empty();
-            (
-                key.clone(),
-                Entry {
-                    member,
-                    below: below_set,
-                },
-            )
+            (key.clone(), Entry { member, below: below_set })
         });
         Self(entries.collect())
     }
@@ -211,14 +193,8 @@ mod tests {
     fn sets() -> impl Strategy<Value = Set> {
         let leaf = Just(Entry::leaf());
         let entry = leaf.prop_recursive(3, 16, 3, |inner| {
-            (
-                any::<bool>(),
-                prop::collection::btree_map("f:[a-c]", inner, 1..3),
-            )
-                .prop_map(|(member, below)| Entry {
-                    member,
-                    below: Set(below),
-                })
+            (any::<bool>(), prop::collection::btree_map("f:[a-c]", inner, 1..3))
+                .prop_map(|(member, below)| Entry { member, below: Set(below) })
         });
         prop::collection::btree_map("f:[a-c]", entry, 0..3).prop_map(Set)
     }

@@ -26,15 +26,7 @@ pub fn track_update(
     if !(managers.is_empty() && old.is_some()) {
         let identity = Identity::updater(manager, api_version, subresource);
         let old = old.map(without_entries);
-        update(
-            schema,
-            old.as_ref(),
-            new,
-            &mut managers,
-            identity,
-            api_version,
-            now,
-        );
+        update(schema, old.as_ref(), new, &mut managers, identity, api_version, now);
         managers.cap();
     }
     MetaMut::of(new).set_managed_fields(managers.to_entries());
@@ -42,13 +34,9 @@ pub fn track_update(
 
 /// The entries to start from.
 fn wanted(old: Option<&Value>, new: &Value, subresource: &str) -> Managers {
-    let live = || {
-        old.and_then(|old| Managers::from_entries(Meta::of(old).managed_fields()))
-            .unwrap_or_default()
-    };
-    let entries = new
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array);
+    let live =
+        || old.and_then(|old| Managers::from_entries(Meta::of(old).managed_fields())).unwrap_or_default();
+    let entries = new.pointer("/metadata/managedFields").and_then(Value::as_array);
     match entries.filter(|_| subresource.is_empty()) {
         Some(entries) if entries.is_empty() || *entries == [json!({})] => Managers::default(),
         Some(entries) => Managers::from_entries(entries).unwrap_or_else(live),
@@ -77,15 +65,10 @@ pub(super) fn update(
     let empty = json!({});
     let difference = typed::compare(Some(schema.root()), Some(old.unwrap_or(&empty)), Some(new));
     take(managers, &difference, None);
-    let Difference {
-        modified, added, ..
-    } = difference;
+    let Difference { modified, added, .. } = difference;
     let mine = modified.below.union(&added.below).difference(&unmanaged());
     if !mine.is_empty() {
-        let before = managers
-            .get(&identity)
-            .map(|m| m.fields.clone())
-            .unwrap_or_default();
+        let before = managers.get(&identity).map(|m| m.fields.clone()).unwrap_or_default();
         managers.put(Manager {
             identity,
             api_version: api_version.to_owned(),
@@ -98,11 +81,7 @@ pub(super) fn update(
 
 /// Takes the changed and removed fields from all managers but one.
 pub(super) fn take(managers: &mut Managers, difference: &Difference, except: Option<&Identity>) {
-    let gone = difference
-        .modified
-        .below
-        .union(&difference.added.below)
-        .union(&difference.removed.below);
+    let gone = difference.modified.below.union(&difference.added.below).union(&difference.removed.below);
     for manager in managers.iter_mut().filter(|m| Some(&m.identity) != except) {
         manager.fields = manager.fields.difference(&gone);
     }

@@ -22,11 +22,7 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn updater(manager: &str, api_version: &str, subresource: &str) -> Self {
-        let manager = if manager.is_empty() {
-            "unknown"
-        } else {
-            manager
-        };
+        let manager = if manager.is_empty() { "unknown" } else { manager };
         Self {
             manager: manager.to_owned(),
             applied: false,
@@ -36,11 +32,7 @@ impl Identity {
     }
 
     pub(super) fn applier(manager: &str, subresource: &str) -> Self {
-        Self {
-            applied: true,
-            api_version: String::new(),
-            ..Self::updater(manager, "", subresource)
-        }
+        Self { applied: true, api_version: String::new(), ..Self::updater(manager, "", subresource) }
     }
 }
 
@@ -89,21 +81,14 @@ impl Managers {
             let identity = Identity {
                 manager: text("manager").to_owned(),
                 applied,
-                api_version: if applied {
-                    String::new()
-                } else {
-                    api_version.to_owned()
-                },
+                api_version: if applied { String::new() } else { api_version.to_owned() },
                 subresource: text("subresource").to_owned(),
             };
             Some(Manager {
                 identity,
                 api_version: api_version.to_owned(),
                 time: entry.get("time").and_then(Value::as_str).map(str::to_owned),
-                fields: entry
-                    .get("fieldsV1")
-                    .map(Set::from_value)
-                    .unwrap_or_default(),
+                fields: entry.get("fieldsV1").map(Set::from_value).unwrap_or_default(),
             })
         });
         managers.collect::<Option<_>>().map(Self)
@@ -114,13 +99,7 @@ impl Managers {
         let mut managers: Vec<&Manager> = self.0.iter().collect();
         managers.sort_by_key(|m| {
             let id = &m.identity;
-            (
-                !id.applied,
-                m.time.clone(),
-                id.manager.clone(),
-                m.api_version.clone(),
-                id.subresource.clone(),
-            )
+            (!id.applied, m.time.clone(), id.manager.clone(), m.api_version.clone(), id.subresource.clone())
         });
         managers.into_iter().map(Manager::to_entry).collect()
     }
@@ -156,48 +135,29 @@ impl Managers {
 
     /// Unites the oldest entries of updates until no more than ten are left.
     pub(super) fn cap(&mut self) {
-        let mut updaters: Vec<Manager> = self
-            .0
-            .iter()
-            .filter(|m| !m.identity.applied)
-            .cloned()
-            .collect();
+        let mut updaters: Vec<Manager> = self.0.iter().filter(|m| !m.identity.applied).cloned().collect();
         if updaters.len() <= MAX_UPDATERS {
             return;
         }
-        updaters
-            .sort_by(|a, b| (&a.time, &a.identity.manager).cmp(&(&b.time, &b.identity.manager)));
+        updaters.sort_by(|a, b| (&a.time, &a.identity.manager).cmp(&(&b.time, &b.identity.manager)));
         let mut count = updaters.len();
         let mut first_of_version: Vec<Manager> = Vec::new();
         for updater in updaters {
             if count <= MAX_UPDATERS {
                 break;
             }
-            let Some(first) = first_of_version
-                .iter()
-                .find(|f| f.api_version == updater.api_version)
-            else {
+            let Some(first) = first_of_version.iter().find(|f| f.api_version == updater.api_version) else {
                 first_of_version.push(updater);
                 continue;
             };
             let bucket = Identity::updater(OLD_UPDATES, &updater.api_version, "");
             if self.get(&bucket).is_none() {
                 let first = first.identity.clone();
-                self.0
-                    .iter_mut()
-                    .filter(|m| m.identity == first)
-                    .for_each(|m| m.identity = bucket.clone());
+                self.0.iter_mut().filter(|m| m.identity == first).for_each(|m| m.identity = bucket.clone());
             }
-            let united = self
-                .get(&bucket)
-                .map(|b| b.fields.union(&updater.fields))
-                .unwrap_or_default();
+            let united = self.get(&bucket).map(|b| b.fields.union(&updater.fields)).unwrap_or_default();
             self.0.retain(|m| m.identity != updater.identity);
-            self.put(Manager {
-                identity: bucket,
-                fields: united,
-                ..updater
-            });
+            self.put(Manager { identity: bucket, fields: united, ..updater });
             count -= 1;
         }
     }
@@ -206,11 +166,7 @@ impl Managers {
 impl Manager {
     fn to_entry(&self) -> Value {
         let mut entry = Map::new();
-        let operation = if self.identity.applied {
-            "Apply"
-        } else {
-            "Update"
-        };
+        let operation = if self.identity.applied { "Apply" } else { "Update" };
         let mut put = |field: &str, value: Value| {
             entry.insert(field.to_owned(), value);
         };
@@ -242,10 +198,7 @@ pub(super) fn unmanaged() -> Set {
         "managedFields",
         "resourceVersion",
     ];
-    let below: Map<String, Value> = metadata
-        .iter()
-        .map(|f| (format!("f:{f}"), json!({})))
-        .collect();
+    let below: Map<String, Value> = metadata.iter().map(|f| (format!("f:{f}"), json!({}))).collect();
     let mut fields = json!({"f:apiVersion": {}, "f:kind": {}, "f:metadata": below});
     fields["f:metadata"]["."] = json!({});
     Set::from_value(&fields)

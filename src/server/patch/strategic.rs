@@ -47,14 +47,10 @@ enum Error {
 /// Applies a strategic merge patch with its directives. 400 for a patch that is malformed.
 pub fn strategic(schema: &Schema, current: &Value, patch: &Value) -> Result<Value, Status> {
     let (Some(current), Some(patch)) = (current.as_object(), patch.as_object()) else {
-        return Err(Status::bad_request(
-            "error decoding patch: invalid JSON document",
-        ));
+        return Err(Status::bad_request("error decoding patch: invalid JSON document"));
     };
     let merged = merge_objects(current.clone(), patch.clone(), Some(schema.root()));
-    merged
-        .map(Value::Object)
-        .map_err(|e| Status::bad_request(e.to_string()))
+    merged.map(Value::Object).map_err(|e| Status::bad_request(e.to_string()))
 }
 
 /// The type of a field, and how patches treat it.
@@ -76,15 +72,9 @@ impl<'s> Meta<'s> {
                     let name = parent.definition().rsplit('.').next().unwrap_or_default();
                     Error::UnknownField(name.to_owned(), key.to_owned())
                 })?;
-                Ok(Self {
-                    node: Some(field.node()),
-                    field: Some(field),
-                })
+                Ok(Self { node: Some(field.node()), field: Some(field) })
             }
-            _ => Ok(Self {
-                node: parent.child(key),
-                field: None,
-            }),
+            _ => Ok(Self { node: parent.child(key), field: None }),
         }
     }
 
@@ -110,21 +100,14 @@ fn merge_objects(
         return match directive.as_str() {
             Some("replace") => Ok(patch),
             Some("delete") => Ok(Fields::new()),
-            _ => Err(Error::UnknownDirective(
-                plain(&directive),
-                Value::Object(patch).to_string(),
-            )),
+            _ => Err(Error::UnknownDirective(plain(&directive), Value::Object(patch).to_string())),
         };
     }
     retain_keys(&mut original, &mut patch)?;
     order::set_orders(&mut original, &mut patch, node)?;
     for (key, value) in patch {
         if let Some(key) = key.strip_prefix(DELETE_FROM_LIST) {
-            delete_from_list(
-                &mut original,
-                key.strip_prefix('/').ok_or(Error::PrimitiveList)?,
-                value,
-            )?;
+            delete_from_list(&mut original, key.strip_prefix('/').ok_or(Error::PrimitiveList)?, value)?;
         } else if value.is_null() {
             original.remove(&key);
         } else {
@@ -172,10 +155,7 @@ fn retain_keys(original: &mut Fields, patch: &mut Fields) -> Result<(), Error> {
     let keys = keys.as_array().ok_or(Error::RetainKeys)?;
     let named = |key: &String| keys.iter().any(|k| k.as_str() == Some(key));
     let directive = |key: &String| key.starts_with(DELETE_FROM_LIST) || key.starts_with(SET_ORDER);
-    if patch
-        .iter()
-        .any(|(key, value)| !value.is_null() && !directive(key) && !named(key))
-    {
+    if patch.iter().any(|(key, value)| !value.is_null() && !directive(key) && !named(key)) {
         return Err(Error::RetainKeys);
     }
     original.retain(|key, _| named(key));
@@ -193,15 +173,8 @@ fn delete_from_list(original: &mut Fields, key: &str, delete: Value) -> Result<(
 }
 
 /// Merges lists whose items are scalars, or objects with a key. Items of the patch keep their order.
-fn merge_lists(
-    original: Vec<Value>,
-    patch: Vec<Value>,
-    meta: Meta<'_>,
-) -> Result<Vec<Value>, Error> {
-    let Some(key) = kind_of_items(&original, &patch)?
-        .then(|| meta.merge_key())
-        .flatten()
-    else {
+fn merge_lists(original: Vec<Value>, patch: Vec<Value>, meta: Meta<'_>) -> Result<Vec<Value>, Error> {
+    let Some(key) = kind_of_items(&original, &patch)?.then(|| meta.merge_key()).flatten() else {
         if original.iter().chain(&patch).any(Value::is_object) {
             return Err(Error::WrongType("list with a merge key", "list of maps"));
         }
@@ -264,8 +237,7 @@ fn special_items(
 }
 
 fn key_of<'v>(item: &'v Value, key: &str) -> Result<&'v Value, Error> {
-    item.get(key)
-        .ok_or_else(|| Error::NoMergeKey(item.to_string(), key.to_owned()))
+    item.get(key).ok_or_else(|| Error::NoMergeKey(item.to_string(), key.to_owned()))
 }
 
 /// Whether the items are objects. All must be of one type, and no lists.
@@ -278,9 +250,7 @@ fn kind_of_items(original: &[Value], patch: &[Value]) -> Result<bool, Error> {
         return Err(Error::ListOfLists);
     }
     if kinds.any(|kind| kind != first) {
-        return Err(Error::MixedList(
-            Value::from([original, patch].concat()).to_string(),
-        ));
+        return Err(Error::MixedList(Value::from([original, patch].concat()).to_string()));
     }
     Ok(first == "map")
 }
@@ -297,9 +267,7 @@ fn type_name(value: &Value) -> &'static str {
 }
 
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Nulls in a patch delete; where there is nothing to delete they say nothing.
@@ -320,15 +288,9 @@ fn without_directives(value: Value) -> Option<Value> {
         Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
         Value::Object(fields) => {
             let fields = fields.into_iter().filter(|(key, _)| {
-                key != RETAIN_KEYS
-                    && !key.starts_with(DELETE_FROM_LIST)
-                    && !key.starts_with(SET_ORDER)
+                key != RETAIN_KEYS && !key.starts_with(DELETE_FROM_LIST) && !key.starts_with(SET_ORDER)
             });
-            Some(Value::Object(
-                fields
-                    .filter_map(|(k, v)| Some((k, without_directives(v)?)))
-                    .collect(),
-            ))
+            Some(Value::Object(fields.filter_map(|(k, v)| Some((k, without_directives(v)?))).collect()))
         }
         Value::Array(items) => Some(items.into_iter().filter_map(without_directives).collect()),
         scalar => Some(scalar),

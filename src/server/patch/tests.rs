@@ -9,9 +9,7 @@ mod strategic;
 
 fn schema(api_version: &str, kind: &str) -> Schema {
     let id = GroupVersionKind::from_api_version(api_version, kind);
-    Schemas::builtin()
-        .get(&id)
-        .unwrap_or_else(|| panic!("{id} is built in"))
+    Schemas::builtin().get(&id).unwrap_or_else(|| panic!("{id} is built in"))
 }
 
 /// The Deployment of "Update API Objects in Place Using kubectl patch".

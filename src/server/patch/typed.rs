@@ -41,13 +41,9 @@ fn shape(node: Type<'_>) -> Shape<'_> {
 fn element(list: NodeRef<'_>, item: &Value) -> Result<String, String> {
     if list.list_kind() == Some(ListKind::Set) {
         return match item {
-            Value::Object(_) => {
-                Err("associative list without keys has an element that's a map type".into())
-            }
+            Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
             Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
-            Value::Null => {
-                Err("associative list without keys has an element that's an explicit null".into())
-            }
+            Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
             scalar => Ok(fieldset::value(scalar)),
         };
     }
@@ -56,11 +52,7 @@ fn element(list: NodeRef<'_>, item: &Value) -> Result<String, String> {
     };
     let mut keys = BTreeMap::new();
     for key in list.list_keys() {
-        let default = || {
-            list.item()
-                .and_then(|i| i.field(key))
-                .and_then(Field::default)
-        };
+        let default = || list.item().and_then(|i| i.field(key)).and_then(Field::default);
         if let Some(value) = fields.get(key).cloned().or_else(default) {
             keys.insert(key, value);
         }
@@ -90,34 +82,21 @@ pub(super) fn fields_of(node: Type<'_>, value: &Value) -> Entry {
                 entry.member |= bare || node.field(key).is_none();
                 below.add(fieldset::field(key), entry);
             }
-            Entry {
-                member: false,
-                below,
-            }
+            Entry { member: false, below }
         }
         (Shape::List(list), Value::Array(items)) => {
             let elements = elements(list, items);
             let mut seen = BTreeSet::new();
-            let twice: BTreeSet<&String> = elements
-                .iter()
-                .flatten()
-                .filter(|e| !seen.insert(*e))
-                .collect();
+            let twice: BTreeSet<&String> = elements.iter().flatten().filter(|e| !seen.insert(*e)).collect();
             let mut below = Set::default();
             for (item, element) in items.iter().zip(&elements) {
                 let Some(element) = element else { continue };
-                let mut entry = if twice.contains(element) {
-                    Entry::default()
-                } else {
-                    fields_of(list.item(), item)
-                };
+                let mut entry =
+                    if twice.contains(element) { Entry::default() } else { fields_of(list.item(), item) };
                 entry.member = true;
                 below.add(element.clone(), entry);
             }
-            Entry {
-                member: false,
-                below,
-            }
+            Entry { member: false, below }
         }
         (Shape::Leaf, _) => Entry::leaf(),
         _ => Entry::default(),
@@ -176,12 +155,7 @@ pub(super) fn compare(node: Type<'_>, old: Option<&Value>, new: Option<&Value>) 
     difference
 }
 
-fn compare_lists(
-    list: NodeRef<'_>,
-    old: Option<&Value>,
-    new: Option<&Value>,
-    difference: &mut Difference,
-) {
+fn compare_lists(list: NodeRef<'_>, old: Option<&Value>, new: Option<&Value>, difference: &mut Difference) {
     let mut items: BTreeMap<String, [Vec<&Value>; 2]> = BTreeMap::new();
     for (side, value) in [old, new].into_iter().enumerate() {
         for item in value.and_then(Value::as_array).into_iter().flatten() {
@@ -199,26 +173,17 @@ fn compare_lists(
             (old, new) if old.len() >= 2 && new.len() >= 2 => {
                 let changed = old != new;
                 Difference {
-                    modified: Entry {
-                        member: changed,
-                        ..Entry::default()
-                    },
+                    modified: Entry { member: changed, ..Entry::default() },
                     ..Difference::default()
                 }
             }
             (old, new) if old.len() >= 2 => {
-                let mut child = new
-                    .first()
-                    .map(|n| compare(list.item(), None, Some(n)))
-                    .unwrap_or_default();
+                let mut child = new.first().map(|n| compare(list.item(), None, Some(n))).unwrap_or_default();
                 child.removed.member = true;
                 child
             }
             (old, _) => {
-                let mut child = old
-                    .first()
-                    .map(|o| compare(list.item(), Some(o), None))
-                    .unwrap_or_default();
+                let mut child = old.first().map(|o| compare(list.item(), Some(o), None)).unwrap_or_default();
                 child.added.member = true;
                 child
             }
@@ -270,13 +235,7 @@ pub(super) fn with_named_fields(node: Type<'_>, set: &Set) -> Set {
             (None, _) => (None, false),
         };
         let member = entry.member || (named && !entry.below.is_empty());
-        result.add(
-            element.to_owned(),
-            Entry {
-                member,
-                below: with_named_fields(child, &entry.below),
-            },
-        );
+        result.add(element.to_owned(), Entry { member, below: with_named_fields(child, &entry.below) });
     }
     result
 }
@@ -291,17 +250,11 @@ pub(super) fn merge(
     match shape(node) {
         Shape::Map(node) if !(is_bare(live) && is_bare(config)) => {
             let empty = Map::new();
-            let [live, config] =
-                [live, config].map(|v| v.and_then(Value::as_object).unwrap_or(&empty));
+            let [live, config] = [live, config].map(|v| v.and_then(Value::as_object).unwrap_or(&empty));
             let keys: BTreeSet<&String> = live.keys().chain(config.keys()).collect();
             let mut merged = Map::new();
             for key in keys {
-                let value = merge(
-                    node.child(key),
-                    live.get(key),
-                    config.get(key),
-                    &format!("{path}.{key}"),
-                )?;
+                let value = merge(node.child(key), live.get(key), config.get(key), &format!("{path}.{key}"))?;
                 merged.extend(value.map(|value| (key.clone(), value)));
             }
             Ok((!merged.is_empty()).then_some(Value::Object(merged)))
@@ -316,46 +269,22 @@ pub(super) fn merge(
     }
 }
 
-fn merge_lists(
-    list: NodeRef<'_>,
-    live: &[Value],
-    config: &[Value],
-    path: &str,
-) -> Result<Vec<Value>, Error> {
-    let fail = |problem: String| Error {
-        path: path.to_owned(),
-        problem,
-    };
+fn merge_lists(list: NodeRef<'_>, live: &[Value], config: &[Value], path: &str) -> Result<Vec<Value>, Error> {
+    let fail = |problem: String| Error { path: path.to_owned(), problem };
     let mut wanted: Vec<String> = Vec::with_capacity(config.len());
     for (index, item) in config.iter().enumerate() {
-        let element =
-            element(list, item).map_err(|problem| fail(format!("element {index}: {problem}")))?;
+        let element = element(list, item).map_err(|problem| fail(format!("element {index}: {problem}")))?;
         if wanted.contains(&element) {
-            return Err(fail(format!(
-                "duplicate entries for key {}",
-                fieldset::show(&element)
-            )));
+            return Err(fail(format!("duplicate entries for key {}", fieldset::show(&element))));
         }
         wanted.push(element);
     }
-    let present: Vec<String> = live
-        .iter()
-        .map(|item| element(list, item).unwrap_or_default())
-        .collect();
+    let present: Vec<String> = live.iter().map(|item| element(list, item).unwrap_or_default()).collect();
     let merged_item = |r: usize| -> Result<Option<Value>, Error> {
-        let mut same = present
-            .iter()
-            .enumerate()
-            .filter(|(_, e)| **e == wanted[r])
-            .map(|(at, _)| &live[at]);
+        let mut same = present.iter().enumerate().filter(|(_, e)| **e == wanted[r]).map(|(at, _)| &live[at]);
         // Items that are there twice are replaced, not merged.
         let live = same.next().filter(|_| same.next().is_none());
-        merge(
-            list.item(),
-            live,
-            Some(&config[r]),
-            &format!("{path}{}", fieldset::show(&wanted[r])),
-        )
+        merge(list.item(), live, Some(&config[r]), &format!("{path}{}", fieldset::show(&wanted[r])))
     };
     let mut shared = wanted.iter().filter(|e| present.contains(e));
     let mut next_shared = shared.next();

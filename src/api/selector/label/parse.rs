@@ -37,10 +37,7 @@ const SYMBOLS: [(&str, Token); 11] = [
 ];
 
 fn known(text: &str) -> Option<Token> {
-    SYMBOLS
-        .iter()
-        .find(|(symbol, _)| *symbol == text)
-        .map(|(_, token)| *token)
+    SYMBOLS.iter().find(|(symbol, _)| *symbol == text).map(|(_, token)| *token)
 }
 
 fn is_symbol(c: char) -> bool {
@@ -58,28 +55,15 @@ fn next(text: &str) -> (Token, String, &str) {
         return (Token::End, String::new(), "");
     };
     if !is_symbol(first) {
-        let end = text
-            .find(|c| is_symbol(c) || is_space(c))
-            .unwrap_or(text.len());
+        let end = text.find(|c| is_symbol(c) || is_space(c)).unwrap_or(text.len());
         let (word, rest) = text.split_at(end);
-        return (
-            known(word).unwrap_or(Token::Identifier),
-            word.to_owned(),
-            rest,
-        );
+        return (known(word).unwrap_or(Token::Identifier), word.to_owned(), rest);
     }
     // The longest known symbol; symbols are ASCII, so each prefix is a text.
     let run = text.find(|c| !is_symbol(c)).unwrap_or(text.len());
-    match (1..=run.min(2))
-        .rev()
-        .find_map(|len| known(&text[..len]).map(|token| (token, len)))
-    {
+    match (1..=run.min(2)).rev().find_map(|len| known(&text[..len]).map(|token| (token, len))) {
         Some((token, len)) => (token, text[..len].to_owned(), &text[len..]),
-        None => (
-            Token::Error,
-            format!("error expected: keyword found '{}'", &text[..run]),
-            &text[run..],
-        ),
+        None => (Token::Error, format!("error expected: keyword found '{}'", &text[..run]), &text[run..]),
     }
 }
 
@@ -90,11 +74,7 @@ struct Tokens {
 }
 
 fn as_value(token: Token) -> Token {
-    if matches!(token, Token::In | Token::NotIn) {
-        Token::Identifier
-    } else {
-        token
-    }
+    if matches!(token, Token::In | Token::NotIn) { Token::Identifier } else { token }
 }
 
 impl Tokens {
@@ -144,29 +124,22 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, Error> {
             Token::End => return Ok(requirements),
             Token::Identifier | Token::Not => {}
             _ => {
-                return Err(Error(format!(
-                    "found '{literal}', expected: !, identifier, or 'end of string'"
-                )));
+                return Err(Error(format!("found '{literal}', expected: !, identifier, or 'end of string'")));
             }
         }
         let requirement = requirement(&mut tokens);
-        requirements
-            .push(requirement.map_err(|e| Error(format!("unable to parse requirement: {e}")))?);
+        requirements.push(requirement.map_err(|e| Error(format!("unable to parse requirement: {e}")))?);
         let (token, literal) = tokens.take_value();
         match token {
             Token::End => return Ok(requirements),
             Token::Comma => {
                 let (token, literal) = tokens.peek_value();
                 if !matches!(token, Token::Identifier | Token::Not) {
-                    return Err(Error(format!(
-                        "found '{literal}', expected: identifier after ','"
-                    )));
+                    return Err(Error(format!("found '{literal}', expected: identifier after ','")));
                 }
             }
             _ => {
-                return Err(Error(format!(
-                    "found '{literal}', expected: ',' or 'end of string'"
-                )));
+                return Err(Error(format!("found '{literal}', expected: ',' or 'end of string'")));
             }
         }
     }
@@ -202,9 +175,7 @@ fn requirement(tokens: &mut Tokens) -> Result<Requirement, Error> {
         Token::Greater => Operator::GreaterThan,
         Token::Less => Operator::LessThan,
         _ => {
-            return Err(Error(format!(
-                "found '{literal}', expected: in, notin, =, ==, !=, gt, lt"
-            )));
+            return Err(Error(format!("found '{literal}', expected: in, notin, =, ==, !=, gt, lt")));
         }
     };
     let values = match operator {
@@ -242,9 +213,7 @@ fn values(tokens: &mut Tokens) -> Result<Vec<String>, Error> {
             }
             Ok(values)
         }
-        _ => Err(Error(format!(
-            "found '{literal}', expected: ',', ')' or identifier"
-        ))),
+        _ => Err(Error(format!("found '{literal}', expected: ',', ')' or identifier"))),
     }
 }
 
@@ -273,9 +242,7 @@ fn list(tokens: &mut Tokens) -> Result<Vec<String>, Error> {
                 }
             }
             _ => {
-                return Err(Error(format!(
-                    "found '{literal}', expected: ',', or identifier"
-                )));
+                return Err(Error(format!("found '{literal}', expected: ',', or identifier")));
             }
         }
     }

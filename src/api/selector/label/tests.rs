@@ -5,16 +5,8 @@ use super::*;
 
 fn matches(selector: &str, labels: &[(&str, &str)]) -> bool {
     let selector = LabelSelector::parse(selector).unwrap_or_else(|e| panic!("{selector}: {e}"));
-    let labels: Vec<(String, String)> = labels
-        .iter()
-        .map(|(k, v)| ((*k).into(), (*v).into()))
-        .collect();
-    selector.matches(|key| {
-        labels
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, v)| v.as_str())
-    })
+    let labels: Vec<(String, String)> = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    selector.matches(|key| labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str()))
 }
 
 #[test]
@@ -66,10 +58,7 @@ fn canonical_text_is_upstreams() {
         ("x in (a,,b)", "x in (,a,b)"),
     ];
     for (text, canonical) in table {
-        assert_eq!(
-            LabelSelector::parse(text).expect(text).to_string(),
-            canonical
-        );
+        assert_eq!(LabelSelector::parse(text).expect(text).to_string(), canonical);
     }
 }
 
@@ -78,41 +67,20 @@ fn errors_are_upstreams() {
     let table = [
         ("x=a||y=b", "found '||y=b'"),
         ("x==a==b", "found '==', expected: ',' or 'end of string'"),
-        (
-            "x in",
-            "unable to parse requirement: found '' expected: '('",
-        ),
-        (
-            "x in (a",
-            "unable to parse requirement: found '', expected: ',' or ')'",
-        ),
-        (
-            "x a",
-            "unable to parse requirement: found 'a', expected: in, notin, =, ==, !=, gt, lt",
-        ),
-        (
-            ",x",
-            "found ',', expected: !, identifier, or 'end of string'",
-        ),
+        ("x in", "unable to parse requirement: found '' expected: '('"),
+        ("x in (a", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("x a", "unable to parse requirement: found 'a', expected: in, notin, =, ==, !=, gt, lt"),
+        (",x", "found ',', expected: !, identifier, or 'end of string'"),
         ("x,", "found '', expected: identifier after ','"),
         ("x in (a),", "found '', expected: identifier after ','"),
-        (
-            "!=x",
-            "found '!=', expected: !, identifier, or 'end of string'",
-        ),
-        (
-            "-x=a",
-            "unable to parse requirement: <nil>: Invalid value: \"-x\": name part must consist of",
-        ),
+        ("!=x", "found '!=', expected: !, identifier, or 'end of string'"),
+        ("-x=a", "unable to parse requirement: <nil>: Invalid value: \"-x\": name part must consist of"),
         ("x=a b", "found 'b', expected: ',' or 'end of string'"),
         (
             "x>a",
             "unable to parse requirement: values[0]: Invalid value: \"a\": for 'Gt', 'Lt' operators, the value must be an integer",
         ),
-        (
-            "x=-a",
-            "unable to parse requirement: values[0][x]: Invalid value: \"-a\": a valid label must be",
-        ),
+        ("x=-a", "unable to parse requirement: values[0][x]: Invalid value: \"-a\": a valid label must be"),
     ];
     for (text, error) in &table[1..] {
         let got = LabelSelector::parse(text).expect_err(text).to_string();
@@ -128,25 +96,17 @@ fn objects_become_selectors() {
         {"key": "old", "operator": "DoesNotExist"}]});
     let selector = LabelSelector::from_value(&selector).expect("a selector");
     assert_eq!(selector.to_string(), "app=web,!old,tier in (a,b)");
-    assert!(
-        LabelSelector::from_value(&json!({}))
-            .expect("everything")
-            .is_everything()
-    );
+    assert!(LabelSelector::from_value(&json!({})).expect("everything").is_everything());
     let nothing = LabelSelector::from_value(&Value::Null).expect("nothing");
     assert!(!nothing.matches(|_| Some("x")) && !nothing.is_everything());
     let bad = json!({"matchExpressions": [{"key": "a", "operator": "Near"}]});
     assert_eq!(
-        LabelSelector::from_value(&bad)
-            .expect_err("no operator")
-            .to_string(),
+        LabelSelector::from_value(&bad).expect_err("no operator").to_string(),
         "\"Near\" is not a valid label selector operator"
     );
     let bad = json!({"matchExpressions": [{"key": "a", "operator": "In"}]});
     assert_eq!(
-        LabelSelector::from_value(&bad)
-            .expect_err("no values")
-            .to_string(),
+        LabelSelector::from_value(&bad).expect_err("no values").to_string(),
         "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"
     );
     let plain = LabelSelector::from_labels([("b", "2"), ("a", "1")]);

@@ -4,8 +4,7 @@
 use serde_json::Value;
 
 use super::{
-    DIRECTIVE, Error, Fields, Meta, NodeRef, SET_ORDER, key_of, merge_lists, type_name,
-    without_directives,
+    DIRECTIVE, Error, Fields, Meta, NodeRef, SET_ORDER, key_of, merge_lists, type_name, without_directives,
 };
 
 /// Merges the lists for which the patch has `$setElementOrder`, and takes both out of the patch.
@@ -14,16 +13,10 @@ pub(super) fn set_orders(
     patch: &mut Fields,
     node: Option<NodeRef<'_>>,
 ) -> Result<(), Error> {
-    let directives: Vec<String> = patch
-        .keys()
-        .filter(|k| k.starts_with(SET_ORDER))
-        .cloned()
-        .collect();
+    let directives: Vec<String> = patch.keys().filter(|k| k.starts_with(SET_ORDER)).cloned().collect();
     for directive in directives {
-        let key = directive
-            .strip_prefix(SET_ORDER)
-            .and_then(|k| k.strip_prefix('/'))
-            .ok_or(Error::SetOrder)?;
+        let key =
+            directive.strip_prefix(SET_ORDER).and_then(|k| k.strip_prefix('/')).ok_or(Error::SetOrder)?;
         let Some(Value::Array(order)) = patch.remove(&directive) else {
             return Err(Error::SetOrder);
         };
@@ -83,29 +76,18 @@ fn verify(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<(), Err
 
 /// Orders `merged`: items that are in `order` follow it; the others follow `live` and stay behind the items of
 /// `order` that preceded them there.
-pub(super) fn by(
-    merged: Vec<Value>,
-    order: &[Value],
-    live: &[Value],
-    key: Option<&str>,
-) -> Vec<Value> {
+pub(super) fn by(merged: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str>) -> Vec<Value> {
     let place = |item: &Value, list: &[Value]| match key {
-        Some(key) => list
-            .iter()
-            .position(|other| other.get(key) == item.get(key)),
+        Some(key) => list.iter().position(|other| other.get(key) == item.get(key)),
         None => list.iter().position(|other| other == item),
     };
-    let (mut patched, mut server): (Vec<Value>, Vec<Value>) = merged
-        .into_iter()
-        .partition(|item| place(item, order).is_some());
+    let (mut patched, mut server): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| place(item, order).is_some());
     patched.sort_by_key(|item| place(item, order));
     server.sort_by_key(|item| place(item, live).unwrap_or(usize::MAX));
     // Each of the two has its order; which comes first is as in the live list, where both are.
     let mut result = Vec::with_capacity(patched.len() + server.len());
-    let (mut patched, mut server) = (
-        patched.into_iter().peekable(),
-        server.into_iter().peekable(),
-    );
+    let (mut patched, mut server) = (patched.into_iter().peekable(), server.into_iter().peekable());
     loop {
         let server_first = match (patched.peek(), server.peek()) {
             (None, None) => return result,
@@ -116,10 +98,6 @@ pub(super) fn by(
                 _ => false,
             },
         };
-        result.extend(if server_first {
-            server.next()
-        } else {
-            patched.next()
-        });
+        result.extend(if server_first { server.next() } else { patched.next() });
     }
 }

@@ -21,16 +21,12 @@ impl Applied {
     }
 
     fn apply(&mut self, config: &Value, manager: &str) -> &Value {
-        let result = self
-            .try_apply(config, manager, false)
-            .unwrap_or_else(|e| panic!("{manager}: {e}"));
+        let result = self.try_apply(config, manager, false).unwrap_or_else(|e| panic!("{manager}: {e}"));
         self.0.insert(result)
     }
 
     fn force(&mut self, config: &Value, manager: &str) -> &Value {
-        let result = self
-            .try_apply(config, manager, true)
-            .unwrap_or_else(|e| panic!("{manager}: {e}"));
+        let result = self.try_apply(config, manager, true).unwrap_or_else(|e| panic!("{manager}: {e}"));
         self.0.insert(result)
     }
 
@@ -39,15 +35,7 @@ impl Applied {
         let mut new = old.clone();
         change(&mut new);
         let id = schema(Meta::of(&old).api_version(), Meta::of(&old).kind());
-        track_update(
-            &id,
-            Some(&old),
-            &mut new,
-            manager,
-            &id.kind().api_version(),
-            "",
-            LATER,
-        );
+        track_update(&id, Some(&old), &mut new, manager, &id.kind().api_version(), "", LATER);
         self.0.insert(new)
     }
 }
@@ -58,11 +46,7 @@ fn config_map(data: Value) -> Value {
 
 fn owner(object: &Value, manager: &str) -> Value {
     let entries = Meta::of(object).managed_fields().iter();
-    entries
-        .filter(|e| e["manager"] == manager)
-        .map(|e| e["fieldsV1"].clone())
-        .next()
-        .unwrap_or_default()
+    entries.filter(|e| e["manager"] == manager).map(|e| e["fieldsV1"].clone()).next().unwrap_or_default()
 }
 
 #[test]
@@ -76,21 +60,10 @@ fn the_documented_example() {
         json!([{"manager": "kubectl", "operation": "Apply", "apiVersion": "v1", "time": LATER, "fieldsType": "FieldsV1",
             "fieldsV1": {"f:metadata": {"f:labels": {"f:test-label": {}}}, "f:data": {"f:key": {}}}}])
     );
-    let result = object.update(
-        |o| o["data"]["key"] = "new value".into(),
-        "kube-controller-manager",
-    );
-    assert_eq!(
-        owner(result, "kube-controller-manager"),
-        json!({"f:data": {"f:key": {}}})
-    );
-    assert_eq!(
-        owner(result, "kubectl"),
-        json!({"f:metadata": {"f:labels": {"f:test-label": {}}}})
-    );
-    let conflict = object
-        .try_apply(&config, "kubectl", false)
-        .expect_err("a conflict");
+    let result = object.update(|o| o["data"]["key"] = "new value".into(), "kube-controller-manager");
+    assert_eq!(owner(result, "kube-controller-manager"), json!({"f:data": {"f:key": {}}}));
+    assert_eq!(owner(result, "kubectl"), json!({"f:metadata": {"f:labels": {"f:test-label": {}}}}));
+    let conflict = object.try_apply(&config, "kubectl", false).expect_err("a conflict");
     assert_eq!(
         conflict.message,
         "Apply failed with 1 conflict: conflict with \"kube-controller-manager\" using v1: .data.key"
@@ -135,11 +108,7 @@ fn many_conflicts_are_listed_by_manager() {
     let mut object = Applied::new();
     object.apply(&config_map(json!({"a": "1", "b": "1"})), "one");
     object.update(|o| o["data"]["c"] = "1".into(), "two");
-    let conflict = object.try_apply(
-        &config_map(json!({"a": "2", "b": "2", "c": "2"})),
-        "three",
-        false,
-    );
+    let conflict = object.try_apply(&config_map(json!({"a": "2", "b": "2", "c": "2"})), "three", false);
     assert_eq!(
         conflict.expect_err("conflicts").message,
         "Apply failed with 3 conflicts: conflicts with \"one\":\n- .data.a\n- .data.b\nconflicts with \"two\" using v1:\n- .data.c"
@@ -153,14 +122,9 @@ fn items_of_lists_have_owners() {
         "template": {"spec": {"containers": containers}}}})
     };
     let mut object = Applied::new();
-    object.apply(
-        &config(json!([{"name": "app", "image": "app:1", "ports": [{"containerPort": 80}]}])),
-        "team",
-    );
-    let result = object.apply(
-        &config(json!([{"name": "proxy", "image": "proxy:1"}])),
-        "injector",
-    );
+    object
+        .apply(&config(json!([{"name": "app", "image": "app:1", "ports": [{"containerPort": 80}]}])), "team");
+    let result = object.apply(&config(json!([{"name": "proxy", "image": "proxy:1"}])), "injector");
     let names: Vec<&Value> = result["spec"]["template"]["spec"]["containers"]
         .as_array()
         .expect("a list")
@@ -168,11 +132,7 @@ fn items_of_lists_have_owners() {
         .map(|c| &c["name"])
         .collect();
     assert_eq!(names, ["app", "proxy"]);
-    let conflict = object.try_apply(
-        &config(json!([{"name": "app", "image": "app:2"}])),
-        "injector",
-        false,
-    );
+    let conflict = object.try_apply(&config(json!([{"name": "app", "image": "app:2"}])), "injector", false);
     assert_eq!(
         conflict.expect_err("a conflict").message,
         "Apply failed with 1 conflict: conflict with \"team\": .spec.template.spec.containers[name=\"app\"].image"
@@ -190,35 +150,19 @@ fn scaling_by_another_manager_is_handed_over() {
     let mut object = Applied::new();
     object.apply(&config, "kubectl");
     object.update(|o| o["spec"]["replicas"] = 5.into(), "scaler");
-    config["spec"]
-        .as_object_mut()
-        .expect("a spec")
-        .remove("replicas");
+    config["spec"].as_object_mut().expect("a spec").remove("replicas");
     let result = object.apply(&config, "kubectl");
     assert_eq!(result["spec"]["replicas"], 5);
-    assert_eq!(
-        owner(result, "scaler"),
-        json!({"f:spec": {"f:replicas": {}}})
-    );
+    assert_eq!(owner(result, "scaler"), json!({"f:spec": {"f:replicas": {}}}));
 }
 
 #[test]
 fn objects_from_before_have_an_owner() {
     let live = config_map(json!({"a": "1"}));
     let object = Applied(Some(live));
-    let conflict = object
-        .try_apply(&config_map(json!({"a": "2"})), "m", false)
-        .expect_err("a conflict");
-    assert!(
-        conflict
-            .message
-            .contains("\"before-first-apply\" using v1: .data.a"),
-        "{}",
-        conflict.message
-    );
-    let result = object
-        .try_apply(&config_map(json!({"b": "2"})), "m", false)
-        .expect("no conflict");
+    let conflict = object.try_apply(&config_map(json!({"a": "2"})), "m", false).expect_err("a conflict");
+    assert!(conflict.message.contains("\"before-first-apply\" using v1: .data.a"), "{}", conflict.message);
+    let result = object.try_apply(&config_map(json!({"b": "2"})), "m", false).expect("no conflict");
     assert_eq!(result["data"], json!({"a": "1", "b": "2"}));
 }
 
@@ -226,28 +170,16 @@ fn objects_from_before_have_an_owner() {
 fn kubectl_takes_over_from_its_client_side_apply() {
     let mut live = config_map(json!({"a": "1"}));
     let last = live.to_string();
-    live["metadata"]["annotations"] =
-        json!({"kubectl.kubernetes.io/last-applied-configuration": last});
+    live["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": last});
     let id = schema("v1", "ConfigMap");
-    track_update(
-        &id,
-        None,
-        &mut live,
-        "kubectl-client-side-apply",
-        "v1",
-        "",
-        NOW,
-    );
+    track_update(&id, None, &mut live, "kubectl-client-side-apply", "v1", "", NOW);
     let object = Applied(Some(live));
     let config = config_map(json!({"a": "2"}));
     assert!(object.try_apply(&config, "other", false).is_err());
-    let result = object
-        .try_apply(&config, "kubectl", false)
-        .expect("taken over");
+    let result = object.try_apply(&config, "kubectl", false).expect("taken over");
     assert_eq!(result["data"]["a"], "2");
-    let note = Meta::of(&result)
-        .annotation("kubectl.kubernetes.io/last-applied-configuration")
-        .expect("kept");
+    let note =
+        Meta::of(&result).annotation("kubectl.kubernetes.io/last-applied-configuration").expect("kept");
     assert_eq!(serde_json::from_str::<Value>(note).expect("JSON"), config);
 }
 
@@ -257,19 +189,13 @@ fn what_is_malformed() {
     let mut config = config_map(json!({}));
     config["metadata"]["managedFields"] = json!([]);
     assert_eq!(
-        object
-            .try_apply(&config, "m", false)
-            .expect_err("refused")
-            .message,
+        object.try_apply(&config, "m", false).expect_err("refused").message,
         "metadata.managedFields must be nil"
     );
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n"},
         "spec": {"containers": [{"name": "a"}, {"name": "a"}]}});
     assert_eq!(
-        object
-            .try_apply(&pod, "m", false)
-            .expect_err("refused")
-            .message,
+        object.try_apply(&pod, "m", false).expect_err("refused").message,
         "failed to create typed patch object (n/p; v1, Kind=Pod): .spec.containers: duplicate entries for key [name=\"a\"]"
     );
 }
@@ -281,30 +207,14 @@ fn subresources_have_entries_of_their_own() {
     let old = object.0.clone().expect("an object");
     let id = schema("apps/v1", "Deployment");
     let mut new = strategic(&id, &old, &json!({"status": {"replicas": 2}})).expect("a patch");
-    track_update(
-        &id,
-        Some(&old),
-        &mut new,
-        "controller",
-        "apps/v1",
-        "status",
-        LATER,
-    );
-    let entry = Meta::of(&new)
-        .managed_fields()
-        .iter()
-        .find(|e| e["manager"] == "controller")
-        .expect("an entry");
+    track_update(&id, Some(&old), &mut new, "controller", "apps/v1", "status", LATER);
+    let entry =
+        Meta::of(&new).managed_fields().iter().find(|e| e["manager"] == "controller").expect("an entry");
     assert_eq!(
         (&entry["subresource"], &entry["fieldsV1"]),
-        (
-            &json!("status"),
-            &json!({"f:status": {".": {}, "f:replicas": {}}})
-        )
+        (&json!("status"), &json!({"f:status": {".": {}, "f:replicas": {}}}))
     );
-    let result = Applied(Some(new))
-        .try_apply(&patch_demo(), "kubectl", false)
-        .expect("no conflict");
+    let result = Applied(Some(new)).try_apply(&patch_demo(), "kubectl", false).expect("no conflict");
     assert_eq!(result["status"]["replicas"], 2);
 }
 

@@ -34,10 +34,7 @@ fn updates_of_one_manager_are_one_entry() {
     track(Some(&old), &mut new, "kubectl-create", LATER);
     let entries = Meta::of(&new).managed_fields();
     assert_eq!(entries.len(), 1);
-    assert_eq!(
-        entries[0]["fieldsV1"]["f:data"],
-        json!({".": {}, "f:k": {}, "f:l": {}})
-    );
+    assert_eq!(entries[0]["fieldsV1"]["f:data"], json!({".": {}, "f:k": {}, "f:l": {}}));
     assert_eq!(entries[0]["time"], LATER);
 }
 
@@ -47,10 +44,7 @@ fn nothing_changed_changes_nothing() {
     let mut new = old.clone();
     new["metadata"]["resourceVersion"] = "2".into();
     track(Some(&old), &mut new, "other", LATER);
-    assert_eq!(
-        new["metadata"]["managedFields"],
-        old["metadata"]["managedFields"]
-    );
+    assert_eq!(new["metadata"]["managedFields"], old["metadata"]["managedFields"]);
     MetaGone::from(&mut new);
     track(Some(&old), &mut new, "other", LATER);
     assert_eq!(
@@ -63,10 +57,7 @@ struct MetaGone;
 
 impl MetaGone {
     fn from(object: &mut Value) {
-        object["metadata"]
-            .as_object_mut()
-            .expect("metadata")
-            .remove("managedFields");
+        object["metadata"].as_object_mut().expect("metadata").remove("managedFields");
     }
 }
 
@@ -78,11 +69,7 @@ fn removed_fields_have_no_owner() {
     track(Some(&old), &mut new, "other", LATER);
     let entries = Meta::of(&new).managed_fields();
     assert_eq!(entries.len(), 2);
-    assert_eq!(
-        entries[0]["fieldsV1"]["f:data"],
-        json!({}),
-        "the map is still the creator's"
-    );
+    assert_eq!(entries[0]["fieldsV1"]["f:data"], json!({}), "the map is still the creator's");
     assert_eq!(entries[1]["fieldsV1"], json!({"f:data": {"f:m": {}}}));
 }
 
@@ -115,17 +102,11 @@ fn old_updaters_are_united() {
     }
     let entries = Meta::of(&object).managed_fields();
     assert_eq!(entries.len(), 10);
-    let ancient = entries
-        .iter()
-        .find(|e| e["manager"] == "ancient-changes")
-        .expect("united");
+    let ancient = entries.iter().find(|e| e["manager"] == "ancient-changes").expect("united");
     assert_eq!(
         ancient["fieldsV1"]["f:data"],
         json!({".": {}, "f:k": {}, "f:k0": {}, "f:k1": {}, "f:k2": {}})
     );
-    let all: usize = entries
-        .iter()
-        .map(|e| e["fieldsV1"]["f:data"].as_object().map_or(0, |d| d.len()))
-        .sum();
+    let all: usize = entries.iter().map(|e| e["fieldsV1"]["f:data"].as_object().map_or(0, |d| d.len())).sum();
     assert_eq!(all, 14, "no field is lost: 13 keys and the map itself");
 }

@@ -2,8 +2,7 @@ use super::*;
 use crate::server::patch::strategic;
 
 fn patched(api_version: &str, kind: &str, current: &Value, patch: Value) -> Value {
-    strategic(&schema(api_version, kind), current, &patch)
-        .unwrap_or_else(|e| panic!("{patch}: {e}"))
+    strategic(&schema(api_version, kind), current, &patch).unwrap_or_else(|e| panic!("{patch}: {e}"))
 }
 
 #[test]
@@ -33,12 +32,7 @@ fn the_documented_examples() {
 fn directives() {
     let c = |name: &str, image: &str| json!({"name": name, "image": image});
     let table = [
-        (
-            "a field is set",
-            json!({"nodeName": "a"}),
-            json!({"nodeName": "b"}),
-            json!({"nodeName": "b"}),
-        ),
+        ("a field is set", json!({"nodeName": "a"}), json!({"nodeName": "b"}), json!({"nodeName": "b"})),
         (
             "null removes",
             json!({"nodeName": "a", "hostname": "h"}),
@@ -131,12 +125,7 @@ fn directives() {
         ),
     ];
     for (what, original, patch, expected) in table {
-        let result = patched(
-            "v1",
-            "Pod",
-            &json!({"spec": original}),
-            json!({"spec": patch}),
-        );
+        let result = patched("v1", "Pod", &json!({"spec": original}), json!({"spec": patch}));
         assert_eq!(result, json!({"spec": expected}), "{what}");
     }
 }
@@ -145,11 +134,9 @@ fn directives() {
 fn sets_of_scalars() {
     let pod = json!({"metadata": {"finalizers": ["a", "b"], "labels": {"x": "1", "y": "2"}}});
     let merge = json!({"metadata": {"finalizers": ["c", "b"]}});
-    assert_eq!(
-        patched("v1", "Pod", &pod, merge)["metadata"]["finalizers"],
-        json!(["c", "a", "b"])
-    );
-    let delete = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "labels": {"x": null, "z": "3"}}});
+    assert_eq!(patched("v1", "Pod", &pod, merge)["metadata"]["finalizers"], json!(["c", "a", "b"]));
+    let delete =
+        json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "labels": {"x": null, "z": "3"}}});
     assert_eq!(
         patched("v1", "Pod", &pod, delete)["metadata"],
         json!({"finalizers": ["b"], "labels": {"y": "2", "z": "3"}})
@@ -158,8 +145,7 @@ fn sets_of_scalars() {
 
 #[test]
 fn keys_follow_the_schema() {
-    let service =
-        json!({"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]}});
+    let service = json!({"spec": {"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]}});
     let patch = json!({"spec": {"ports": [{"port": 81, "nodePort": 30001}]}});
     assert_eq!(
         patched("v1", "Service", &service, patch)["spec"]["ports"],
@@ -173,35 +159,17 @@ fn keys_follow_the_schema() {
     );
     let budget = json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}});
     let patch = json!({"spec": {"selector": {"matchLabels": {"c": "d"}}}});
-    assert_eq!(
-        patched("policy/v1", "PodDisruptionBudget", &budget, patch.clone()),
-        patch
-    );
+    assert_eq!(patched("policy/v1", "PodDisruptionBudget", &budget, patch.clone()), patch);
 }
 
 #[test]
 fn malformed_patches() {
     let table = [
-        (
-            json!({"spec": {"containers": [{"image": "x"}]}}),
-            "does not contain declared merge key: name",
-        ),
-        (
-            json!({"spec": {"$patch": "explode"}}),
-            "unknown patch type: explode in map: {}",
-        ),
-        (
-            json!({"spec": {"$retainKeys": "x"}}),
-            "invalid patch format of retainKeys",
-        ),
-        (
-            json!({"spec": {"$retainKeys": ["a"], "b": 1}}),
-            "invalid patch format of retainKeys",
-        ),
-        (
-            json!({"spec": {"$setElementOrder/containers": 1}}),
-            "invalid patch format of setElementOrder list",
-        ),
+        (json!({"spec": {"containers": [{"image": "x"}]}}), "does not contain declared merge key: name"),
+        (json!({"spec": {"$patch": "explode"}}), "unknown patch type: explode in map: {}"),
+        (json!({"spec": {"$retainKeys": "x"}}), "invalid patch format of retainKeys"),
+        (json!({"spec": {"$retainKeys": ["a"], "b": 1}}), "invalid patch format of retainKeys"),
+        (json!({"spec": {"$setElementOrder/containers": 1}}), "invalid patch format of setElementOrder list"),
         (
             json!({"spec": {"$setElementOrder/containers": [{"name": "x"}], "containers": [{"name": "y"}]}}),
             "The order in patch list:",
@@ -210,10 +178,7 @@ fn malformed_patches() {
             json!({"metadata": {"$deleteFromPrimitiveList/finalizers": 1}}),
             "invalid patch format of primitive list",
         ),
-        (
-            json!({"spec": {"containers": ["x"]}}),
-            "list element types are not identical",
-        ),
+        (json!({"spec": {"containers": ["x"]}}), "list element types are not identical"),
         (json!([]), "invalid JSON document"),
     ];
     let pod = json!({"metadata": {"finalizers": ["a"]}, "spec": {"containers": [{"name": "a"}]}});

@@ -4,9 +4,7 @@ use super::*;
 use crate::api::{GroupVersionKind, Schema, Schemas};
 
 fn pods() -> Schema {
-    Schemas::builtin()
-        .get(&GroupVersionKind::new("", "v1", "Pod"))
-        .expect("built in")
+    Schemas::builtin().get(&GroupVersionKind::new("", "v1", "Pod")).expect("built in")
 }
 
 fn fields(value: &Value) -> Value {
@@ -41,11 +39,7 @@ fn differences() {
     assert_eq!(d.removed.below.paths(), [".metadata.labels.b"]);
     assert_eq!(
         d.added.below.paths(),
-        [
-            ".metadata.annotations",
-            ".metadata.annotations.k",
-            ".metadata.labels.c"
-        ]
+        [".metadata.annotations", ".metadata.annotations.k", ".metadata.labels.c"]
     );
     let same = compare(Some(schema.root()), Some(&old), Some(&old));
     assert!(same.modified.is_empty() && same.added.is_empty() && same.removed.is_empty());
@@ -54,10 +48,8 @@ fn differences() {
 #[test]
 fn items_in_a_pod_are_compared_by_key() {
     let schema = pods();
-    let old =
-        json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}});
-    let new =
-        json!({"spec": {"containers": [{"name": "b", "image": "1"}, {"name": "c", "image": "1"}]}});
+    let old = json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]}});
+    let new = json!({"spec": {"containers": [{"name": "b", "image": "1"}, {"name": "c", "image": "1"}]}});
     let d = compare(Some(schema.root()), Some(&old), Some(&new));
     assert!(d.modified.is_empty());
     assert_eq!(
@@ -84,19 +76,10 @@ fn merged_items_keep_the_order_of_the_configuration() {
         (&[], &["x", "y"], &["x", "y"]),
     ];
     for (live, config, expected) in table {
-        let merged = merge(
-            Some(schema.root()),
-            Some(&list(live)),
-            Some(&list(config)),
-            "",
-        )
-        .expect("no duplicates");
+        let merged =
+            merge(Some(schema.root()), Some(&list(live)), Some(&list(config)), "").expect("no duplicates");
         assert_eq!(merged, Some(list(expected)), "{live:?} with {config:?}");
     }
-    let error =
-        merge(Some(schema.root()), None, Some(&list(&["a", "a"])), "").expect_err("duplicates");
-    assert_eq!(
-        error.to_string(),
-        ".spec.containers: duplicate entries for key [name=\"a\"]"
-    );
+    let error = merge(Some(schema.root()), None, Some(&list(&["a", "a"])), "").expect_err("duplicates");
+    assert_eq!(error.to_string(), ".spec.containers: duplicate entries for key [name=\"a\"]");
 }
