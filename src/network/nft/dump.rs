@@ -39,10 +39,7 @@ fn body(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 /// Names of all tables of the IPv4 family.
 pub fn table_names(socket: &mut Socket) -> io::Result<Vec<String>> {
     let tables = socket.dump(kind(GET_TABLE), &body(|_| {}))?;
-    Ok(tables
-        .iter()
-        .filter_map(|m| text_attribute(&m.payload, 1))
-        .collect())
+    Ok(tables.iter().filter_map(|m| text_attribute(&m.payload, 1)).collect())
 }
 
 /// Names of the chains of a table.
@@ -66,10 +63,7 @@ pub fn rules(socket: &mut Socket, table: &str, chain: &str) -> io::Result<Vec<Fo
         .filter_map(|m| {
             let attributes = m.payload.get(HEADER..)?;
             let handle = u64::from_be_bytes(nested(attributes, 3)?.try_into().ok()?);
-            Some(ForeignRule {
-                handle,
-                tag: nested(attributes, 7).unwrap_or_default().to_vec(),
-            })
+            Some(ForeignRule { handle, tag: nested(attributes, 7).unwrap_or_default().to_vec() })
         })
         .collect())
 }
@@ -96,26 +90,17 @@ fn dump_parts(socket: &mut Socket, name: &str) -> io::Result<Table> {
     });
     for rule in socket.dump(kind(GET_RULE), &of_table)? {
         let attributes = &rule.payload[HEADER.min(rule.payload.len())..];
-        let (Some(chain), Some(expressions)) = (nested(attributes, 2), nested(attributes, 4))
-        else {
+        let (Some(chain), Some(expressions)) = (nested(attributes, 2), nested(attributes, 4)) else {
             continue;
         };
-        table
-            .chains
-            .entry(value_text(chain).to_owned())
-            .or_default()
-            .push(expressions.to_vec());
+        table.chains.entry(value_text(chain).to_owned()).or_default().push(expressions.to_vec());
     }
     for set in socket.dump(kind(GET_SET), &of_table)? {
         let Some(set_name) = text_attribute(&set.payload, 2) else {
             continue;
         };
         let dynamic = set.payload.get(HEADER..).is_some_and(is_dynamic);
-        let elements = if dynamic {
-            BTreeMap::new()
-        } else {
-            elements(socket, name, &set_name)?
-        };
+        let elements = if dynamic { BTreeMap::new() } else { elements(socket, name, &set_name)? };
         table.sets.insert(set_name, elements);
     }
     Ok(table)
@@ -123,17 +108,11 @@ fn dump_parts(socket: &mut Socket, name: &str) -> io::Result<Table> {
 
 /// `NFT_SET_TIMEOUT` among the flags.
 fn is_dynamic(set: &[u8]) -> bool {
-    nested(set, 3)
-        .and_then(crate::network::netlink::value_be32)
-        .is_some_and(|flags| flags & 0x10 != 0)
+    nested(set, 3).and_then(crate::network::netlink::value_be32).is_some_and(|flags| flags & 0x10 != 0)
 }
 
 /// The elements of a set: key and datum.
-pub fn elements(
-    socket: &mut Socket,
-    table: &str,
-    set: &str,
-) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub fn elements(socket: &mut Socket, table: &str, set: &str) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     map_elements(socket, table, set, |element| {
         let key = nested(nested(element, 1)?, 1)?;
         let data = nested(element, 2).map(canonical).unwrap_or_default();
@@ -156,13 +135,8 @@ fn map_elements<T, C: FromIterator<T>>(
         o.text(1, table).text(2, set);
     });
     let messages = socket.dump(kind(GET_ELEMENT), &of_set)?;
-    let lists = messages
-        .iter()
-        .filter_map(|m| nested(m.payload.get(HEADER..)?, 3));
-    Ok(lists
-        .flat_map(parse)
-        .filter_map(|(_, element)| read(element))
-        .collect())
+    let lists = messages.iter().filter_map(|m| nested(m.payload.get(HEADER..)?, 3));
+    Ok(lists.flat_map(parse).filter_map(|(_, element)| read(element)).collect())
 }
 
 fn text_attribute(payload: &[u8], kind: u16) -> Option<String> {
