@@ -131,15 +131,16 @@ fn a_pod_cannot_use_the_nodes_loopback() {
                 std::fs::write(format!("/proc/sys/net/ipv4/conf/{scope}/route_localnet"), "1").expect("set");
             }
         });
-        let tried = node.inside(|| {
-            std::net::TcpStream::connect_timeout(
-                &"127.0.0.1:9999".parse().expect("valid"),
-                Duration::from_millis(500),
-            )
-        });
-        assert!(tried.is_err(), "the node's loopback answered a pod");
+        let connect = || {
+            let address = "127.0.0.1:9999".parse().expect("valid");
+            node.inside(move || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)))
+        };
+        assert!(connect().is_err(), "the node's loopback answered a pod");
         listener.set_nonblocking(true).expect("set");
         assert!(listener.accept().is_err(), "a pod came through to the node's loopback");
+        // That the table is what kept it out:
+        run("nft", &["flush", "chain", "ip", "kedge", "protect-loopback"]);
+        connect().expect("the pod knows a way");
     });
 }
 

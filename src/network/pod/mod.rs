@@ -90,7 +90,7 @@ pub struct PodNetwork(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: PodNetworkConfig,
-    bridge: Mutex<Bridge>,
+    bridge: Bridge,
     ipam: Mutex<Ipam>,
     /// Locked before `ipam` where both are.
     nft: Mutex<Socket>,
@@ -104,18 +104,13 @@ impl PodNetwork {
         blocking(move || {
             check_name(&config.bridge)?;
             let ipam = Ipam::open(&config.state_dir, config.pod_cidr)?;
-            let bridge = bridge::make_equal(&config)?;
-            let socket = Socket::open(NETLINK_NETFILTER)
+            let mut socket = Socket::open(NETLINK_NETFILTER)
                 .map_err(|source| Error::Kernel { doing: "open a netfilter socket".to_owned(), source })?;
+            // First, since it also keeps pods from what the bridge's parameters would allow them.
+            write_tables(&mut socket, &config, &ipam)?;
+            let bridge = bridge::make_equal(&config)?;
             let nft_port = socket.port();
-            let inner = Inner {
-                config,
-                bridge: Mutex::new(bridge),
-                ipam: Mutex::new(ipam),
-                nft: Mutex::new(socket),
-                nft_port,
-            };
-            inner.write_tables()?;
+            let inner = Inner { config, bridge, ipam: Mutex::new(ipam), nft: Mutex::new(socket), nft_port };
             Ok(Self(Arc::new(inner)))
         })
         .await
@@ -153,7 +148,7 @@ impl PodNetwork {
     /// Gives the bridge a further address (`/32`), such as the cluster's DNS address, that this
     /// process then listens on. Nothing happens if it has it.
     pub async fn add_address(&self, address: Ipv4Addr) -> Result<()> {
-        let index = self.0.bridge.lock().index;
+        let index = self.0.bridge.index;
         let bridge = self.0.config.bridge.clone();
         blocking(move || {
             let add = || {
@@ -199,10 +194,7 @@ impl PodNetwork {
 impl Inner {
     fn write_tables(&self) -> Result<()> {
         let mut socket = self.nft.lock();
-        let batch = tables::replace(&self.config, self.ipam.lock().all());
-        batch.commit(&mut socket).and_then(|()| firewall::accept(&mut socket, &self.config.bridge)).map_err(
-            |source| Error::Kernel { doing: format!("write the table {}", self.config.nft_table), source },
-        )
+        write_tables(&mut socket, &self.config, &self.ipam.lock())
     }
 
     /// Makes right again what a foreign change may have touched.
@@ -254,7 +246,6 @@ impl Inner {
     }
 
     fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
-        let bridge = *self.bridge.lock();
         let fresh = self.ipam.lock().get(sandbox).is_none();
         let attachment = self.ipam.lock().reserve(sandbox, host_ports, |address| Attachment {
             sandbox: sandbox.to_owned(),
@@ -264,7 +255,7 @@ impl Inner {
             interface: names::interface(&self.config.bridge, sandbox),
             host_ports: host_ports.to_vec(),
         })?;
-        if let Err(error) = attach::connect(&attachment, netns, bridge, &self.config.bridge) {
+        if let Err(error) = attach::connect(&attachment, netns, self.bridge, &self.config.bridge) {
             if fresh {
                 self.ipam.lock().release(sandbox)?;
             }
@@ -289,6 +280,12 @@ impl Inner {
         // Nothing may lead to the address any more when it is free.
         self.change_host_ports(&attachment, false, || self.ipam.lock().release(sandbox))
     }
+}
+
+fn write_tables(socket: &mut Socket, config: &PodNetworkConfig, ipam: &Ipam) -> Result<()> {
+    let batch = tables::replace(config, ipam.all());
+    let done = batch.commit(socket).and_then(|()| firewall::accept(socket, &config.bridge));
+    done.map_err(|source| Error::Kernel { doing: format!("write the table {}", config.nft_table), source })
 }
 
 /// An interface name the kernel takes, and nothing that leads out of a directory of parameters.
