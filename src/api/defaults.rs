@@ -100,13 +100,15 @@ fn apply(root: NodeRef<'_>, object: &mut Value) {
                 items.iter_mut().for_each(|value| apply(item, value));
             }
         }
-        (Node::Map { .. }, Value::Object(entries)) => {
-            if root.child("").is_some_and(|value| matches!(value.node(), Node::Quantity)) {
-                entries.values_mut().for_each(round_up);
-            }
+        (Node::Map { .. }, Value::Object(entries)) if has_amounts(root) => {
+            entries.values_mut().for_each(round_up);
         }
         _ => {}
     }
+}
+
+fn has_amounts(map: NodeRef<'_>) -> bool {
+    map.child("").is_some_and(|value| matches!(value.node(), Node::Quantity))
 }
 
 /// Amounts of resources have no parts smaller than thousandths.
