@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::{MetaMut, Quantity, Status};
@@ -180,6 +180,7 @@ fn check(limit: &Value, kind: &str, requests: &Amounts, limits: &Amounts, errors
 mod tests {
     use super::super::testing::Request;
     use super::*;
+    use serde_json::json;
     use crate::server::auth::testing::Fake;
 
     fn admit(limit: Value, resources: Value) -> Result<Value, String> {
