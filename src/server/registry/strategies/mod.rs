@@ -58,10 +58,10 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
+        "certificatesigningrequests.certificates.k8s.io" => Arc::new(plain::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges"
         | "resourcequotas"
-        | "certificatesigningrequests.certificates.k8s.io"
         | "csinodes.storage.k8s.io"
         | "csidrivers.storage.k8s.io"
         | "volumeattachments.storage.k8s.io"

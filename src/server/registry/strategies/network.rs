@@ -95,7 +95,11 @@ impl Strategy for SliceStrategy {
     fn validate_update(&self, _: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
         let mut errors = slice(new);
         if new["addressType"] != old["addressType"] {
-            errors.push(FieldError::invalid(&Path::new("addressType"), new["addressType"].clone(), IMMUTABLE));
+            errors.push(FieldError::invalid(
+                &Path::new("addressType"),
+                new["addressType"].clone(),
+                IMMUTABLE,
+            ));
         }
         errors
     }
@@ -185,7 +189,11 @@ fn ingress(spec: &Value) -> Vec<FieldError> {
         if host.contains('*') {
             errors.invalid_all(&path.child("host"), &rule["host"], names::wildcard_dns1123_subdomain(host));
         } else if host.parse::<IpAddr>().is_ok() {
-            errors.push(FieldError::invalid(&path.child("host"), host, "must be a DNS name, not an IP address"));
+            errors.push(FieldError::invalid(
+                &path.child("host"),
+                host,
+                "must be a DNS name, not an IP address",
+            ));
         } else {
             errors.optionally_named(&path.child("host"), &rule["host"], names::dns1123_subdomain);
         }
@@ -197,7 +205,11 @@ fn ingress(spec: &Value) -> Vec<FieldError> {
             ingress_path(item, &path, &mut errors);
         }
     }
-    errors.optionally_named(&path.child("ingressClassName"), &spec["ingressClassName"], names::dns1123_subdomain);
+    errors.optionally_named(
+        &path.child("ingressClassName"),
+        &spec["ingressClassName"],
+        names::dns1123_subdomain,
+    );
     errors.0
 }
 
@@ -211,7 +223,9 @@ fn ingress_path(item: &Value, path: &Path, errors: &mut Errors) {
             if !text(value).starts_with('/') {
                 errors.push(FieldError::invalid(&at, value.clone(), "must be an absolute path"));
             }
-            let wrong = |bad: &&&str| if bad.ends_with('.') { text(value).ends_with(**bad) } else { text(value).contains(**bad) };
+            let wrong = |bad: &&&str| {
+                if bad.ends_with('.') { text(value).ends_with(**bad) } else { text(value).contains(**bad) }
+            };
             if let Some(bad) = BAD.iter().find(wrong) {
                 let detail = if bad.ends_with('.') {
                     format!("cannot end with '{bad}'")
@@ -242,12 +256,19 @@ fn backend(backend: &Value, path: &Path, errors: &mut Errors) {
         (false, true) => {
             let at = path.child("service");
             errors.named(&at.child("name"), &service["name"], names::dns1035_label);
-            let (name, number) = (&service["port"]["name"], service["port"]["number"].as_i64().unwrap_or_default());
+            let (name, number) =
+                (&service["port"]["name"], service["port"]["number"].as_i64().unwrap_or_default());
             match (is_empty(name), number) {
                 (true, 0) => errors.push(FieldError::required(path, "port name or number is required")),
-                (false, 0) => errors.invalid_all(&at.child("port").child("name"), name, names::port_name(text(name))),
-                (true, n) => errors.invalid_all(&at.child("port").child("number"), &json!(n), names::port_number(n)),
-                (false, _) => errors.push(FieldError::invalid(path, "", "cannot set both port name & port number")),
+                (false, 0) => {
+                    errors.invalid_all(&at.child("port").child("name"), name, names::port_name(text(name)))
+                }
+                (true, n) => {
+                    errors.invalid_all(&at.child("port").child("number"), &json!(n), names::port_number(n))
+                }
+                (false, _) => {
+                    errors.push(FieldError::invalid(path, "", "cannot set both port name & port number"))
+                }
             }
         }
         (true, false) => {
@@ -303,19 +324,25 @@ fn range_of_ports(port: &Value, path: &Path, errors: &mut Errors) {
     let (end, at) = (&port["endPort"], path.child("endPort"));
     let Some(last) = end.as_i64() else { return };
     match &port["port"] {
-        Value::Null => errors.push(FieldError::required(&path.child("port"), "may not be empty when `endPort` is specified")),
+        Value::Null => errors
+            .push(FieldError::required(&path.child("port"), "may not be empty when `endPort` is specified")),
         Value::Number(first) if first.as_i64().is_some_and(|first| last < first) => {
             errors.push(FieldError::invalid(&at, end.clone(), "must be greater than or equal to `port`"));
         }
         Value::String(_) => {
-            errors.push(FieldError::invalid(&at, end.clone(), "may not be specified when `port` is non-numeric"));
+            errors.push(FieldError::invalid(
+                &at,
+                end.clone(),
+                "may not be specified when `port` is non-numeric",
+            ));
         }
         _ => {}
     }
 }
 
 fn policy_peer(peer: &Value, path: &Path, errors: &mut Errors) {
-    let given = ["podSelector", "namespaceSelector", "ipBlock"].into_iter().filter(|f| !peer[*f].is_null()).count();
+    let given =
+        ["podSelector", "namespaceSelector", "ipBlock"].into_iter().filter(|f| !peer[*f].is_null()).count();
     if given == 0 {
         errors.push(FieldError::required(path, "must specify a peer"));
     } else if given > 1 && !peer["ipBlock"].is_null() {
@@ -327,7 +354,8 @@ fn policy_peer(peer: &Value, path: &Path, errors: &mut Errors) {
     let (cidr, at) = (&peer["ipBlock"]["cidr"], path.child("ipBlock").child("cidr"));
     if !peer["ipBlock"].is_null() && errors.required(&at, cidr) {
         let ok = text(cidr).split_once('/').is_some_and(|(ip, bits)| {
-            ip.parse::<IpAddr>().is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|b| b <= if ip.is_ipv4() { 32 } else { 128 }))
+            ip.parse::<IpAddr>()
+                .is_ok_and(|ip| bits.parse::<u8>().is_ok_and(|b| b <= if ip.is_ipv4() { 32 } else { 128 }))
         });
         if !ok {
             let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
@@ -354,7 +382,9 @@ mod tests {
         );
         assert_eq!(
             texts(slice(&slice_of("IPv4", "127.0.0.1"))),
-            ["endpoints[0].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"]
+            [
+                "endpoints[0].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"
+            ]
         );
         assert_eq!(
             texts(endpoints(&json!({"subsets": [{"ports": [{"port": 0, "protocol": "TCP"}]}]}))),

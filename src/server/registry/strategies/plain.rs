@@ -1,9 +1,10 @@
 //! Kinds that need little: no generation, or one or two checks.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::check::{Errors, IMMUTABLE, text};
 use crate::api::{FieldError, Path, Status, names};
+use crate::server::auth::authn::review::user_info;
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
 /// Plain data with a spec that is not counted: upstream gives such objects no generation.
@@ -77,7 +78,11 @@ impl Strategy for LeaseStrategy {
         let mut errors = Errors::default();
         if spec["leaseDurationSeconds"].as_i64().is_some_and(|s| s <= 0) {
             let value = spec["leaseDurationSeconds"].clone();
-            errors.push(FieldError::invalid(&path.child("leaseDurationSeconds"), value, "must be greater than 0"));
+            errors.push(FieldError::invalid(
+                &path.child("leaseDurationSeconds"),
+                value,
+                "must be greater than 0",
+            ));
         }
         errors.not_negative(&path.child("leaseTransitions"), &spec["leaseTransitions"]);
         errors.0
@@ -85,6 +90,49 @@ impl Strategy for LeaseStrategy {
 
     fn validate_update(&self, cx: &Context<'_>, new: &Value, _: &Value) -> Vec<FieldError> {
         self.validate_create(cx, new)
+    }
+}
+
+/// CertificateSigningRequests, which say who asks: the server's word, not the client's.
+pub struct SigningRequestStrategy;
+
+impl Strategy for SigningRequestStrategy {
+    fn prepare_create(&self, cx: &Context<'_>, object: &mut Value) -> Result<(), Status> {
+        object["status"] = json!({});
+        let info = user_info(cx.user);
+        for field in ["username", "uid", "groups", "extra"] {
+            defaults::keep(&mut object["spec"], &info, field);
+        }
+        Ok(())
+    }
+
+    fn prepare_update(&self, _: &Context<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
+        // What is asked for stays; approval and certificate have subresources.
+        defaults::keep(new, old, "spec");
+        defaults::keep(new, old, "status");
+        Ok(())
+    }
+
+    fn prepare_subresource(
+        &self,
+        _: &Context<'_>,
+        sub: &str,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        if matches!(sub, "status" | "approval") {
+            defaults::prepare_status(new, old);
+        }
+        Ok(())
+    }
+
+    fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
+        let (spec, path) = (&object["spec"], Path::new("spec"));
+        let mut errors = Errors::default();
+        errors.required(&path.child("request"), &spec["request"]);
+        errors.required(&path.child("usages"), &spec["usages"]);
+        errors.required(&path.child("signerName"), &spec["signerName"]);
+        errors.0
     }
 }
 
@@ -112,7 +160,6 @@ mod tests {
     use super::*;
     use crate::server::auth::testing::Fake;
     use crate::server::auth::user::User;
-    use serde_json::json;
 
     fn with<T>(run: impl FnOnce(&Context<'_>) -> T) -> T {
         run(&Context { user: &User::loopback(), namespace: None, reader: &Fake::default(), dry_run: false })
@@ -127,6 +174,18 @@ mod tests {
         let mut new = json!({"spec": {"x": 2}, "status": {"y": 2}});
         with(|cx| Uncounted.prepare_update(cx, &mut new, &old)).unwrap();
         assert_eq!(new, json!({"spec": {"x": 2}, "status": {"y": 1}}));
+    }
+
+    #[test]
+    fn a_signing_request_says_who_asks() {
+        let user = User::node("n");
+        let mut request = json!({"spec": {"request": "eA==", "usages": ["client auth"], "signerName": "a/b", "username": "admin", "uid": "x"}});
+        let cx = Context { user: &user, namespace: None, reader: &Fake::default(), dry_run: false };
+        SigningRequestStrategy.prepare_create(&cx, &mut request).unwrap();
+        assert_eq!(request["spec"]["username"], "system:node:n");
+        assert_eq!(request["spec"]["groups"], json!(["system:nodes", "system:authenticated"]));
+        assert!(request["spec"].get("uid").is_none());
+        assert!(SigningRequestStrategy.validate_create(&cx, &request).is_empty());
     }
 
     #[test]
@@ -148,6 +207,9 @@ mod tests {
             "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"
         );
         let account = json!({"imagePullSecrets": [{"name": "A"}]});
-        assert_eq!(with(|cx| ServiceAccountStrategy.validate_create(cx, &account))[0].field.as_str(), "imagePullSecrets[0].name");
+        assert_eq!(
+            with(|cx| ServiceAccountStrategy.validate_create(cx, &account))[0].field.as_str(),
+            "imagePullSecrets[0].name"
+        );
     }
 }

@@ -116,7 +116,11 @@ impl BindingStrategy {
         let (role, path) = (&binding["roleRef"], Path::new("roleRef"));
         let mut errors = Errors::default();
         if text(&role["apiGroup"]) != GROUP {
-            errors.push(FieldError::not_supported(&path.child("apiGroup"), role["apiGroup"].clone(), &[GROUP]));
+            errors.push(FieldError::not_supported(
+                &path.child("apiGroup"),
+                role["apiGroup"].clone(),
+                &[GROUP],
+            ));
         }
         let kinds: &[&str] = if self.cluster { &["ClusterRole"] } else { &["ClusterRole", "Role"] };
         if !kinds.contains(&text(&role["kind"])) {
@@ -164,8 +168,12 @@ mod tests {
 
     #[test]
     fn rules_say_what_may_be_done_with_what() {
-        let role = |rule: Value, cluster: bool| texts(RoleStrategy { cluster }.validate(&json!({"rules": [rule]})));
-        assert_eq!(role(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}), false), [] as [&str; 0]);
+        let role =
+            |rule: Value, cluster: bool| texts(RoleStrategy { cluster }.validate(&json!({"rules": [rule]})));
+        assert_eq!(
+            role(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}), false),
+            [] as [&str; 0]
+        );
         assert_eq!(role(json!({"verbs": ["get"], "nonResourceURLs": ["/x"]}), true), [] as [&str; 0]);
         assert_eq!(
             role(json!({}), true),
@@ -177,15 +185,15 @@ mod tests {
         );
         assert_eq!(
             role(json!({"verbs": ["get"], "nonResourceURLs": ["/x"]}), false),
-            ["rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs"]
+            [
+                "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs"
+            ]
         );
     }
 
     #[test]
     fn bindings_name_a_role_for_good() {
-        let binding = |role: &str, subject: Value| {
-            json!({"roleRef": {"apiGroup": GROUP, "kind": role, "name": "r"}, "subjects": [subject]})
-        };
+        let binding = |role: &str, subject: Value| json!({"roleRef": {"apiGroup": GROUP, "kind": role, "name": "r"}, "subjects": [subject]});
         let user = json!({"kind": "User", "name": "u", "apiGroup": GROUP});
         let (local, cluster) = (BindingStrategy { cluster: false }, BindingStrategy { cluster: true });
         assert_eq!(texts(local.validate(&binding("Role", user.clone()))), [] as [&str; 0]);
@@ -199,7 +207,8 @@ mod tests {
         let reader = crate::server::auth::testing::Fake::default();
         let by = crate::server::auth::user::User::loopback();
         let cx = Context { user: &by, namespace: None, reader: &reader, dry_run: false };
-        let changed = local.validate_update(&cx, &binding("ClusterRole", user.clone()), &binding("Role", user));
+        let changed =
+            local.validate_update(&cx, &binding("ClusterRole", user.clone()), &binding("Role", user));
         assert!(changed[0].to_string().ends_with("cannot change roleRef"), "{changed:?}");
     }
 }
