@@ -52,10 +52,10 @@ pub fn all() -> &'static [Controller] {
 }
 
 macro_rules! controller {
-    ($name:literal, $identity:literal, $run:path) => {
+    ($name:literal, $identity:literal, $run:expr) => {
         controller!($name, $identity, $identity, $run)
     };
-    ($name:literal, $component:literal, $identity:literal, $run:path) => {
+    ($name:literal, $component:literal, $identity:literal, $run:expr) => {
         Controller {
             name: $name,
             component: $component,
