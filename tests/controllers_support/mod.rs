@@ -66,7 +66,10 @@ impl Cluster {
             "capacity": {"cpu": "4", "memory": "8Gi", "pods": "110"},
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
                 "lastHeartbeatTime": "2030-01-01T00:00:00Z", "lastTransitionTime": "2030-01-01T00:00:00Z"}]}});
-        nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.expect("a status");
+        eventually("the node's status is written", async || {
+            nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.ok()
+        })
+        .await;
         eventually("the node loses its taints", async || {
             let node = nodes.get(name).await.ok()?;
             node.spec.and_then(|s| s.taints).is_none_or(|t| t.is_empty()).then_some(())
