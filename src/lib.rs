@@ -1,6 +1,12 @@
 //! kedge: Kubernetes for small machines, in one executable.
 #![deny(unsafe_code)]
 
+pub mod api;
+// pub mod cli;
+pub mod client;
+pub mod config;
 pub mod network;
 pub mod runtime;
+pub mod server;
+pub mod store;
 pub mod supervisor;

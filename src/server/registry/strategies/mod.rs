@@ -1,0 +1,50 @@
+//! What single kinds need: a file a kind or family, each with upstream's validation.
+
+mod check;
+mod data;
+mod namespace;
+mod node;
+pub mod pod;
+mod selector;
+mod service;
+mod storage;
+mod workloads;
+
+use std::sync::Arc;
+
+use super::strategy::{Plain, Strategy};
+use crate::config::Cidr;
+use workloads::Workload;
+
+/// What strategies depend on of the server's settings.
+#[derive(Clone, Debug)]
+pub struct StrategyConfig {
+    /// Addresses of Services.
+    pub service_cidr: Cidr,
+    /// First and last node port.
+    pub node_port_range: (u16, u16),
+}
+
+/// The strategy of a resource, by plural and group: `pods`, `deployments.apps`. Plain for those that
+/// need nothing of their own. Call it once a resource: a strategy may hold allocators.
+pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy> {
+    match resource {
+        "pods" => Arc::new(pod::PodStrategy),
+        "services" => Arc::new(service::ServiceStrategy::new(config)),
+        "deployments.apps" => Arc::new(Workload::Deployment),
+        "replicasets.apps" => Arc::new(Workload::ReplicaSet),
+        "daemonsets.apps" => Arc::new(Workload::DaemonSet),
+        "replicationcontrollers" => Arc::new(Workload::ReplicationController),
+        "statefulsets.apps" => Arc::new(workloads::StatefulSetStrategy),
+        "jobs.batch" => Arc::new(workloads::batch::JobStrategy),
+        "cronjobs.batch" => Arc::new(workloads::batch::CronJobStrategy),
+        "namespaces" => Arc::new(namespace::NamespaceStrategy),
+        "nodes" => Arc::new(node::NodeStrategy),
+        "configmaps" => Arc::new(data::ConfigMapStrategy),
+        "secrets" => Arc::new(data::SecretStrategy),
+        "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
+        "persistentvolumes" => Arc::new(storage::VolumeStrategy),
+        "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
+        _ => Arc::new(Plain),
+    }
+}
