@@ -6,8 +6,13 @@
 //! Everything is driven by events of the API, the runtime and the kernel; the lease is the only
 //! regular timer.
 
+mod backoff;
 mod error;
 mod images;
+mod pod;
+mod qos;
+mod quantity;
+mod spec;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::spec::is_sidecar;
 use super::quantity::{milli_of, units_of};
 use crate::runtime::spec::Resources;
 
@@ -103,7 +104,7 @@ pub(crate) fn pod_resources(spec: &PodSpec) -> Resources {
         if name == "cpu" { milli_of(list, name) } else { units_of(list, name) }
     };
     let sum = |limit: bool, name: &str| {
-        let sidecars = spec.init_containers.iter().flatten().filter(|c| super::pod::plan::is_sidecar(c));
+        let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
         let apps: i64 = spec.containers.iter().chain(sidecars).map(|c| value(c, limit, name)).sum();
         let init = spec.init_containers.iter().flatten().map(|c| value(c, limit, name)).max().unwrap_or(0);
         let overhead = if name == "cpu" { milli_of(spec.overhead.as_ref(), name) } else { units_of(spec.overhead.as_ref(), name) };

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTermin
 use super::labels;
 use super::observed::{Observed, finished};
 use super::status::terminated;
+use crate::agent::spec::{container_id, status_addresses};
 use crate::runtime::spec;
 
 /// A kind of probe.
@@ -120,7 +121,7 @@ impl Memory {
                 self.history.insert(status.name.clone(), past);
             }
         }
-        self.addresses = super::status_addresses(pod);
+        self.addresses = status_addresses(pod);
     }
 
     /// Keeps what is needed of containers whose sandbox is about to be removed.
@@ -141,7 +142,7 @@ impl Memory {
                 state: Some(state),
                 image: container.labels.get(labels::IMAGE).cloned().unwrap_or_default(),
                 image_id: container.labels.get(labels::IMAGE_ID).cloned().unwrap_or_default(),
-                container_id: Some(super::container_id(&container.id)),
+                container_id: Some(container_id(&container.id)),
             };
             self.history.insert(name.clone(), past);
         }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStatus, PodSpec};
 
-use super::plan::is_sidecar;
+use crate::agent::spec::is_sidecar;
 
 #[derive(Default)]
 struct Count {

@@ -11,6 +11,7 @@ use super::labels;
 use super::memory::Memory;
 use super::observed::{Observed, finished};
 use crate::agent::backoff::{Backoff, go_seconds};
+use crate::agent::spec::{full_name, is_sidecar};
 use crate::runtime::spec::{ContainerState, ContainerStatus};
 
 /// What role a container plays in its pod.
@@ -95,11 +96,6 @@ pub(crate) fn backoff_key(container: &Container) -> String {
     format!("{}/{}", container.name, labels::hash(container))
 }
 
-/// An init container that keeps running.
-pub(crate) fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}
-
 impl Inputs<'_> {
     /// Decides.
     pub(crate) fn plan(&self) -> Plan {
@@ -171,7 +167,7 @@ impl Inputs<'_> {
                         "back-off {} restarting failed container={} pod={}",
                         go_seconds(self.backoff.pause(&key)),
                         container.name,
-                        super::full_name(self.pod)
+                        full_name(self.pod)
                     ),
                 });
                 return;

@@ -12,8 +12,9 @@ use super::labels;
 use super::memory::Memory;
 use super::observed::{Observed, finished, timestamp};
 use super::phase::phase;
-use super::plan::{Role, is_sidecar};
+use super::plan::Role;
 use crate::agent::qos;
+use crate::agent::spec::{container_id, ephemeral, is_sidecar};
 use crate::runtime::spec;
 
 /// All that a status depends on.
@@ -41,7 +42,7 @@ pub(crate) fn terminated(container: &spec::ContainerStatus, message: Option<Stri
         _ => "Error",
     };
     ContainerStateTerminated {
-        container_id: Some(super::container_id(&container.id)),
+        container_id: Some(container_id(&container.id)),
         exit_code: code,
         finished_at: Some(finished(container).into()),
         message: message.filter(|m| !m.is_empty()),
@@ -107,7 +108,7 @@ impl Inputs<'_> {
             .ephemeral_containers
             .iter()
             .flatten()
-            .map(|e| self.container(&super::ephemeral(e), Role::Ephemeral, "ContainerCreating"))
+            .map(|e| self.container(&ephemeral(e), Role::Ephemeral, "ContainerCreating"))
             .collect();
         (!all.is_empty()).then_some(all)
     }
@@ -153,7 +154,7 @@ impl Inputs<'_> {
 
     fn known(&self, newest: &spec::ContainerStatus, status: &mut ContainerStatus) {
         status.restart_count = i32::try_from(labels::attempt(&newest.labels)).unwrap_or(i32::MAX);
-        status.container_id = Some(super::container_id(&newest.id));
+        status.container_id = Some(container_id(&newest.id));
         if let Some(image) = newest.labels.get(labels::IMAGE) {
             status.image = image.clone();
         }
