@@ -7,12 +7,21 @@
 //! regular timer.
 
 mod backoff;
+mod container;
+mod context;
 mod error;
+mod events;
+mod expand;
+mod fields;
 mod images;
+mod node;
+mod objects;
+mod paths;
 mod pod;
 mod qos;
 mod quantity;
 mod spec;
+mod volumes;
 
 use std::sync::Arc;
 

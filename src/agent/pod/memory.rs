@@ -61,6 +61,13 @@ pub(crate) struct Past {
     pub container_id: Option<String>,
 }
 
+impl Past {
+    /// This attempt came after that container: its program could not be executed.
+    pub(crate) fn is_after(&self, container: &spec::ContainerStatus) -> bool {
+        self.restarts > labels::attempt(&container.labels)
+    }
+}
+
 /// Why a pod ended or is to end, for its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {

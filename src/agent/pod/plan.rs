@@ -135,9 +135,12 @@ impl Inputs<'_> {
 
     /// Exit code and time of a container's last end, in whichever sandbox.
     fn last_end(&self, name: &str) -> Option<(i32, Timestamp)> {
+        let past = self.memory.past(name);
         match self.observed.newest(name) {
-            Some(c) if c.state == ContainerState::Exited => Some((c.exit_code.unwrap_or(137), finished(c))),
-            _ => self.memory.past(name).and_then(|p| p.ended),
+            Some(c) if c.state == ContainerState::Exited && !past.is_some_and(|p| p.is_after(c)) => {
+                Some((c.exit_code.unwrap_or(137), finished(c)))
+            }
+            _ => past.and_then(|p| p.ended),
         }
     }
 

@@ -119,8 +119,8 @@ impl Inputs<'_> {
             image: container.image.clone().unwrap_or_default(),
             ..ContainerStatus::default()
         };
-        let newest = self.observed.newest(&container.name);
         let past = self.memory.past(&container.name);
+        let newest = self.observed.newest(&container.name).filter(|n| !past.is_some_and(|p| p.is_after(n)));
         let state = match (newest, past) {
             (Some(newest), past) => {
                 self.known(newest, &mut status);
