@@ -18,6 +18,7 @@ mod node;
 mod objects;
 mod paths;
 mod pod;
+mod probes;
 mod qos;
 mod quantity;
 mod spec;

@@ -8,41 +8,9 @@ use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTermin
 use super::labels;
 use super::observed::{Observed, finished};
 use super::status::terminated;
+use crate::agent::probes::{ProbeKind, ProbeState};
 use crate::agent::spec::{container_id, status_addresses};
 use crate::runtime::spec;
-
-/// A kind of probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum ProbeKind {
-    /// Until it succeeds, the others wait.
-    Startup,
-    /// Whether the container takes traffic.
-    Readiness,
-    /// Whether the container is to be restarted.
-    Liveness,
-}
-
-impl ProbeKind {
-    /// As events name it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Startup => "startup",
-            Self::Readiness => "readiness",
-            Self::Liveness => "liveness",
-        }
-    }
-}
-
-/// What the probes of one container have found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProbeState {
-    /// The startup probe succeeded.
-    pub started: bool,
-    /// The readiness probe's last verdict.
-    pub ready: bool,
-    /// The probe for whose failure the container is to be restarted.
-    pub failed: Option<ProbeKind>,
-}
 
 /// What is left of a container that the runtime no longer knows.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -11,6 +11,7 @@ use super::labels;
 use super::memory::Memory;
 use super::observed::{Observed, finished};
 use crate::agent::backoff::{Backoff, go_seconds};
+use crate::agent::probes::ProbeKind;
 use crate::agent::spec::{full_name, is_sidecar};
 use crate::runtime::spec::{ContainerState, ContainerStatus};
 
@@ -189,7 +190,7 @@ impl Inputs<'_> {
         }
         let failed = self.memory.probe_failure(&status.id)?;
         let probe = match failed {
-            super::memory::ProbeKind::Startup => container.startup_probe.as_ref(),
+            ProbeKind::Startup => container.startup_probe.as_ref(),
             _ => container.liveness_probe.as_ref(),
         };
         let grace = probe.and_then(|p| p.termination_grace_period_seconds);

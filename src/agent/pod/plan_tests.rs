@@ -1,7 +1,8 @@
 //! Table tests of the decisions.
 
 use super::*;
-use crate::agent::pod::memory::{Past, ProbeKind, ProbeState};
+use crate::agent::pod::memory::Past;
+use crate::agent::probes::ProbeState;
 use crate::agent::pod::observed::Observed;
 use crate::runtime::spec::SandboxStatus;
 use serde_json::{Value, json};
