@@ -26,7 +26,7 @@ pub enum Error {
         /// What it is.
         state: String,
         /// What was asked.
-        action: &'static str,
+        action: String,
     },
     /// The container's or the exec's process could not be made or its program not executed.
     #[error("{0}")]
