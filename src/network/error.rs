@@ -59,6 +59,9 @@ pub enum Error {
         /// Why it is not available.
         why: String,
     },
+    /// The process is stopping.
+    #[error("the network is stopping")]
+    Stopped,
     /// A DNS listener could not be opened.
     #[error("cannot listen for DNS on {address}: {source}")]
     Listen {

@@ -7,8 +7,13 @@
 
 mod cidr;
 mod cleanup;
+mod conntrack;
 pub mod dns;
 mod error;
+mod link;
+mod netlink;
+mod netns;
+mod nft;
 mod pod;
 mod proxy;
 pub mod table;
@@ -22,3 +27,14 @@ pub use proxy::{ProxyMode, ServiceProxy, ServiceProxyConfig};
 
 /// Result of this module.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Runs netlink work, which blocks for as long as the kernel takes, off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(join) => match join.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(Error::Stopped),
+        },
+    }
+}

@@ -1,13 +1,31 @@
 //! The pod network of a node: bridge, addresses, veth pairs, host ports, masquerade.
 
+mod attach;
+mod bridge;
+pub(super) mod firewall;
+mod ipam;
+pub(super) mod names;
+mod sysctl;
+pub(super) mod tables;
+
 use std::collections::HashSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
+use super::link::Links;
+use super::netlink::Socket;
+use super::nft::{Batch, Change, Monitor};
 use super::table::Protocol;
-use super::{Cidr, Result};
+use super::{Cidr, Error, Result, blocking};
+use bridge::Bridge;
+use ipam::Ipam;
 
 /// What a node's pod network looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,50 +76,215 @@ pub struct Attachment {
     pub host_ports: Vec<HostPort>,
 }
 
+impl PodNetworkConfig {
+    /// The bridge's own address.
+    fn gateway(&self) -> Ipv4Addr {
+        self.pod_cidr.nth(1).unwrap_or(self.pod_cidr.base())
+    }
+}
+
 /// The pod network of this node. Clones share it; all methods may be called concurrently.
 #[derive(Clone, Debug)]
-pub struct PodNetwork;
+pub struct PodNetwork(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: PodNetworkConfig,
+    bridge: Mutex<Bridge>,
+    ipam: Mutex<Ipam>,
+    /// Locked before `ipam` where both are.
+    nft: Mutex<Socket>,
+    nft_port: u32,
+}
 
 impl PodNetwork {
-    /// Makes bridge, masquerade, forwarding and routes equal to `config`. Doing it again changes nothing.
-    pub async fn open(_config: PodNetworkConfig) -> Result<Self> {
-        todo!()
+    /// Makes bridge, masquerade, forwarding and routes equal to `config`. Doing it again leaves
+    /// everything as it is; the nf_tables table is replaced by an equal one at once.
+    pub async fn open(config: PodNetworkConfig) -> Result<Self> {
+        blocking(move || {
+            check_name(&config.bridge)?;
+            let ipam = Ipam::open(&config.state_dir, config.pod_cidr)?;
+            let bridge = bridge::make_equal(&config)?;
+            let socket = Socket::open(NETLINK_NETFILTER)
+                .map_err(|source| Error::Kernel { doing: "open a netfilter socket".to_owned(), source })?;
+            let nft_port = socket.port();
+            let inner = Inner {
+                config,
+                bridge: Mutex::new(bridge),
+                ipam: Mutex::new(ipam),
+                nft: Mutex::new(socket),
+                nft_port,
+            };
+            inner.write_tables()?;
+            Ok(Self(Arc::new(inner)))
+        })
+        .await
     }
 
     /// Connects the sandbox whose network namespace `netns` opens: an address, `eth0`, a default
     /// route, `lo`, host ports. Attaching again gives the same attachment.
-    pub async fn attach(&self, _sandbox: &str, _netns: &Path, _host_ports: &[HostPort]) -> Result<Attachment> {
-        todo!()
+    pub async fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
+        let (inner, sandbox) = (Arc::clone(&self.0), sandbox.to_owned());
+        let (netns, host_ports) = (netns.to_owned(), host_ports.to_vec());
+        blocking(move || inner.attach(&sandbox, &netns, &host_ports)).await
     }
 
     /// Disconnects the sandbox and frees its address. Nothing happens if it is not attached.
-    pub async fn detach(&self, _sandbox: &str) -> Result<()> {
-        todo!()
+    pub async fn detach(&self, sandbox: &str) -> Result<()> {
+        let (inner, sandbox) = (Arc::clone(&self.0), sandbox.to_owned());
+        blocking(move || inner.detach(&sandbox)).await
     }
 
     /// All attachments, also those made before a restart, by address.
     pub fn attachments(&self) -> Vec<Attachment> {
-        todo!()
+        self.0.ipam.lock().all().cloned().collect()
     }
 
     /// Detaches every sandbox that is not in `live`, and names them.
-    pub async fn release_stale(&self, _live: &HashSet<String>) -> Result<Vec<String>> {
-        todo!()
+    pub async fn release_stale(&self, live: &HashSet<String>) -> Result<Vec<String>> {
+        let mut stale: Vec<_> = self.attachments().into_iter().map(|a| a.sandbox).collect();
+        stale.retain(|sandbox| !live.contains(sandbox));
+        for sandbox in &stale {
+            self.detach(sandbox).await?;
+        }
+        Ok(stale)
     }
 
     /// Gives the bridge a further address (`/32`), such as the cluster's DNS address, that this
     /// process then listens on. Nothing happens if it has it.
-    pub async fn add_address(&self, _address: Ipv4Addr) -> Result<()> {
-        todo!()
+    pub async fn add_address(&self, address: Ipv4Addr) -> Result<()> {
+        let index = self.0.bridge.lock().index;
+        let bridge = self.0.config.bridge.clone();
+        blocking(move || {
+            let add = || {
+                let mut links = Links::open()?;
+                if links.addresses(index)?.iter().any(|(a, _)| *a == address) {
+                    return Ok(());
+                }
+                links.add_address(index, address, 32)
+            };
+            add().map_err(|source| Error::Kernel { doing: format!("add {address} to the bridge {bridge}"), source })
+        })
+        .await
     }
 
     /// The bridge's own address: the pods' gateway.
     pub fn gateway(&self) -> Ipv4Addr {
-        todo!()
+        self.0.config.gateway()
     }
 
-    /// Re-creates the tables when something else changes or removes them. Ends when `token` is cancelled.
-    pub async fn run(&self, _token: tokio_util::sync::CancellationToken) -> Result<()> {
-        todo!()
+    /// Re-creates the tables when something else changes or removes them. Ends when `token` is
+    /// cancelled.
+    pub async fn run(&self, token: CancellationToken) -> Result<()> {
+        let failed = |source| Error::Kernel { doing: "watch nf_tables".to_owned(), source };
+        let mut monitor = Monitor::open().map_err(failed)?;
+        // What happened before the subscription.
+        let inner = Arc::clone(&self.0);
+        blocking(move || inner.write_tables()).await?;
+        let own = [self.0.nft_port];
+        loop {
+            let change = tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                change = monitor.next(&own) => change.map_err(failed)?,
+            };
+            let inner = Arc::clone(&self.0);
+            blocking(move || inner.restore(&change)).await?;
+        }
     }
+}
+
+impl Inner {
+    fn write_tables(&self) -> Result<()> {
+        let mut socket = self.nft.lock();
+        let batch = tables::replace(&self.config, self.ipam.lock().all());
+        batch
+            .commit(&mut socket)
+            .and_then(|()| firewall::accept(&mut socket, &self.config.bridge))
+            .map_err(|source| Error::Kernel { doing: format!("write the table {}", self.config.nft_table), source })
+    }
+
+    /// Makes right again what a foreign change may have touched.
+    fn restore(&self, change: &Change) -> Result<()> {
+        let (own, firewall) = match change {
+            Change::Lost => (true, true),
+            Change::Tables(tables) => {
+                (tables.contains(&self.config.nft_table), tables.iter().any(|t| firewall::is_concerned(t)))
+            }
+        };
+        if own {
+            tracing::warn!(table = self.config.nft_table, "something else changed the table; writing it again");
+            return self.write_tables();
+        }
+        if firewall {
+            firewall::accept(&mut self.nft.lock(), &self.config.bridge).map_err(|source| Error::Kernel {
+                doing: "accept pods in the chain FORWARD of the host's firewall".to_owned(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Changes host ports; if the table is not what it should be, all of it is written anew.
+    fn change_host_ports(&self, change: impl FnOnce(&mut Batch), then: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut batch = Batch::new(&self.config.nft_table);
+        change(&mut batch);
+        let done = batch.commit(&mut self.nft.lock());
+        then()?;
+        if let Err(error) = done {
+            let table = &self.config.nft_table;
+            tracing::warn!(%error, table, "host ports could not be changed; writing the table again");
+            self.write_tables()?;
+        }
+        Ok(())
+    }
+
+    fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
+        let bridge = *self.bridge.lock();
+        let fresh = self.ipam.lock().get(sandbox).is_none();
+        let attachment = self.ipam.lock().reserve(sandbox, host_ports, |address| Attachment {
+            sandbox: sandbox.to_owned(),
+            address,
+            gateway: self.config.gateway(),
+            mac: names::mac_text(names::mac(address)),
+            interface: names::interface(&self.config.bridge, sandbox),
+            host_ports: host_ports.to_vec(),
+        })?;
+        if let Err(error) = attach::connect(&attachment, netns, bridge, &self.config.bridge) {
+            if fresh {
+                self.ipam.lock().release(sandbox)?;
+            }
+            return Err(error);
+        }
+        if fresh && !host_ports.is_empty() {
+            self.change_host_ports(|batch| tables::add_host_ports(batch, &attachment), || Ok(()))?;
+        }
+        Ok(attachment)
+    }
+
+    fn detach(&self, sandbox: &str) -> Result<()> {
+        let Some(attachment) = self.ipam.lock().get(sandbox).cloned() else { return Ok(()) };
+        let remove = || -> io::Result<()> {
+            Links::open()?.delete(&attachment.interface)?;
+            Ok(())
+        };
+        remove().map_err(|source| Error::Kernel { doing: format!("disconnect sandbox {sandbox}"), source })?;
+        // Nothing may lead to the address any more when it is free.
+        self.change_host_ports(
+            |batch| tables::delete_host_ports(batch, &attachment),
+            || self.ipam.lock().release(sandbox),
+        )
+    }
+}
+
+/// An interface name the kernel takes, and nothing that leads out of a directory of parameters.
+fn check_name(bridge: &str) -> Result<()> {
+    let fits = (1..libc::IFNAMSIZ).contains(&bridge.len());
+    if fits && bridge.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
+        return Ok(());
+    }
+    Err(Error::Config {
+        what: "bridge",
+        value: bridge.to_owned(),
+        problem: "is no interface name: use 1 to 15 letters, digits, - and _".to_owned(),
+    })
 }
