@@ -46,8 +46,6 @@ pub(crate) struct Context {
     pub pods: Pods,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
-    /// Credentials of the cluster: the CA that pods are told of.
-    pub ca_pem: String,
 }
 
 impl Context {

@@ -6,6 +6,7 @@
 //! Everything is driven by events of the API, the runtime and the kernel; the lease is the only
 //! regular timer.
 
+mod api;
 mod backoff;
 mod container;
 mod context;
@@ -21,14 +22,30 @@ mod pod;
 mod probes;
 mod qos;
 mod quantity;
+mod services;
+mod source;
 mod spec;
 mod volumes;
 
+use std::future::Future;
 use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::NodeSettings;
 use crate::runtime::Runtime;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{OnFailure, Stage, Supervisor, TaskError};
+use api::NodeApi;
+use context::{Context, Pods};
+use node::{Machine, Registration};
+use objects::Objects;
+use paths::Paths;
+use services::{Feed, Reflector};
+use source::Source;
 
 pub use error::Error;
 pub use images::{ImageService, PullError};
@@ -52,31 +69,120 @@ impl std::fmt::Debug for NodeCredentials {
     }
 }
 
-/// A node.
+/// A node, ready to run.
 pub struct Agent {
-    settings: NodeSettings,
-    client: kube::Client,
-    credentials: NodeCredentials,
-    runtime: Runtime,
-    images: Arc<dyn ImageService>,
+    context: Arc<Context>,
+    node_api: Arc<NodeApi>,
+    registration: Arc<Registration>,
+    events: Arc<events::Writer>,
+    services: Arc<Reflector<Service>>,
+    slices: Arc<Reflector<EndpointSlice>>,
+    feed: Arc<Feed>,
 }
 
 impl Agent {
-    /// Checks what can be checked before anything runs: credentials, directories.
+    /// Checks what can be checked before anything runs: credentials, directories, the machine.
     ///
-    /// `client` must act as `system:node:<node name>`.
+    /// `client` must act as `system:node:<node name>`; tasks are spawned under `supervisor`.
     pub fn new(
         settings: NodeSettings,
         client: kube::Client,
-        credentials: NodeCredentials,
+        credentials: &NodeCredentials,
         runtime: Runtime,
         images: Arc<dyn ImageService>,
+        supervisor: Supervisor,
     ) -> Result<Self, Error> {
-        Ok(Self { settings, client, credentials, runtime, images })
+        let paths = Paths::new(&settings.data_dir);
+        std::fs::create_dir_all(paths.pods()).map_err(Error::io("make", paths.pods()))?;
+        let machine = Machine::read(&settings.data_dir)?;
+        let (recorder, events) = events::channel();
+        let (network, network_ready) = watch::channel(None);
+        let changed = Arc::new(Notify::new());
+        let (services, service_store) = Reflector::new(Arc::clone(&changed));
+        let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
+        let context = Arc::new(Context {
+            objects: Objects::new(client.clone(), supervisor.clone()),
+            settings,
+            client,
+            runtime,
+            images,
+            events: recorder,
+            paths,
+            supervisor,
+            network: network_ready,
+            services: service_store,
+            pods: Pods::default(),
+            memory_capacity: machine.memory,
+        });
+        let registration = Registration::new(Arc::clone(&context), machine, network, Arc::default());
+        let (dns, _) = watch::channel(Arc::default());
+        let feed = Feed { context: Arc::clone(&context), slices: slice_store, changed, dns };
+        let node_api = NodeApi::new(Arc::clone(&context), credentials)?;
+        Ok(Self {
+            context,
+            node_api: Arc::new(node_api),
+            registration: Arc::new(registration),
+            events: Arc::new(events),
+            services: Arc::new(services),
+            slices: Arc::new(slices),
+            feed: Arc::new(feed),
+        })
     }
 
     /// Spawns the node's tasks and returns.
-    pub fn run(self, supervisor: &Supervisor) {
-        let _ = (supervisor, self.settings, self.client, self.credentials, self.runtime, self.images);
+    pub fn run(self) {
+        let Self { context, node_api, registration, events, services, slices, feed } = self;
+        let spawn = |name: &'static str, stage: Stage, mut task: Task| {
+            context.supervisor.spawn(name, stage, OnFailure::Restart, move |token| task(token));
+        };
+        let agent = |name: &'static str, task: Task| spawn(name, Stage::Agent, task);
+        let (runtime, client) = (context.runtime.clone(), context.client.clone());
+        agent("runtime", task(runtime, |runtime, token| async move {
+            runtime.run(token).await;
+            Ok(())
+        }));
+        let writer = (events, client.clone(), context.settings.node_name.clone());
+        agent("events", task(writer, |(events, client, node), token| async move {
+            events.run(client, &node, token).await;
+            Ok(())
+        }));
+        agent("node", task(Arc::clone(&registration), |r, token| async move { r.run(token).await }));
+        agent("node lease", task(registration, |r, token| async move {
+            r.run_lease(token).await;
+            Ok(())
+        }));
+        let listen = task(node_api, |api, token| async move {
+            let listener = api.bind().await?;
+            api.run(listener, token).await
+        });
+        spawn("node API", Stage::Listener, listen);
+        let source = Arc::new(Source::new(Arc::clone(&context)));
+        agent("pods", task(source, |s, token| async move { s.run(token).await }));
+        agent("services", task((services, client.clone()), |(r, c), token| async move { r.run(c, token).await }));
+        agent("endpoint slices", task((slices, client), |(r, c), token| async move { r.run(c, token).await }));
+        agent("service proxy", task(Arc::clone(&feed), |f, token| async move { f.run(token).await }));
+        agent("cluster DNS", task((feed, Arc::clone(&context)), |(feed, context), token| async move {
+            services::run_dns(&context, feed.dns.subscribe(), token).await
+        }));
     }
+}
+
+type Task = Box<dyn FnMut(CancellationToken) -> BoxFuture<'static, Result<(), TaskError>> + Send>;
+
+/// A task that may be started again, each time with a clone of `state`.
+fn task<S, F, Fut>(state: S, run: F) -> Task
+where
+    S: Clone + Send + 'static,
+    F: Fn(S, CancellationToken) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    Box::new(move |token| {
+        let run = run(state.clone(), token);
+        Box::pin(async move { Ok(run.await?) })
+    })
+}
+
+/// Unmounts the volumes of all pods of the installation at `data_dir`, for `kedge killall`.
+pub fn unmount_volumes(data_dir: &std::path::Path) -> Result<(), Error> {
+    volumes::unmount_all(Paths::new(data_dir).pods())
 }

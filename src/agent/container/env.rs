@@ -15,6 +15,10 @@ use crate::agent::spec::namespace;
 pub(super) async fn environment(request: &Request<'_>) -> Result<Vec<(String, String)>, ConfigError> {
     let spec = request.pod.spec.as_ref();
     let links = spec.and_then(|s| s.enable_service_links).unwrap_or(true);
+    // Without the API server's address a pod could not do its work.
+    if let Err(error) = request.context.services.wait_until_ready().await {
+        return Err(ConfigError(format!("Services have not been read yet: {error}")));
+    }
     let services = request.context.services.state();
     let services = variables(services.iter().map(Arc::as_ref), namespace(request.pod), links);
     let services: BTreeMap<String, String> = services.into_iter().collect();

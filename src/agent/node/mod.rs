@@ -25,6 +25,7 @@ pub(crate) use info::Machine;
 use super::context::Context;
 use super::error::Error;
 use crate::network::{Cidr, PodNetwork, PodNetworkConfig};
+use crate::supervisor::{OnFailure, Stage};
 
 /// Pressures and images are looked at this often if nothing else happens.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -116,6 +117,14 @@ impl Registration {
             nft_table: settings.instance.name.clone(),
         };
         let network = PodNetwork::open(config).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
+        // Attachments of sandboxes that did not survive a reboot.
+        let live = self.context.runtime.sandboxes().await.into_iter().map(|s| s.id).collect();
+        network.release_stale(&live).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
+        let guard = network.clone();
+        self.context.supervisor.spawn("pod network", Stage::Agent, OnFailure::Restart, move |token| {
+            let guard = guard.clone();
+            async move { Ok(guard.run(token).await?) }
+        });
         tracing::info!(%pod_cidr, "the pod network is ready");
         self.network.send_replace(Some(network));
         Ok(())
