@@ -1,1 +1,31 @@
-fn main() {}
+//! Writes the schemas of the built-in kinds into two files that the program carries.
+//!
+//! Types and descriptions come from the JSON schemas of k8s-openapi, list kinds and merge keys from the merge
+//! code in its source. `builtin.schema` is read at start by `src/api/schema/load.rs`; `builtin.docs` holds the
+//! descriptions, deflated, for OpenAPI only.
+
+#[path = "build/encode.rs"]
+mod encode;
+#[path = "build/facts.rs"]
+mod facts;
+#[path = "build/kinds.rs"]
+mod kinds;
+#[path = "build/merge.rs"]
+mod merge;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    let source = merge::source_directory()?;
+    let merges = merge::scan(&source)?;
+    let (kinds, definitions) = kinds::definitions();
+    let encoded = encode::encode(&kinds, &definitions, &merges)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("builtin.schema"), &encoded.schema)?;
+    fs::write(out.join("builtin.docs"), encode::deflate(&encoded.docs)?)?;
+    Ok(())
+}

@@ -3,7 +3,11 @@
 
 pub mod agent;
 pub mod api;
+// pub mod cli;
+pub mod client;
 pub mod config;
 pub mod network;
 pub mod runtime;
+pub mod server;
+pub mod store;
 pub mod supervisor;

@@ -1,10 +1,12 @@
+//! The executable: a pod's shim, or the command line.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    // The shim must run before any thread exists: libcontainer forks.
-    if args.next().is_some_and(|a| a == "shim") {
-        return kedge::runtime::shim::main(args);
+    let mut arguments = std::env::args_os().skip(1);
+    // A shim must stay small and single-threaded: nothing may run before it is told apart.
+    if arguments.next().is_some_and(|first| first == "shim") {
+        return kedge::runtime::shim::main(arguments);
     }
-    ExitCode::SUCCESS
+    kedge::cli::main()
 }

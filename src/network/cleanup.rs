@@ -28,13 +28,20 @@ pub struct Names {
 pub async fn cleanup(names: &Names) -> Result<()> {
     let names = names.clone();
     blocking(move || {
-        remove_links(&names)
-            .map_err(|source| Error::Kernel { doing: format!("remove the bridge {}", names.bridge), source })?;
-        remove_tables(&names)
-            .map_err(|source| Error::Kernel { doing: format!("remove the tables of {}", names.nft_table), source })?;
+        remove_links(&names).map_err(|source| Error::Kernel {
+            doing: format!("remove the bridge {}", names.bridge),
+            source,
+        })?;
+        remove_tables(&names).map_err(|source| Error::Kernel {
+            doing: format!("remove the tables of {}", names.nft_table),
+            source,
+        })?;
         let addresses = names.state_dir.join("addresses");
         match fs::remove_dir_all(&addresses) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { path: addresses, source }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File {
+                path: addresses,
+                source,
+            }),
             _ => Ok(()),
         }
     })
@@ -44,7 +51,10 @@ pub async fn cleanup(names: &Names) -> Result<()> {
 fn remove_links(names: &Names) -> io::Result<()> {
     let mut links = Links::open()?;
     links.delete_group(names::group(&names.bridge))?;
-    if links.find(&names.bridge)?.is_some_and(|link| link.is_bridge) {
+    if links
+        .find(&names.bridge)?
+        .is_some_and(|link| link.is_bridge)
+    {
         links.delete(&names.bridge)?;
     }
     Ok(())

@@ -33,14 +33,31 @@ pub struct UdpFrontend {
 }
 
 /// Removes the entries of clients of these frontends that lead elsewhere than to a live endpoint, so
-/// that their next datagram finds one. TCP needs none of this: its clients are told by a reset.
-pub fn remove_stale(frontends: &[UdpFrontend]) -> io::Result<usize> {
+/// that their next datagram finds one. TCP needs none of this: its clients are told by a reset. A
+/// kernel without this interface is no failure of the caller: the entries end by themselves later.
+pub fn remove_stale(frontends: &[UdpFrontend]) {
+    if frontends.is_empty() {
+        return;
+    }
+    match try_remove_stale(frontends) {
+        Ok(removed) => tracing::debug!(removed, "removed connection tracking entries"),
+        Err(error) => {
+            tracing::warn!(%error, "cannot remove connection tracking entries of gone UDP endpoints");
+        }
+    }
+}
+
+fn try_remove_stale(frontends: &[UdpFrontend]) -> io::Result<usize> {
     let mut socket = Socket::open(NETLINK_NETFILTER)?;
     let mut removed = 0;
     for frontend in frontends {
         for message in socket.dump(GET, &request(frontend))? {
-            let Some(entry) = message.payload.get(HEADER..) else { continue };
-            let Some(original) = nested(entry, TUPLE_ORIGINAL) else { continue };
+            let Some(entry) = message.payload.get(HEADER..) else {
+                continue;
+            };
+            let Some(original) = nested(entry, TUPLE_ORIGINAL) else {
+                continue;
+            };
             if !is_stale(frontend, original, nested(entry, TUPLE_REPLY)) {
                 continue;
             }
@@ -75,24 +92,32 @@ fn request(frontend: &UdpFrontend) -> Vec<u8> {
             });
         }
         tuple.nest(2, |proto| {
-            proto.bytes(1, &[UDP]).bytes(3, &frontend.port.to_be_bytes());
+            proto
+                .bytes(1, &[UDP])
+                .bytes(3, &frontend.port.to_be_bytes());
         });
     });
     body.nest(FILTER, |filter| {
-        filter.bytes(1, &flags.to_ne_bytes()).bytes(2, &0u32.to_ne_bytes());
+        filter
+            .bytes(1, &flags.to_ne_bytes())
+            .bytes(2, &0u32.to_ne_bytes());
     });
     body
 }
 
 /// Whether an entry is of this frontend and its answers come from none of the live endpoints.
 fn is_stale(frontend: &UdpFrontend, original: &[u8], reply: Option<&[u8]>) -> bool {
-    let Some(original) = Tuple::read(original) else { return false };
-    let Some(reply) = reply.and_then(Tuple::read) else { return false };
+    let Some(original) = Tuple::read(original) else {
+        return false;
+    };
+    let Some(reply) = reply.and_then(Tuple::read) else {
+        return false;
+    };
     original.protocol == UDP
         && original.port == frontend.port
         && frontend.address.is_none_or(|address| address == original.destination)
-        // At a node port, what is meant for another machine only passes by.
-        && (frontend.address.is_some() || reply.source != original.destination || frontend.live.is_empty())
+        // What pods send to this port of other machines, with our address as their source, goes on.
+        && !(reply.source == original.destination && reply.destination != original.source)
         && !frontend.live.contains(&reply.source)
 }
 
@@ -107,7 +132,12 @@ impl Tuple {
     fn read(bytes: &[u8]) -> Option<Self> {
         let ip = nested(bytes, 1)?;
         let proto = nested(bytes, 2)?;
-        let address = |kind| nested(ip, kind)?.try_into().ok().map(|a: [u8; 4]| Ipv4Addr::from(a));
+        let address = |kind| {
+            nested(ip, kind)?
+                .try_into()
+                .ok()
+                .map(|a: [u8; 4]| Ipv4Addr::from(a))
+        };
         Some(Self {
             source: address(1)?,
             destination: address(2)?,
@@ -127,7 +157,10 @@ mod tests {
             ip.bytes(1, &source).bytes(2, &destination);
         });
         out.nest(2, |proto| {
-            proto.bytes(1, &[protocol]).bytes(2, &[0, 9]).bytes(3, &port.to_be_bytes());
+            proto
+                .bytes(1, &[protocol])
+                .bytes(2, &[0, 9])
+                .bytes(3, &port.to_be_bytes());
         });
         out
     }
@@ -136,16 +169,44 @@ mod tests {
     fn only_entries_to_gone_endpoints_are_stale() {
         const CLIENT: [u8; 4] = [10, 42, 0, 9];
         const VIP: [u8; 4] = [10, 43, 0, 1];
-        let frontend =
-            UdpFrontend { address: Some(VIP.into()), port: 53, live: vec![Ipv4Addr::new(10, 42, 0, 2)] };
+        let frontend = UdpFrontend {
+            address: Some(VIP.into()),
+            port: 53,
+            live: vec![Ipv4Addr::new(10, 42, 0, 2)],
+        };
         let original = tuple(CLIENT, VIP, UDP, 53);
         let answered_by = |pod: u8| tuple([10, 42, 0, pod], CLIENT, UDP, 1);
         assert!(is_stale(&frontend, &original, Some(&answered_by(3))));
         assert!(!is_stale(&frontend, &original, Some(&answered_by(2))));
-        assert!(is_stale(&frontend, &original, Some(&tuple(VIP, CLIENT, UDP, 1))), "never led anywhere");
-        assert!(!is_stale(&frontend, &tuple(CLIENT, VIP, 6, 53), Some(&answered_by(3))), "TCP");
-        assert!(!is_stale(&frontend, &tuple(CLIENT, VIP, UDP, 54), Some(&answered_by(3))), "another port");
-        assert!(!is_stale(&frontend, &tuple(CLIENT, [10, 43, 0, 2], UDP, 53), Some(&answered_by(3))));
+        assert!(
+            is_stale(&frontend, &original, Some(&tuple(VIP, CLIENT, UDP, 1))),
+            "never led anywhere"
+        );
+        assert!(
+            !is_stale(&frontend, &tuple(CLIENT, VIP, 6, 53), Some(&answered_by(3))),
+            "TCP"
+        );
+        assert!(
+            !is_stale(
+                &frontend,
+                &tuple(CLIENT, VIP, UDP, 54),
+                Some(&answered_by(3))
+            ),
+            "another port"
+        );
+        assert!(!is_stale(
+            &frontend,
+            &tuple(CLIENT, [10, 43, 0, 2], UDP, 53),
+            Some(&answered_by(3))
+        ));
         assert!(!is_stale(&frontend, &original, None));
+        let node_port = UdpFrontend {
+            address: None,
+            ..frontend
+        };
+        let passing_by = tuple(CLIENT, [192, 0, 2, 9], UDP, 53);
+        let masqueraded = tuple([192, 0, 2, 9], [192, 0, 2, 1], UDP, 1);
+        assert!(!is_stale(&node_port, &passing_by, Some(&masqueraded)));
+        assert!(is_stale(&node_port, &original, Some(&answered_by(3))));
     }
 }

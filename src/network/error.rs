@@ -37,7 +37,9 @@ pub enum Error {
         problem: String,
     },
     /// Every address of the pod network is taken.
-    #[error("no free address in the pod network {0}: delete pods, or give the node a larger pod CIDR")]
+    #[error(
+        "no free address in the pod network {0}: delete pods, or give the node a larger pod CIDR"
+    )]
     AddressesExhausted(Cidr),
     /// A host port is taken by another pod of this node.
     #[error("host port {host_ip}:{port}/{protocol} is already taken by sandbox {owner}")]
@@ -62,6 +64,9 @@ pub enum Error {
     /// The process is stopping.
     #[error("the network is stopping")]
     Stopped,
+    /// The DNS server failed.
+    #[error("cluster DNS: {0}")]
+    Dns(Box<dyn std::error::Error + Send + Sync>),
     /// A DNS listener could not be opened.
     #[error("cannot listen for DNS on {address}: {source}")]
     Listen {

@@ -6,11 +6,14 @@ use std::os::fd::RawFd;
 
 use netlink_packet_route::RouteNetlinkMessage as Route;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::{
-    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    AddressMessageBuilder, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
 };
 
 use super::Cidr;
@@ -63,16 +66,24 @@ impl Links {
     /// The link of this name.
     pub fn find(&mut self, name: &str) -> io::Result<Option<Link>> {
         let wanted = LinkUnspec::new_with_name(name).build();
-        Ok(self.0.get_typed(&Route::GetLink(wanted))?.and_then(|answer| match answer {
-            Route::NewLink(message) => Some(read_link(&message)),
-            _ => None,
-        }))
+        Ok(self
+            .0
+            .get_typed(&Route::GetLink(wanted))?
+            .and_then(|answer| match answer {
+                Route::NewLink(message) => Some(read_link(&message)),
+                _ => None,
+            }))
     }
 
     /// Makes a bridge with this hardware address, up.
     pub fn add_bridge(&mut self, name: &str, mac: [u8; 6], mtu: u32) -> io::Result<()> {
-        let message = LinkBridge::new(name).address(mac.to_vec()).mtu(mtu).up().build();
-        self.0.request_typed(CREATE | EXCL, &Route::NewLink(message))
+        let message = LinkBridge::new(name)
+            .address(mac.to_vec())
+            .mtu(mtu)
+            .up()
+            .build();
+        self.0
+            .request_typed(CREATE | EXCL, &Route::NewLink(message))
     }
 
     /// Sets a link up.
@@ -103,8 +114,12 @@ impl Links {
             .link_group(spec.group)
             .up()
             .build();
-        self.0.request_typed(CREATE | EXCL, &Route::NewLink(message))?;
-        let index = self.find(spec.host_name)?.ok_or(io::ErrorKind::NotFound)?.index;
+        self.0
+            .request_typed(CREATE | EXCL, &Route::NewLink(message))?;
+        let index = self
+            .find(spec.host_name)?
+            .ok_or(io::ErrorKind::NotFound)?
+            .index;
         let port = LinkBridgePort::new(index).hairpin(true).build();
         self.0.request_typed(0, &Route::NewLink(port))
     }
@@ -116,7 +131,11 @@ impl Links {
 
     /// Removes all links of a group in one go; false if there is none.
     pub fn delete_group(&mut self, group: u32) -> io::Result<bool> {
-        self.delete_message(LinkMessageBuilder::<LinkUnspec>::default().link_group(group).build())
+        self.delete_message(
+            LinkMessageBuilder::<LinkUnspec>::default()
+                .link_group(group)
+                .build(),
+        )
     }
 
     fn delete_message(&mut self, message: LinkMessage) -> io::Result<bool> {
@@ -144,19 +163,31 @@ impl Links {
 
     /// Gives a link an address. Fails if it has it.
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
-        self.0.request_typed(CREATE | EXCL, &Route::NewAddress(message))
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(address, prefix)
+            .build();
+        self.0
+            .request_typed(CREATE | EXCL, &Route::NewAddress(message))
     }
 
     /// Takes an address from a link.
     pub fn delete_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
+        let message = AddressMessageBuilder::<Ipv4Addr>::new()
+            .index(index)
+            .address(address, prefix)
+            .build();
         self.0.request_typed(0, &Route::DelAddress(message))
     }
 
     /// Makes a route to a network that is reached on the link itself, with a source address.
     /// Nothing happens if it is there.
-    pub fn add_link_route(&mut self, index: u32, to: Cidr, source: Option<Ipv4Addr>) -> io::Result<()> {
+    pub fn add_link_route(
+        &mut self,
+        index: u32,
+        to: Cidr,
+        source: Option<Ipv4Addr>,
+    ) -> io::Result<()> {
         let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(to.base(), to.prefix())
             .output_interface(index)
@@ -169,11 +200,20 @@ impl Links {
 
     /// Makes the default route. Nothing happens if it is there.
     pub fn add_default_route(&mut self, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
-        self.add_route(RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).onlink().build())
+        self.add_route(
+            RouteMessageBuilder::<Ipv4Addr>::new()
+                .gateway(gateway)
+                .output_interface(index)
+                .onlink()
+                .build(),
+        )
     }
 
     fn add_route(&mut self, message: RouteMessage) -> io::Result<()> {
-        match self.0.request_typed(CREATE | EXCL, &Route::NewRoute(message)) {
+        match self
+            .0
+            .request_typed(CREATE | EXCL, &Route::NewRoute(message))
+        {
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
             other => other,
         }
@@ -197,15 +237,21 @@ impl Links {
     /// MTU of the link with this index.
     pub fn mtu(&mut self, index: u32) -> io::Result<Option<u32>> {
         let wanted = LinkUnspec::new_with_index(index).build();
-        Ok(self.0.get_typed(&Route::GetLink(wanted))?.and_then(|answer| match answer {
-            Route::NewLink(message) => Some(read_link(&message).mtu),
-            _ => None,
-        }))
+        Ok(self
+            .0
+            .get_typed(&Route::GetLink(wanted))?
+            .and_then(|answer| match answer {
+                Route::NewLink(message) => Some(read_link(&message).mtu),
+                _ => None,
+            }))
     }
 }
 
 fn has_gateway(route: &RouteMessage) -> bool {
-    route.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(RouteAddress::Inet(_))))
+    route
+        .attributes
+        .iter()
+        .any(|a| matches!(a, RouteAttribute::Gateway(RouteAddress::Inet(_))))
 }
 
 fn local_address(message: &AddressMessage) -> Option<Ipv4Addr> {

@@ -130,17 +130,20 @@ impl Cgroups {
         }
     }
 
-    /// Moves a process into a group, in the hierarchies [`Cgroups::create`] makes it in.
+    /// Moves a process into a group, which is made: where its use is accounted for, and where
+    /// systemd would find and end it together with kedge.
     pub fn join(&self, group: &str, pid: u32) {
         let controllers: &[&str] = if self.is_v2() {
             &[""]
         } else {
-            &["memory", "cpu", "cpuacct", "pids"]
+            &["memory", "cpu", "cpuacct", "pids", SYSTEMD]
         };
         for controller in controllers {
-            if let Some(dir) = self.dir(controller, group).filter(|d| d.is_dir()) {
-                write(&dir.join("cgroup.procs"), &pid.to_string());
-            }
+            let Some(dir) = self.dir(controller, group) else {
+                continue;
+            };
+            warn("make", &dir, fs::create_dir_all(&dir));
+            write(&dir.join("cgroup.procs"), &pid.to_string());
         }
     }
 
@@ -346,8 +349,12 @@ fn parse_v1(mountinfo: &str) -> BTreeMap<String, PathBuf> {
     mounts
 }
 
-/// The controllers in which libcontainer makes groups.
-const CONTROLLERS: [&str; 12] = [
+/// The hierarchy without a controller by which systemd keeps track of services.
+const SYSTEMD: &str = "name=systemd";
+
+/// What to look for: the controllers in which libcontainer makes groups, and systemd's.
+const CONTROLLERS: [&str; 13] = [
+    SYSTEMD,
     "blkio",
     "cpu",
     "cpuacct",
@@ -430,10 +437,10 @@ mod tests {
         let mounts = parse_v1(text);
         assert_eq!(
             mounts.keys().collect::<Vec<_>>(),
-            ["cpu", "cpuacct", "memory"]
+            ["cpu", "cpuacct", "memory", SYSTEMD]
         );
         let cgroups = Cgroups::V1(mounts);
-        assert_eq!(cgroups.dirs("kedge").len(), 2);
+        assert_eq!(cgroups.dirs("kedge").len(), 3);
         assert_eq!(
             cgroups.dir("memory", "a/b"),
             Some("/sys/fs/cgroup/memory/a/b".into())

@@ -95,7 +95,8 @@ pub(crate) fn end_sandbox(dir: &SandboxDir, record: &SandboxRecord) -> Result<()
         .map_err(|e| Error::Other(e.to_string()))?;
     unmount_below(&dir.0)?;
     mark_ended(dir);
-    Ok(())
+    // From now on its end is no news.
+    fs::write(dir.stopped(), "").map_err(Error::io("write", dir.stopped()))
 }
 
 /// Removes all of a sandbox that was ended.
@@ -187,17 +188,17 @@ pub(crate) fn remove_all(config: &RuntimeConfig) -> Result<(), Error> {
     remove_file(&boot_file(&config.state))
 }
 
-/// After a reboot: nothing of what the state directory tells of exists any more.
+/// After a reboot nothing of what the state directory tells of exists any more; it is removed.
 pub(crate) fn forget_former_boot(config: &RuntimeConfig) -> Result<(), Error> {
     let file = boot_file(&config.state);
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    if fs::read_to_string(&file).ok().as_ref() != Some(&boot) {
-        let sandboxes = paths::sandboxes(&config.state);
-        unmount_below(&sandboxes)?;
-        paths::remove_tree(&sandboxes).map_err(Error::io("remove", &sandboxes))?;
-        paths::write_atomically(&file, boot.as_bytes()).map_err(Error::io("write", &file))?;
+    match fs::read_to_string(&file) {
+        Ok(former) if former == boot => return Ok(()),
+        Ok(_) => remove_all(config)?,
+        // The first time, or somebody removed the file: no reason to end what may be running.
+        Err(_) => {}
     }
-    Ok(())
+    paths::write_atomically(&file, boot.as_bytes()).map_err(Error::io("write", &file))
 }
 
 /// Removes writable layers that belong to no container, after a reboot or a crash.

@@ -25,7 +25,7 @@ pub mod spec;
 mod sys;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,6 +80,8 @@ struct Inner {
     cgroups: Cgroups,
     /// The sandbox of each container.
     containers: Mutex<BTreeMap<String, String>>,
+    /// Sandboxes that are wholly made, or were when kedge started: those to listen to.
+    made: Mutex<BTreeSet<String>>,
     events: broadcast::Sender<RuntimeEvent>,
     watch: mpsc::UnboundedSender<Watched>,
     watched: tokio::sync::Mutex<mpsc::UnboundedReceiver<Watched>>,
@@ -111,7 +113,7 @@ impl Runtime {
         };
         leftovers::forget_former_boot(&config)?;
         fs::create_dir_all(&sandboxes).map_err(Error::io("make", &sandboxes))?;
-        let mut containers = BTreeMap::new();
+        let (mut containers, mut made) = (BTreeMap::new(), BTreeSet::new());
         for sandbox in paths::names(&sandboxes) {
             let dir = SandboxDir(sandboxes.join(&sandbox));
             if leftovers::read_record(&dir).is_none() {
@@ -119,6 +121,7 @@ impl Runtime {
                 paths::remove_tree(&dir.0).map_err(Error::io("remove", &dir.0))?;
                 continue;
             }
+            made.insert(sandbox.clone());
             containers.extend(
                 paths::names(&dir.containers())
                     .into_iter()
@@ -133,6 +136,7 @@ impl Runtime {
             exe,
             cgroups: Cgroups::detect(),
             containers: Mutex::new(containers),
+            made: Mutex::new(made),
             events: broadcast::Sender::new(EVENT_BUFFER),
             watch,
             watched: tokio::sync::Mutex::new(watched),
@@ -142,7 +146,8 @@ impl Runtime {
     /// Listens to the shims until cancelled; [`Runtime::events`] tells nothing unless this runs.
     pub async fn run(&self, token: CancellationToken) {
         let mut new = self.0.watched.lock().await;
-        for id in paths::names(&paths::sandboxes(&self.0.config.state)) {
+        let made = self.0.made.lock().clone();
+        for id in made {
             let dir = self.dir(&id);
             // The receiver is held above, so that this cannot fail.
             let _ = self.0.watch.send((id, dir));
@@ -205,6 +210,7 @@ impl Runtime {
             })
         })
         .await?;
+        self.0.made.lock().insert(spec.id.clone());
         // Without `run` nobody listens, which is the caller's choice.
         let _ = self.0.watch.send((spec.id.clone(), dir));
         self.sandbox(&spec.id)
@@ -221,11 +227,7 @@ impl Runtime {
             Ok(_) | Err(Error::SandboxLost(_) | Error::SandboxNotFound(_)) => {}
             Err(e) => return Err(e),
         }
-        blocking(move || {
-            fs::write(dir.stopped(), "").map_err(Error::io("write", dir.stopped()))?;
-            leftovers::end_sandbox(&dir, &record)
-        })
-        .await
+        blocking(move || leftovers::end_sandbox(&dir, &record)).await
     }
 
     /// Stops the sandbox if need be and removes all that is left of it, containers included. Idempotent.
@@ -237,6 +239,7 @@ impl Runtime {
         let root = self.0.config.root.clone();
         blocking(move || leftovers::remove_sandbox(&root, &dir, &record)).await?;
         self.0.containers.lock().retain(|_, sandbox| sandbox != id);
+        self.0.made.lock().remove(id);
         Ok(())
     }
 

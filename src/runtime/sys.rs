@@ -239,6 +239,49 @@ pub fn install_seccomp(program: &[seccompiler::sock_filter]) -> io::Result<()> {
     Ok(())
 }
 
+/// Loads a program (64-bit words, one an instruction) that decides on the use of devices.
+pub fn load_device_filter(instructions: &[u64]) -> io::Result<OwnedFd> {
+    const PROG_LOAD: libc::c_long = 5;
+    const CGROUP_DEVICE: u32 = 15;
+    /// The first fields of `union bpf_attr` for BPF_PROG_LOAD.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log: [u32; 2],
+        log_buffer: u64,
+    }
+    let load = Load {
+        kind: CGROUP_DEVICE,
+        count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        log: [0; 2],
+        log_buffer: 0,
+    };
+    // SAFETY: the kernel copies what the structure, given with its true size, points to.
+    let fd = check(unsafe { libc::syscall(libc::SYS_bpf, PROG_LOAD, &load, size_of::<Load>()) })?;
+    Ok(own(fd as RawFd))
+}
+
+/// Makes a loaded program decide on the use of devices by the processes of a version 2 cgroup.
+pub fn attach_device_filter(cgroup: &impl AsFd, program: &impl AsFd) -> io::Result<()> {
+    const PROG_ATTACH: libc::c_long = 8;
+    const CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    let attach = [
+        cgroup.as_fd().as_raw_fd() as u32,
+        program.as_fd().as_raw_fd() as u32,
+        CGROUP_DEVICE,
+        ALLOW_MULTI,
+    ];
+    // SAFETY: the kernel reads the four words that BPF_PROG_ATTACH begins with.
+    check(unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &attach, size_of_val(&attach)) })?;
+    Ok(())
+}
+
 /// A descriptor that becomes readable when the process ends. Closed on exec.
 pub fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers.

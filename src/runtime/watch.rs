@@ -1,6 +1,8 @@
 //! Listening to the shims: what happens by itself becomes [`RuntimeEvent`]s.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -9,10 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Connection;
 use super::error::Error;
-use super::leftovers;
 use super::paths::SandboxDir;
 use super::protocol::{Reply, Request};
 use super::spec::RuntimeEvent;
+use super::{leftovers, shim};
+
+/// Pauses before a shim that lives is asked again, after an error.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// A sandbox to listen to.
 pub(crate) type Watched = (String, SandboxDir);
@@ -23,18 +29,26 @@ pub(crate) async fn watch(
     events: &broadcast::Sender<RuntimeEvent>,
     token: CancellationToken,
 ) {
-    let mut watched = BTreeSet::new();
+    // Those listened to, and whether they were announced again since: a name may be used again.
+    let mut watched = BTreeMap::new();
     let mut listening = FuturesUnordered::new();
     loop {
         tokio::select! {
             () = token.cancelled() => return,
             Some((id, dir)) = new.recv() => {
-                if watched.insert(id.clone()) {
-                    listening.push(listen(id, dir, events));
+                match watched.entry(id) {
+                    Entry::Occupied(mut again) => drop(again.insert(Some(dir))),
+                    Entry::Vacant(entry) => {
+                        listening.push(listen(entry.key().clone(), dir, events));
+                        entry.insert(None);
+                    }
                 }
             }
             Some(id) = listening.next() => {
-                watched.remove(&id);
+                if let Some(Some(dir)) = watched.remove(&id) {
+                    watched.insert(id.clone(), None);
+                    listening.push(listen(id, dir, events));
+                }
             }
         }
     }
@@ -42,23 +56,33 @@ pub(crate) async fn watch(
 
 /// Listens to one sandbox until its shim ends, and says so if that was not on purpose.
 async fn listen(id: String, dir: SandboxDir, events: &broadcast::Sender<RuntimeEvent>) -> String {
-    let error = loop_over(&id, &dir, events).await;
-    if dir.0.exists() && !dir.stopped().exists() {
-        tracing::warn!("sandbox {id}: {error}");
-        let ended = tokio::task::spawn_blocking(move || {
-            let record = leftovers::read_record(&dir);
-            record.map_or(Ok(()), |record| leftovers::end_sandbox(&dir, &record))
-        });
-        match ended.await {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => tracing::warn!("sandbox {id}: {e}"),
-            Err(e) => tracing::warn!("sandbox {id}: {e}"),
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = loop_over(&id, &dir, events).await;
+        if !dir.0.exists() || dir.stopped().exists() {
+            return id;
         }
-        // Nobody listening is fine.
-        let _ = events.send(RuntimeEvent::SandboxLost {
-            sandbox: id.clone(),
-        });
+        tracing::warn!("sandbox {id}: {error}");
+        if shim::holder(&dir).is_none() {
+            break;
+        }
+        // It lives, and what went wrong was between us: nothing to kill a pod for.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
     }
+    let ended = tokio::task::spawn_blocking(move || {
+        let record = leftovers::read_record(&dir);
+        record.map_or(Ok(()), |record| leftovers::end_sandbox(&dir, &record))
+    });
+    match ended.await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::warn!("sandbox {id}: {e}"),
+        Err(e) => tracing::warn!("sandbox {id}: {e}"),
+    }
+    // Nobody listening is fine.
+    let _ = events.send(RuntimeEvent::SandboxLost {
+        sandbox: id.clone(),
+    });
     id
 }
 

@@ -58,8 +58,7 @@ pub struct DnsEndpoint {
 /// How `a-b-c-d.namespace.pod.domain` is answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PodNames {
-    /// With the address the name spells, if the namespace is one that has a Service, as CoreDNS'
-    /// `pods insecure` does. Needs no knowledge of pods.
+    /// With the address the name spells, as CoreDNS' `pods insecure` does. Needs no knowledge of pods.
     #[default]
     Insecure,
     /// Only if such a pod exists: addresses by namespace.

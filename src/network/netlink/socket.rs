@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use netlink_packet_core::{NetlinkSerializable, NetlinkDeserializable};
+use netlink_packet_core::{NetlinkDeserializable, NetlinkSerializable};
 use netlink_sys::SocketAddr;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
@@ -39,8 +39,16 @@ pub struct Message {
 impl Message {
     /// What an error message says: `Ok` is an acknowledgement.
     fn status(&self) -> io::Result<()> {
-        let code = self.payload.get(..4).and_then(|c| c.try_into().ok()).map_or(0, i32::from_ne_bytes);
-        if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) }
+        let code = self
+            .payload
+            .get(..4)
+            .and_then(|c| c.try_into().ok())
+            .map_or(0, i32::from_ne_bytes);
+        if code == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(-code))
+        }
     }
 }
 
@@ -63,17 +71,17 @@ impl Socket {
         // The buffer may be refused to grow in a restricted container; dumps work with less.
         let _ = setsockopt(&inner, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         inner.set_cap_ack(true)?;
-        Ok(Self { inner, seq: 0, port, send_buffer: 0 })
+        Ok(Self {
+            inner,
+            seq: 0,
+            port,
+            send_buffer: 0,
+        })
     }
 
     /// The socket's netlink port, by which its own changes are known in notifications.
     pub fn port(&self) -> u32 {
         self.port
-    }
-
-    /// The socket itself, for waiting on it.
-    pub fn inner(&self) -> &netlink_sys::Socket {
-        &self.inner
     }
 
     /// A sequence number not used before.
@@ -90,7 +98,11 @@ impl Socket {
             self.send_buffer = wanted;
         }
         let sent = self.inner.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
-        if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        if sent == bytes.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        }
     }
 
     /// The next messages, one datagram of them.
@@ -109,7 +121,9 @@ impl Socket {
     pub fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         let seq = self.next_seq();
         let mut out = Vec::with_capacity(HEADER + body.len());
-        message(&mut out, kind, flags | REQUEST | ACK, seq, |o| o.extend_from_slice(body));
+        message(&mut out, kind, flags | REQUEST | ACK, seq, |o| {
+            o.extend_from_slice(body)
+        });
         self.send(&out)?;
         self.acknowledged(seq, seq)
     }
@@ -144,7 +158,9 @@ impl Socket {
                     return Ok(Some(message));
                 }
                 match message.status() {
-                    Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => return Ok(None),
+                    Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+                        return Ok(None);
+                    }
                     Err(e) => return Err(e),
                     Ok(()) => {}
                 }
@@ -165,7 +181,9 @@ impl Socket {
     fn dump_once(&mut self, kind: u16, body: &[u8]) -> io::Result<Option<Vec<Message>>> {
         let seq = self.next_seq();
         let mut out = Vec::new();
-        message(&mut out, kind, REQUEST | DUMP, seq, |o| o.extend_from_slice(body));
+        message(&mut out, kind, REQUEST | DUMP, seq, |o| {
+            o.extend_from_slice(body)
+        });
         self.send(&out)?;
         let mut all = Vec::new();
         let mut whole = true;
@@ -188,18 +206,28 @@ impl Socket {
     }
 
     /// [`Socket::request`] with a typed message.
-    pub fn request_typed<M: NetlinkSerializable>(&mut self, flags: u16, message: &M) -> io::Result<()> {
+    pub fn request_typed<M: NetlinkSerializable>(
+        &mut self,
+        flags: u16,
+        message: &M,
+    ) -> io::Result<()> {
         self.request(message.message_type(), flags, &serialized(message))
     }
 
     /// [`Socket::dump`] with typed messages; those this process cannot read are left out.
-    pub fn dump_typed<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, message: &M) -> io::Result<Vec<M>> {
+    pub fn dump_typed<M: NetlinkSerializable + NetlinkDeserializable>(
+        &mut self,
+        message: &M,
+    ) -> io::Result<Vec<M>> {
         let answers = self.dump(message.message_type(), &serialized(message))?;
         Ok(answers.iter().filter_map(typed).collect())
     }
 
     /// [`Socket::get`] with a typed message.
-    pub fn get_typed<M: NetlinkSerializable + NetlinkDeserializable>(&mut self, message: &M) -> io::Result<Option<M>> {
+    pub fn get_typed<M: NetlinkSerializable + NetlinkDeserializable>(
+        &mut self,
+        message: &M,
+    ) -> io::Result<Option<M>> {
         let answer = self.get(message.message_type(), &serialized(message))?;
         Ok(answer.as_ref().and_then(typed))
     }
@@ -222,10 +250,14 @@ impl Socket {
     pub fn split(mut bytes: &[u8]) -> Vec<Message> {
         let mut messages = Vec::new();
         while let Some((header, _)) = bytes.split_at_checked(HEADER) {
-            let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+            let word = |at: usize| {
+                u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+            };
             let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
             let len = word(0) as usize;
-            let Some(payload) = bytes.get(HEADER..len) else { break };
+            let Some(payload) = bytes.get(HEADER..len) else {
+                break;
+            };
             messages.push(Message {
                 kind: half(4),
                 flags: half(6),
@@ -246,20 +278,41 @@ mod tests {
     #[test]
     fn messages_of_a_datagram_are_split() {
         let mut bytes = Vec::new();
-        message(&mut bytes, 16, REQUEST, 3, |o| o.extend_from_slice(&[1, 2, 3]));
+        message(&mut bytes, 16, REQUEST, 3, |o| {
+            o.extend_from_slice(&[1, 2, 3])
+        });
         message(&mut bytes, DONE, 0, 3, |_| {});
         let messages = Socket::split(&bytes);
         assert_eq!(messages.len(), 2);
-        assert_eq!((messages[0].kind, messages[0].seq, messages[0].payload.as_slice()), (16, 3, &[1, 2, 3][..]));
+        assert_eq!(
+            (
+                messages[0].kind,
+                messages[0].seq,
+                messages[0].payload.as_slice()
+            ),
+            (16, 3, &[1, 2, 3][..])
+        );
         assert_eq!(messages[1].kind, DONE);
         assert_eq!(Socket::split(&bytes[..18]), []);
     }
 
     #[test]
     fn an_error_carries_the_kernels_number() {
-        let refused = Message { kind: ERROR, flags: 0, seq: 1, port: 0, payload: (-17i32).to_ne_bytes().to_vec() };
-        assert_eq!(refused.status().expect_err("refused").raw_os_error(), Some(17));
-        let done = Message { payload: vec![0; 4], ..refused };
+        let refused = Message {
+            kind: ERROR,
+            flags: 0,
+            seq: 1,
+            port: 0,
+            payload: (-17i32).to_ne_bytes().to_vec(),
+        };
+        assert_eq!(
+            refused.status().expect_err("refused").raw_os_error(),
+            Some(17)
+        );
+        let done = Message {
+            payload: vec![0; 4],
+            ..refused
+        };
         assert!(done.status().is_ok());
     }
 }

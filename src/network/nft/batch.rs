@@ -6,8 +6,11 @@ use std::io;
 use crate::network::netlink::{ACK, Attrs, CREATE, EXCL, REQUEST, Socket, message};
 
 use super::expr::Rule;
-use super::set::{Data, SetSpec, write_element};
-use super::{DEL_CHAIN, DEL_ELEMENT, DEL_RULE, DEL_TABLE, NEW_CHAIN, NEW_ELEMENT, NEW_RULE, NEW_SET, NEW_TABLE};
+use super::set::{Data, SetSpec, Timed, write_element};
+use super::{
+    DEL_CHAIN, DEL_ELEMENT, DEL_RULE, DEL_TABLE, NEW_CHAIN, NEW_ELEMENT, NEW_RULE, NEW_SET,
+    NEW_TABLE,
+};
 use super::{header, kind};
 
 /// `NFNL_MSG_BATCH_BEGIN` and `_END`, and the subsystem they are for.
@@ -58,7 +61,13 @@ pub struct Batch {
 impl Batch {
     /// No changes yet to the table of this name.
     pub fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), bytes: Vec::new(), starts: Vec::new(), sets: 0, rules: BTreeMap::new() }
+        Self {
+            table: table.to_owned(),
+            bytes: Vec::new(),
+            starts: Vec::new(),
+            sets: 0,
+            rules: BTreeMap::new(),
+        }
     }
 
     /// The chains it adds, with the number of their rules.
@@ -69,10 +78,16 @@ impl Batch {
     fn add(&mut self, message_kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>, &str)) {
         self.starts.push(self.bytes.len());
         let table = &self.table;
-        message(&mut self.bytes, kind(message_kind), flags | REQUEST, 0, |out| {
-            header(out, 0);
-            body(out, table);
-        });
+        message(
+            &mut self.bytes,
+            kind(message_kind),
+            flags | REQUEST,
+            0,
+            |out| {
+                header(out, 0);
+                body(out, table);
+            },
+        );
     }
 
     /// Makes the table if it is not there.
@@ -96,7 +111,8 @@ impl Batch {
             o.text(1, table).text(3, name);
             if let Some(base) = base {
                 o.nest(4, |h| {
-                    h.be32(1, base.hook as u32).bytes(2, &base.priority.to_be_bytes());
+                    h.be32(1, base.hook as u32)
+                        .bytes(2, &base.priority.to_be_bytes());
                 });
                 o.be32(5, 1).text(7, base.kind);
             }
@@ -113,10 +129,14 @@ impl Batch {
     /// Adds a rule at the end of a chain.
     pub fn add_rule(&mut self, chain: &str, rule: &Rule) {
         *self.rules.entry(chain.to_owned()).or_default() += 1;
-        self.add(NEW_RULE, CREATE | crate::network::netlink::APPEND, |o, table| {
-            o.text(1, table).text(2, chain);
-            rule.write(o);
-        });
+        self.add(
+            NEW_RULE,
+            CREATE | crate::network::netlink::APPEND,
+            |o, table| {
+                o.text(1, table).text(2, chain);
+                rule.write(o);
+            },
+        );
     }
 
     /// Puts a rule at the beginning of a chain. `tag` is kept with it, so that it is found again.
@@ -147,17 +167,41 @@ impl Batch {
         self.elements(NEW_ELEMENT, CREATE | EXCL, set, elements);
     }
 
+    /// Adds elements to a dynamic map.
+    pub fn add_timed_elements(&mut self, set: &str, elements: &[Timed]) {
+        self.write_elements(
+            NEW_ELEMENT,
+            CREATE | EXCL,
+            set,
+            elements,
+            |list, element| element.write(list),
+        );
+    }
+
     /// Removes elements of a set or map. Fails if one is not there.
     pub fn delete_elements(&mut self, set: &str, elements: &[(Vec<u8>, Data)]) {
         self.elements(DEL_ELEMENT, 0, set, elements);
     }
 
     fn elements(&mut self, message_kind: u16, flags: u16, set: &str, elements: &[(Vec<u8>, Data)]) {
+        self.write_elements(message_kind, flags, set, elements, |list, (key, data)| {
+            write_element(list, key, data);
+        });
+    }
+
+    fn write_elements<T>(
+        &mut self,
+        message_kind: u16,
+        flags: u16,
+        set: &str,
+        elements: &[T],
+        write: impl Fn(&mut Vec<u8>, &T),
+    ) {
         for chunk in elements.chunks(ELEMENTS_A_MESSAGE) {
             self.add(message_kind, flags, |o, table| {
                 o.text(1, table).text(2, set).nest(3, |list| {
-                    for (key, data) in chunk {
-                        write_element(list, key, data);
+                    for element in chunk {
+                        write(list, element);
                     }
                 });
             });
@@ -166,10 +210,14 @@ impl Batch {
 
     /// Does all of it, or nothing. The error is that of the first change the kernel refused.
     pub fn commit(mut self, socket: &mut Socket) -> io::Result<()> {
-        let Some(&last) = self.starts.last() else { return Ok(()) };
+        let Some(&last) = self.starts.last() else {
+            return Ok(());
+        };
         let mut out = Vec::with_capacity(self.bytes.len() + 40);
         let first_seq = socket.next_seq();
-        message(&mut out, BEGIN, REQUEST, first_seq, |o| header(o, SUBSYSTEM));
+        message(&mut out, BEGIN, REQUEST, first_seq, |o| {
+            header(o, SUBSYSTEM)
+        });
         let mut last_seq = first_seq;
         for start in &self.starts {
             last_seq = socket.next_seq();
@@ -178,7 +226,9 @@ impl Batch {
         let flags = u16::from_ne_bytes([self.bytes[last + 6], self.bytes[last + 7]]) | ACK;
         self.bytes[last + 6..last + 8].copy_from_slice(&flags.to_ne_bytes());
         out.append(&mut self.bytes);
-        message(&mut out, END, REQUEST, socket.next_seq(), |o| header(o, SUBSYSTEM));
+        message(&mut out, END, REQUEST, socket.next_seq(), |o| {
+            header(o, SUBSYSTEM)
+        });
         socket.send(&out)?;
         socket.acknowledged(first_seq, last_seq)
     }

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::network::netlink::{Attrs, Socket, nested, parse, value_text};
 
-use super::set::canonical;
+use super::set::{Timed, canonical};
 use super::{GET_CHAIN, GET_ELEMENT, GET_RULE, GET_SET, GET_TABLE, header, kind};
 
 /// Length of `struct nfgenmsg`.
@@ -39,7 +39,10 @@ fn body(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 /// Names of all tables of the IPv4 family.
 pub fn table_names(socket: &mut Socket) -> io::Result<Vec<String>> {
     let tables = socket.dump(kind(GET_TABLE), &body(|_| {}))?;
-    Ok(tables.iter().filter_map(|m| text_attribute(&m.payload, 1)).collect())
+    Ok(tables
+        .iter()
+        .filter_map(|m| text_attribute(&m.payload, 1))
+        .collect())
 }
 
 /// Names of the chains of a table.
@@ -63,7 +66,10 @@ pub fn rules(socket: &mut Socket, table: &str, chain: &str) -> io::Result<Vec<Fo
         .filter_map(|m| {
             let attributes = m.payload.get(HEADER..)?;
             let handle = u64::from_be_bytes(nested(attributes, 3)?.try_into().ok()?);
-            Some(ForeignRule { handle, tag: nested(attributes, 7).unwrap_or_default().to_vec() })
+            Some(ForeignRule {
+                handle,
+                tag: nested(attributes, 7).unwrap_or_default().to_vec(),
+            })
         })
         .collect())
 }
@@ -82,13 +88,26 @@ pub fn dump_table(socket: &mut Socket, name: &str) -> io::Result<Option<Table>> 
     });
     for rule in socket.dump(kind(GET_RULE), &of_table)? {
         let attributes = &rule.payload[HEADER.min(rule.payload.len())..];
-        let (Some(chain), Some(expressions)) = (nested(attributes, 2), nested(attributes, 4)) else { continue };
-        table.chains.entry(value_text(chain).to_owned()).or_default().push(expressions.to_vec());
+        let (Some(chain), Some(expressions)) = (nested(attributes, 2), nested(attributes, 4))
+        else {
+            continue;
+        };
+        table
+            .chains
+            .entry(value_text(chain).to_owned())
+            .or_default()
+            .push(expressions.to_vec());
     }
     for set in socket.dump(kind(GET_SET), &of_table)? {
-        let Some(set_name) = text_attribute(&set.payload, 2) else { continue };
+        let Some(set_name) = text_attribute(&set.payload, 2) else {
+            continue;
+        };
         let dynamic = set.payload.get(HEADER..).is_some_and(is_dynamic);
-        let elements = if dynamic { BTreeMap::new() } else { elements(socket, name, &set_name)? };
+        let elements = if dynamic {
+            BTreeMap::new()
+        } else {
+            elements(socket, name, &set_name)?
+        };
         table.sets.insert(set_name, elements);
     }
     Ok(Some(table))
@@ -96,24 +115,46 @@ pub fn dump_table(socket: &mut Socket, name: &str) -> io::Result<Option<Table>> 
 
 /// `NFT_SET_TIMEOUT` among the flags.
 fn is_dynamic(set: &[u8]) -> bool {
-    nested(set, 3).and_then(crate::network::netlink::value_be32).is_some_and(|flags| flags & 0x10 != 0)
+    nested(set, 3)
+        .and_then(crate::network::netlink::value_be32)
+        .is_some_and(|flags| flags & 0x10 != 0)
 }
 
 /// The elements of a set: key and datum.
-pub fn elements(socket: &mut Socket, table: &str, set: &str) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+pub fn elements(
+    socket: &mut Socket,
+    table: &str,
+    set: &str,
+) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    map_elements(socket, table, set, |element| {
+        let key = nested(nested(element, 1)?, 1)?;
+        let data = nested(element, 2).map(canonical).unwrap_or_default();
+        Some((key.to_vec(), data))
+    })
+}
+
+/// The elements of a dynamic map, with their times.
+pub fn timed_elements(socket: &mut Socket, table: &str, set: &str) -> io::Result<Vec<Timed>> {
+    map_elements(socket, table, set, Timed::read)
+}
+
+fn map_elements<T, C: FromIterator<T>>(
+    socket: &mut Socket,
+    table: &str,
+    set: &str,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> io::Result<C> {
     let of_set = body(|o| {
         o.text(1, table).text(2, set);
     });
-    let mut all = BTreeMap::new();
-    for message in socket.dump(kind(GET_ELEMENT), &of_set)? {
-        let Some(list) = message.payload.get(HEADER..).and_then(|a| nested(a, 3)) else { continue };
-        for (_, element) in parse(list) {
-            if let Some(key) = nested(element, 1).and_then(|k| nested(k, 1)) {
-                all.insert(key.to_vec(), nested(element, 2).map(canonical).unwrap_or_default());
-            }
-        }
-    }
-    Ok(all)
+    let messages = socket.dump(kind(GET_ELEMENT), &of_set)?;
+    let lists = messages
+        .iter()
+        .filter_map(|m| nested(m.payload.get(HEADER..)?, 3));
+    Ok(lists
+        .flat_map(parse)
+        .filter_map(|(_, element)| read(element))
+        .collect())
 }
 
 fn text_attribute(payload: &[u8], kind: u16) -> Option<String> {

@@ -9,10 +9,12 @@ mod monitor;
 mod set;
 
 pub use batch::{Base, Batch, Hook};
-pub use dump::{chain_names, dump_table, elements, rules, table_names};
-pub use expr::{CT_DESTINATION, CT_PORT, CT_SOURCE, CT_STATE, CT_STATUS, Expr, META_L4PROTO, Reg, Rule};
+pub use dump::{chain_names, dump_table, elements, rules, table_names, timed_elements};
+pub use expr::{
+    CT_DESTINATION, CT_PORT, CT_SOURCE, CT_STATE, CT_STATUS, Expr, META_L4PROTO, Reg, Rule,
+};
 pub use monitor::{Change, Monitor};
-pub use set::{Data, SetSpec, Verdict, types};
+pub use set::{Data, SetSpec, Timed, Verdict, types};
 
 /// Netlink message type of an nf_tables message.
 const fn kind(message: u16) -> u16 {

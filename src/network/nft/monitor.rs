@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use tokio::io::unix::AsyncFd;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::network::netlink::{Socket, nested, value_text};
 
@@ -13,6 +15,8 @@ use super::{NEW_GENERATION, kind};
 const GROUP: u32 = 7;
 /// Room for the notifications of a large change.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// No datagram is larger: the kernel fills pages.
+const DATAGRAM: usize = 64 << 10;
 
 /// What changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,42 +28,43 @@ pub enum Change {
 }
 
 /// A subscription to the changes of nf_tables.
-#[derive(Debug)]
 pub struct Monitor {
-    socket: AsyncFd<netlink_sys::Socket>,
+    socket: TokioSocket,
     touched: BTreeSet<String>,
 }
 
 impl Monitor {
     /// Subscribes in the network namespace of the calling thread. Changes from now on are seen.
     pub fn open() -> io::Result<Self> {
-        let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_NETFILTER)?;
-        socket.bind_auto()?;
-        socket.set_non_blocking(true)?;
+        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+        let inner = socket.socket_mut();
+        inner.bind_auto()?;
         // May be refused in a restricted container; then more changes count as lost.
-        let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        socket.add_membership(GROUP)?;
-        Ok(Self { socket: AsyncFd::new(socket)?, touched: BTreeSet::new() })
+        let _ = setsockopt(&*inner, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        inner.add_membership(GROUP)?;
+        Ok(Self {
+            socket,
+            touched: BTreeSet::new(),
+        })
     }
 
     /// The next change that no socket with one of the netlink ports `own` made.
     pub async fn next(&mut self, own: &[u32]) -> io::Result<Change> {
+        let mut buffer = Vec::with_capacity(DATAGRAM);
         loop {
-            let mut ready = self.socket.readable().await?;
-            let mut buffer = Vec::with_capacity(256 << 10);
-            match ready.try_io(|s| s.get_ref().recv_from(&mut buffer, 0)) {
-                Err(_would_block) => {}
-                Ok(Err(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => {
-                    self.touched.clear();
-                    return Ok(Change::Lost);
-                }
-                Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(e)) => return Err(e),
-                Ok(Ok(_)) => {
+            buffer.clear();
+            match self.socket.recv(&mut buffer).await {
+                Ok(_) => {
                     if let Some(tables) = self.read(&buffer, own) {
                         return Ok(Change::Tables(tables));
                     }
                 }
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.touched.clear();
+                    return Ok(Change::Lost);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
             }
         }
     }

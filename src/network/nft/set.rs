@@ -87,8 +87,14 @@ pub(super) fn canonical(data: &[u8]) -> Vec<u8> {
     if let Some(value) = nested(data, 1) {
         return value.to_vec();
     }
-    let Some(verdict) = nested(data, 2) else { return Vec::new() };
-    [nested(verdict, 1), nested(verdict, 2)].into_iter().flatten().collect::<Vec<_>>().concat()
+    let Some(verdict) = nested(data, 2) else {
+        return Vec::new();
+    };
+    [nested(verdict, 1), nested(verdict, 2)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 /// A set or map to be made.
@@ -134,7 +140,8 @@ impl SetSpec {
                 out.be32(6, types::VERDICT).be32(7, 0);
             }
             data => {
-                out.be32(6, concatenated(data)).be32(7, 4 * data.len() as u32);
+                out.be32(6, concatenated(data))
+                    .be32(7, 4 * data.len() as u32);
             }
         }
         out.nest(9, |desc| {
@@ -162,24 +169,60 @@ fn concatenated(types: &[u32]) -> u32 {
     types.iter().fold(0, |all, t| (all << TYPE_BITS) | t)
 }
 
+/// An element that goes away by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// What it leads to.
+    pub data: Vec<u8>,
+    /// Milliseconds it lives after each use.
+    pub timeout: u64,
+    /// Milliseconds it still has.
+    pub left: u64,
+}
+
+impl Timed {
+    /// Reads an element of `NFTA_SET_ELEM_LIST_ELEMENTS`.
+    pub(super) fn read(element: &[u8]) -> Option<Self> {
+        let number = |kind| Some(u64::from_be_bytes(nested(element, kind)?.try_into().ok()?));
+        Some(Self {
+            key: nested(nested(element, 1)?, 1)?.to_vec(),
+            data: nested(element, 2).map(canonical)?,
+            timeout: number(4)?,
+            left: number(5)?,
+        })
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        out.nest(1, |element| {
+            write_key_and_data(element, &self.key, &Data::Value(self.data.clone()));
+            element.be64(4, self.timeout).be64(5, self.left);
+        });
+    }
+}
+
 /// Writes one element of `NFTA_SET_ELEM_LIST_ELEMENTS`.
 pub(super) fn write_element(out: &mut Vec<u8>, key: &[u8], data: &Data) {
-    out.nest(1, |element| {
-        element.nest(1, |k| {
-            k.bytes(1, key);
-        });
-        match data {
-            Data::None => {}
-            Data::Value(value) => {
-                element.nest(2, |d| {
-                    d.bytes(1, value);
-                });
-            }
-            Data::Verdict(verdict) => {
-                element.nest(2, |d| verdict.write(d));
-            }
-        }
+    out.nest(1, |element| write_key_and_data(element, key, data));
+}
+
+fn write_key_and_data(element: &mut Vec<u8>, key: &[u8], data: &Data) {
+    element.nest(1, |k| {
+        k.bytes(1, key);
     });
+    match data {
+        Data::None => {}
+        Data::Value(value) => {
+            element.nest(2, |d| {
+                d.bytes(1, value);
+            });
+        }
+        Data::Verdict(verdict) => {
+            element.nest(2, |d| verdict.write(d));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +232,10 @@ mod tests {
 
     #[test]
     fn concatenated_types_are_what_nft_shows() {
-        assert_eq!(concatenated(&[types::ADDRESS, types::PROTOCOL, types::SERVICE]), 0x730d);
+        assert_eq!(
+            concatenated(&[types::ADDRESS, types::PROTOCOL, types::SERVICE]),
+            0x730d
+        );
         let four = [types::ADDRESS, types::PROTOCOL, types::SERVICE, types::MARK];
         assert_eq!(concatenated(&four), 0x730d << 6 | 19);
     }
@@ -212,14 +258,43 @@ mod tests {
         inner.bytes(1, &(-4i32).to_be_bytes()).text(2, "c3");
         sent.bytes(2, &inner);
         assert_eq!(canonical(&sent), verdict.canonical());
-        assert_ne!(canonical(&sent), Data::Verdict(Verdict::Goto("c4".to_owned())).canonical());
+        assert_ne!(
+            canonical(&sent),
+            Data::Verdict(Verdict::Goto("c4".to_owned())).canonical()
+        );
         assert_ne!(canonical(&sent), Data::Verdict(Verdict::Drop).canonical());
     }
 
     #[test]
+    fn a_timed_element_is_read_back() {
+        let element = Timed {
+            key: vec![1, 2, 3, 4],
+            data: vec![5, 6, 7, 8],
+            timeout: 10_800_000,
+            left: 7,
+        };
+        let mut out = Vec::new();
+        element.write(&mut out);
+        assert_eq!(nested(&out, 1).and_then(Timed::read), Some(element));
+    }
+
+    #[test]
     fn a_map_says_so_in_its_flags() {
-        let spec = SetSpec { name: "m", key: &[types::ADDRESS, types::SERVICE], data: &[types::VERDICT], dynamic: false };
+        let spec = SetSpec {
+            name: "m",
+            key: &[types::ADDRESS, types::SERVICE],
+            data: &[types::VERDICT],
+            dynamic: false,
+        };
         assert_eq!(spec.flags(), 0x88);
-        assert_eq!(SetSpec { data: &[], key: &[types::ADDRESS], ..spec }.flags(), 0);
+        assert_eq!(
+            SetSpec {
+                data: &[],
+                key: &[types::ADDRESS],
+                ..spec
+            }
+            .flags(),
+            0
+        );
     }
 }

@@ -26,13 +26,24 @@ pub fn accept(socket: &mut Socket, bridge: &str) -> io::Result<()> {
         return Ok(());
     }
     let tag = tag(bridge);
-    if rules(socket, TABLE, CHAIN)?.iter().filter(|rule| rule.tag == tag).count() == 2 {
+    if rules(socket, TABLE, CHAIN)?
+        .iter()
+        .filter(|rule| rule.tag == tag)
+        .count()
+        == 2
+    {
         return Ok(());
     }
     remove(socket, bridge)?;
     let mut batch = Batch::new(TABLE);
     for out in [true, false] {
-        batch.insert_rule(CHAIN, &Rule::new().interface(out, bridge, true).verdict(Verdict::Accept), &tag);
+        batch.insert_rule(
+            CHAIN,
+            &Rule::new()
+                .interface(out, bridge, true)
+                .verdict(Verdict::Accept),
+            &tag,
+        );
     }
     batch.commit(socket)
 }
@@ -44,7 +55,10 @@ pub fn remove(socket: &mut Socket, bridge: &str) -> io::Result<()> {
     }
     let tag = tag(bridge);
     let mut batch = Batch::new(TABLE);
-    for rule in rules(socket, TABLE, CHAIN)?.iter().filter(|rule| rule.tag == tag) {
+    for rule in rules(socket, TABLE, CHAIN)?
+        .iter()
+        .filter(|rule| rule.tag == tag)
+    {
         batch.delete_rule(CHAIN, rule.handle);
     }
     batch.commit(socket)

@@ -23,7 +23,7 @@ use super::link::Links;
 use super::netlink::Socket;
 use super::nft::{Batch, Change, Monitor};
 use super::table::Protocol;
-use super::{Cidr, Error, Result, blocking};
+use super::{Cidr, Error, Result, blocking, conntrack};
 use bridge::Bridge;
 use ipam::Ipam;
 
@@ -105,8 +105,10 @@ impl PodNetwork {
             check_name(&config.bridge)?;
             let ipam = Ipam::open(&config.state_dir, config.pod_cidr)?;
             let bridge = bridge::make_equal(&config)?;
-            let socket = Socket::open(NETLINK_NETFILTER)
-                .map_err(|source| Error::Kernel { doing: "open a netfilter socket".to_owned(), source })?;
+            let socket = Socket::open(NETLINK_NETFILTER).map_err(|source| Error::Kernel {
+                doing: "open a netfilter socket".to_owned(),
+                source,
+            })?;
             let nft_port = socket.port();
             let inner = Inner {
                 config,
@@ -123,7 +125,12 @@ impl PodNetwork {
 
     /// Connects the sandbox whose network namespace `netns` opens: an address, `eth0`, a default
     /// route, `lo`, host ports. Attaching again gives the same attachment.
-    pub async fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
+    pub async fn attach(
+        &self,
+        sandbox: &str,
+        netns: &Path,
+        host_ports: &[HostPort],
+    ) -> Result<Attachment> {
         let (inner, sandbox) = (Arc::clone(&self.0), sandbox.to_owned());
         let (netns, host_ports) = (netns.to_owned(), host_ports.to_vec());
         blocking(move || inner.attach(&sandbox, &netns, &host_ports)).await
@@ -163,7 +170,10 @@ impl PodNetwork {
                 }
                 links.add_address(index, address, 32)
             };
-            add().map_err(|source| Error::Kernel { doing: format!("add {address} to the bridge {bridge}"), source })
+            add().map_err(|source| Error::Kernel {
+                doing: format!("add {address} to the bridge {bridge}"),
+                source,
+            })
         })
         .await
     }
@@ -176,7 +186,10 @@ impl PodNetwork {
     /// Re-creates the tables when something else changes or removes them. Ends when `token` is
     /// cancelled.
     pub async fn run(&self, token: CancellationToken) -> Result<()> {
-        let failed = |source| Error::Kernel { doing: "watch nf_tables".to_owned(), source };
+        let failed = |source| Error::Kernel {
+            doing: "watch nf_tables".to_owned(),
+            source,
+        };
         let mut monitor = Monitor::open().map_err(failed)?;
         // What happened before the subscription.
         let inner = Arc::clone(&self.0);
@@ -200,36 +213,55 @@ impl Inner {
         batch
             .commit(&mut socket)
             .and_then(|()| firewall::accept(&mut socket, &self.config.bridge))
-            .map_err(|source| Error::Kernel { doing: format!("write the table {}", self.config.nft_table), source })
+            .map_err(|source| Error::Kernel {
+                doing: format!("write the table {}", self.config.nft_table),
+                source,
+            })
     }
 
     /// Makes right again what a foreign change may have touched.
     fn restore(&self, change: &Change) -> Result<()> {
         let (own, firewall) = match change {
             Change::Lost => (true, true),
-            Change::Tables(tables) => {
-                (tables.contains(&self.config.nft_table), tables.iter().any(|t| firewall::is_concerned(t)))
-            }
+            Change::Tables(tables) => (
+                tables.contains(&self.config.nft_table),
+                tables.iter().any(|t| firewall::is_concerned(t)),
+            ),
         };
         if own {
-            tracing::warn!(table = self.config.nft_table, "something else changed the table; writing it again");
+            tracing::warn!(
+                table = self.config.nft_table,
+                "something else changed the table; writing it again"
+            );
             return self.write_tables();
         }
         if firewall {
-            firewall::accept(&mut self.nft.lock(), &self.config.bridge).map_err(|source| Error::Kernel {
-                doing: "accept pods in the chain FORWARD of the host's firewall".to_owned(),
-                source,
+            firewall::accept(&mut self.nft.lock(), &self.config.bridge).map_err(|source| {
+                Error::Kernel {
+                    doing: "accept pods in the chain FORWARD of the host's firewall".to_owned(),
+                    source,
+                }
             })?;
         }
         Ok(())
     }
 
-    /// Changes host ports; if the table is not what it should be, all of it is written anew.
-    fn change_host_ports(&self, change: impl FnOnce(&mut Batch), then: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Adds or removes the host ports of an attachment, then does `then`; if the table is not what it should be, all of it is written anew.
+    fn change_host_ports(
+        &self,
+        attachment: &Attachment,
+        attached: bool,
+        then: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let mut batch = Batch::new(&self.config.nft_table);
-        change(&mut batch);
+        if attached {
+            tables::add_host_ports(&mut batch, attachment);
+        } else {
+            tables::delete_host_ports(&mut batch, attachment);
+        }
         let done = batch.commit(&mut self.nft.lock());
         then()?;
+        conntrack::remove_stale(&tables::udp_frontends(attachment, attached));
         if let Err(error) = done {
             let table = &self.config.nft_table;
             tracing::warn!(%error, table, "host ports could not be changed; writing the table again");
@@ -241,14 +273,17 @@ impl Inner {
     fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
         let bridge = *self.bridge.lock();
         let fresh = self.ipam.lock().get(sandbox).is_none();
-        let attachment = self.ipam.lock().reserve(sandbox, host_ports, |address| Attachment {
-            sandbox: sandbox.to_owned(),
-            address,
-            gateway: self.config.gateway(),
-            mac: names::mac_text(names::mac(address)),
-            interface: names::interface(&self.config.bridge, sandbox),
-            host_ports: host_ports.to_vec(),
-        })?;
+        let attachment = self
+            .ipam
+            .lock()
+            .reserve(sandbox, host_ports, |address| Attachment {
+                sandbox: sandbox.to_owned(),
+                address,
+                gateway: self.config.gateway(),
+                mac: names::mac_text(names::mac(address)),
+                interface: names::interface(&self.config.bridge, sandbox),
+                host_ports: host_ports.to_vec(),
+            })?;
         if let Err(error) = attach::connect(&attachment, netns, bridge, &self.config.bridge) {
             if fresh {
                 self.ipam.lock().release(sandbox)?;
@@ -256,30 +291,36 @@ impl Inner {
             return Err(error);
         }
         if fresh && !host_ports.is_empty() {
-            self.change_host_ports(|batch| tables::add_host_ports(batch, &attachment), || Ok(()))?;
+            self.change_host_ports(&attachment, true, || Ok(()))?;
         }
         Ok(attachment)
     }
 
     fn detach(&self, sandbox: &str) -> Result<()> {
-        let Some(attachment) = self.ipam.lock().get(sandbox).cloned() else { return Ok(()) };
+        let Some(attachment) = self.ipam.lock().get(sandbox).cloned() else {
+            return Ok(());
+        };
         let remove = || -> io::Result<()> {
             Links::open()?.delete(&attachment.interface)?;
             Ok(())
         };
-        remove().map_err(|source| Error::Kernel { doing: format!("disconnect sandbox {sandbox}"), source })?;
+        remove().map_err(|source| Error::Kernel {
+            doing: format!("disconnect sandbox {sandbox}"),
+            source,
+        })?;
         // Nothing may lead to the address any more when it is free.
-        self.change_host_ports(
-            |batch| tables::delete_host_ports(batch, &attachment),
-            || self.ipam.lock().release(sandbox),
-        )
+        self.change_host_ports(&attachment, false, || self.ipam.lock().release(sandbox))
     }
 }
 
 /// An interface name the kernel takes, and nothing that leads out of a directory of parameters.
 fn check_name(bridge: &str) -> Result<()> {
     let fits = (1..libc::IFNAMSIZ).contains(&bridge.len());
-    if fits && bridge.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
+    if fits
+        && bridge
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    {
         return Ok(());
     }
     Err(Error::Config {

@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, fchown};
 use oci_spec::runtime::Process;
 
+use super::device_filter::DeviceFilter;
 use super::executor::{Outcome, executor};
 use super::in_root::InRoot;
 use super::io::Streams;
@@ -47,6 +48,8 @@ pub struct Context {
     pub shared: Shared,
     /// What this process may give to containers.
     pub limit: Caps,
+    /// Decides on their use of devices, with cgroup version 2.
+    pub device_filter: Option<DeviceFilter>,
 }
 
 /// A container from its creation until it is removed.
@@ -79,6 +82,20 @@ struct ProcessEnds {
 }
 
 impl Context {
+    /// What a container may have at most. Where nothing else keeps it from the host's disks it may
+    /// not make their device nodes.
+    fn limit_of(&self, spec: &ContainerSpec) -> Caps {
+        let controlled = match &self.cgroups {
+            Cgroups::V1(_) => self.cgroups.dir("devices", "").is_some(),
+            Cgroups::V2(_) => self.device_filter.is_some(),
+        };
+        if controlled || spec.privileged {
+            self.limit
+        } else {
+            self.limit.without("MKNOD")
+        }
+    }
+
     /// The cgroup of a container.
     pub fn cgroup_of(&self, id: &str) -> String {
         format!("{}/{id}", self.record.cgroup())
@@ -142,6 +159,8 @@ impl Container {
             .map_err(Error::io("make working directory", &cwd))?;
         let cgroup = context.cgroup_of(&spec.id);
         context.cgroups.create(&cgroup, &spec.resources);
+        restrict_devices(context, spec, &cgroup)?;
+        let limit = context.limit_of(spec);
         let inputs = oci::Inputs {
             spec,
             image: &image.config,
@@ -152,13 +171,13 @@ impl Container {
             shm: &context.shared.shm(),
             cgroup: &cgroup,
             cgroups: &context.cgroups,
-            limit: context.limit,
+            limit,
         };
         let oci = oci::spec(&inputs)?;
         oci.save(bundle.join("config.json"))
             .map_err(|e| Error::Other(e.to_string()))?;
         let process = oci.process().clone().unwrap_or_default();
-        let caps = oci::capabilities(spec, context.limit)?;
+        let caps = oci::capabilities(spec, limit)?;
         let filters = Rc::new(Filters::compile(&spec.seccomp, caps)?);
         let log_path = context.record.spec.log_dir.join(&spec.log_path);
         let log = Log::open(&log_path, spec.log_max_bytes, spec.log_max_files)
@@ -292,6 +311,19 @@ impl Container {
             tracing::error!("write {}: {e}", file.display());
         }
     }
+}
+
+/// With cgroup version 2 libcontainer sets no rules; version 1 it does itself.
+fn restrict_devices(context: &Context, spec: &ContainerSpec, cgroup: &str) -> Result<(), Error> {
+    let (Some(filter), false) = (&context.device_filter, spec.privileged) else {
+        return Ok(());
+    };
+    let Some(dir) = context.cgroups.dir("", cgroup) else {
+        return Ok(());
+    };
+    filter
+        .attach(&dir)
+        .map_err(Error::io("restrict the devices of", &dir))
 }
 
 /// Runs libcontainer's part of the creation.

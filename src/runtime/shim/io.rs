@@ -71,6 +71,7 @@ struct Client {
 /// The streams of one container, the shim's ends of them.
 pub struct Streams {
     log: Log,
+    log_failed: bool,
     outputs: Vec<(Stream, File)>,
     input: Option<Sink>,
     /// Input is closed once all of it is written.
@@ -137,6 +138,7 @@ impl Streams {
         let clients = BTreeMap::new();
         Ok(Self {
             log,
+            log_failed: false,
             outputs,
             input,
             input_ended: false,
@@ -221,14 +223,16 @@ impl Streams {
             // End of file; a terminal nobody has open any more says EIO.
             _ => {
                 self.outputs.retain(|(s, _)| *s != stream);
-                warn(self.log.finish(stream));
+                let logged = self.log.finish(stream);
+                self.check_log(logged);
                 false
             }
         }
     }
 
     fn output(&mut self, stream: Stream, bytes: &[u8]) {
-        warn(self.log.write(stream, bytes));
+        let logged = self.log.write(stream, bytes);
+        self.check_log(logged);
         let side = if stream == Stream::Stdout {
             Side::Out
         } else {
@@ -330,6 +334,17 @@ impl Streams {
         self.terminal.is_some()
     }
 
+    /// A log that cannot be written, for a full disk maybe, must not stop the container, nor fill
+    /// another disk with complaints.
+    fn check_log(&mut self, logged: io::Result<()>) {
+        if let Err(e) = &logged
+            && !self.log_failed
+        {
+            tracing::warn!("container log: {e}");
+        }
+        self.log_failed = logged.is_err();
+    }
+
     /// Opens the log anew.
     pub fn reopen_log(&mut self) -> io::Result<()> {
         self.log.reopen()
@@ -340,7 +355,8 @@ impl Streams {
     pub fn finish(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             while self.read(stream) {}
-            warn(self.log.finish(stream));
+            let logged = self.log.finish(stream);
+            self.check_log(logged);
         }
         self.outputs.clear();
         self.input = None;
@@ -350,13 +366,6 @@ impl Streams {
             client.sinks.retain(|_, sink| !sink.waiting.is_empty());
         }
         self.forget_empty_clients();
-    }
-}
-
-/// A log that cannot be written, for a full disk maybe, must not stop the container.
-fn warn(result: io::Result<()>) {
-    if let Err(e) = result {
-        tracing::warn!("container log: {e}");
     }
 }
 

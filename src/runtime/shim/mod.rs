@@ -7,6 +7,7 @@
 //! that its own death loses nothing, written to status files.
 
 mod container;
+mod device_filter;
 mod exec;
 mod executor;
 mod in_root;
@@ -40,7 +41,14 @@ use super::paths::SandboxDir;
 use super::protocol::SandboxRecord;
 use super::spec::Resources;
 use super::sys;
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
 use container::Context;
+use device_filter::DeviceFilter;
 use oci::Caps;
 use sandbox::Shared;
 use server::Server;
@@ -111,18 +119,26 @@ fn prepare(dir: SandboxDir) -> Result<Server, Error> {
     cgroups.create(&record.cgroup(), &record.spec.resources);
     let shared = Shared::make(&record.spec, &dir)?;
     let listener = listen(&dir)?;
-    let limit = Caps::of_this_process();
-    Ok(Server::new(
-        Context {
-            record,
-            dir,
-            cgroups,
-            shared,
-            limit,
-        },
-        listener,
-        signals,
-    ))
+    let context = Context {
+        device_filter: device_filter(&cgroups),
+        limit: Caps::of_this_process(),
+        record,
+        dir,
+        cgroups,
+        shared,
+    };
+    Ok(Server::new(context, listener, signals))
+}
+
+/// Version 1 has a controller for devices; version 2 needs a program.
+fn device_filter(cgroups: &Cgroups) -> Option<DeviceFilter> {
+    if !cgroups.is_v2() {
+        return None;
+    }
+    let filter = DeviceFilter::load();
+    filter
+        .inspect_err(|e| tracing::warn!("no device filter: {e}; containers go without CAP_MKNOD"))
+        .ok()
 }
 
 fn serve(server: Server) -> Result<(), Error> {
@@ -146,9 +162,27 @@ fn log_to(dir: &SandboxDir) -> Result<(), Error> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(Mutex::new(file))
+        .with_writer(Mutex::new(Capped(file)))
         .init();
     Ok(())
+}
+
+/// A log that starts over when it is long: it lies in memory, and the shim lives long.
+struct Capped(File);
+
+const MAX_LOG: u64 = 256 * 1024;
+
+impl Write for Capped {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.metadata()?.len() > MAX_LOG {
+            self.0.set_len(0)?;
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Holds a lock that tells kedge who the shim is and that it lives. It is not inherited by forks.

@@ -184,9 +184,10 @@ impl Server {
         match decode::<Request>(&mut connection.input) {
             Ok(Some(request)) => self.request(id, request),
             Ok(None) => {}
+            // Of a newer kedge, maybe.
             Err(e) => {
-                tracing::warn!("{e}");
-                self.connections.remove(&id);
+                self.set_role(id, Role::Answered);
+                self.send(id, Reply::Failed(e.into()), Vec::new());
             }
         }
         if !open {

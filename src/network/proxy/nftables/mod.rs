@@ -12,7 +12,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use super::{ServiceProxyConfig, table_name};
 use crate::network::conntrack;
 use crate::network::netlink::Socket;
-use crate::network::nft::{Batch, Data, dump_table, elements};
+use crate::network::nft::{Batch, Data, Timed, dump_table, elements, timed_elements};
 use crate::network::table::ServiceTable;
 use layout::{AFFINITY, Set};
 pub use plan::Changes;
@@ -32,7 +32,12 @@ impl Backend {
     /// Opens a socket; the kernel is not changed yet.
     pub fn open(config: ServiceProxyConfig) -> io::Result<Self> {
         let table = table_name(&config.nft_table);
-        Ok(Self { config, table, socket: Socket::open(NETLINK_NETFILTER)?, plan: None })
+        Ok(Self {
+            config,
+            table,
+            socket: Socket::open(NETLINK_NETFILTER)?,
+            plan: None,
+        })
     }
 
     /// The netlink port of its changes.
@@ -58,7 +63,9 @@ impl Backend {
     /// Makes the kernel what [`Backend::prepare`] said. If the table is not what it should be, as
     /// after a foreign change, it is written anew, at once as well.
     pub fn commit(&mut self, changes: Option<Changes>) -> io::Result<()> {
-        let Some(changes) = changes else { return self.rebuild() };
+        let Some(changes) = changes else {
+            return self.rebuild();
+        };
         let mut batch = Batch::new(&self.table);
         write(&changes, &mut batch, &self.config);
         if let Err(error) = batch.commit(&mut self.socket) {
@@ -66,10 +73,7 @@ impl Backend {
             self.rebuild()?;
         }
         self.forget(&changes.forget)?;
-        if !changes.stale.is_empty() {
-            let removed = conntrack::remove_stale(&changes.stale)?;
-            tracing::debug!(removed, "removed connection tracking entries of endpoints that are gone");
-        }
+        conntrack::remove_stale(&changes.stale);
         Ok(())
     }
 
@@ -87,7 +91,9 @@ impl Backend {
                 .filter(|(key, endpoint)| {
                     // The client comes first in the key.
                     let frontend = key.get(4..).unwrap_or_default();
-                    frontends.iter().any(|f| f.frontend == frontend && !f.live.contains(endpoint))
+                    frontends
+                        .iter()
+                        .any(|f| f.frontend == frontend && !f.live.contains(endpoint))
                 })
                 .map(|(key, _)| (key, Data::None))
                 .collect();
@@ -98,25 +104,50 @@ impl Backend {
                 other => return other,
             }
         }
-        Err(io::Error::other("clients' endpoints end faster than they can be removed"))
+        Err(io::Error::other(
+            "clients' endpoints end faster than they can be removed",
+        ))
     }
 
-    /// Writes the whole table in the place of what is there.
+    /// Writes the whole table in the place of what is there. Clients keep the endpoints they stick to,
+    /// also those of a process before this one.
     fn rebuild(&mut self) -> io::Result<()> {
-        let Some(plan) = &self.plan else { return Ok(()) };
+        let Some(plan) = &self.plan else {
+            return Ok(());
+        };
+        let sticky = plan.sticky();
+        let mut memory =
+            timed_elements(&mut self.socket, &self.table, AFFINITY.name).unwrap_or_default();
+        memory.retain(|element| {
+            // The client comes first in the key.
+            let live = element
+                .key
+                .get(4..)
+                .and_then(|frontend| sticky.get(frontend));
+            live.is_some_and(|live| live.contains(&element.data))
+        });
+        let everything = plan.everything();
+        let mut done = self.replace(&everything, &memory);
+        if done.is_err() && !memory.is_empty() {
+            done = self.replace(&everything, &[]);
+        }
+        if done.is_err() {
+            // What the kernel has is not known: begin anew next time.
+            self.plan = None;
+        }
+        done
+    }
+
+    fn replace(&mut self, everything: &Changes, memory: &[Timed]) -> io::Result<()> {
         let mut batch = Batch::new(&self.table);
         // Deleting fails on a table that is not there; adding does not on one that is.
         batch.add_table();
         batch.delete_table();
         batch.add_table();
         layout::add_frame(&mut batch, &self.config);
-        write(&plan.everything(), &mut batch, &self.config);
-        let done = batch.commit(&mut self.socket);
-        if done.is_err() {
-            // What the kernel has is not known: begin anew next time.
-            self.plan = None;
-        }
-        done
+        write(everything, &mut batch, &self.config);
+        batch.add_timed_elements(AFFINITY.name, memory);
+        batch.commit(&mut self.socket)
     }
 
     /// Writes the table anew if it is not what it should be; true if it was not.
@@ -130,21 +161,35 @@ impl Backend {
 
     /// Whether the kernel has all chains and elements, and no other.
     fn is_right(&mut self) -> io::Result<bool> {
-        let Some(plan) = &self.plan else { return Ok(false) };
-        let Some(table) = dump_table(&mut self.socket, &self.table)? else { return Ok(false) };
+        let Some(plan) = &self.plan else {
+            return Ok(false);
+        };
+        let Some(table) = dump_table(&mut self.socket, &self.table)? else {
+            return Ok(false);
+        };
         let mut frame = Batch::new(&self.table);
         layout::add_frame(&mut frame, &self.config);
         let everything = plan.everything();
         write(&everything, &mut frame, &self.config);
-        let rules: BTreeMap<_, _> = table.chains.iter().map(|(name, rules)| (name.clone(), rules.len())).collect();
+        let rules: BTreeMap<_, _> = table
+            .chains
+            .iter()
+            .map(|(name, rules)| (name.clone(), rules.len()))
+            .collect();
         if rules != *frame.rules() {
             return Ok(false);
         }
         Ok(Set::ALL.into_iter().all(|set| {
-            let wanted = everything.add.get(&set).map(Vec::as_slice).unwrap_or_default();
+            let wanted = everything
+                .add
+                .get(&set)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             table.sets.get(set.name()).is_some_and(|have| {
                 have.len() == wanted.len()
-                    && wanted.iter().all(|(key, data)| have.get(key).is_some_and(|d| *d == data.canonical()))
+                    && wanted
+                        .iter()
+                        .all(|(key, data)| have.get(key).is_some_and(|d| *d == data.canonical()))
             })
         }))
     }

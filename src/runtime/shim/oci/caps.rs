@@ -89,6 +89,11 @@ impl Caps {
         Self(self.0 & other.0)
     }
 
+    /// Those but one.
+    pub fn without(self, name: &str) -> Self {
+        Self(self.0 & !bits(&[name]))
+    }
+
     /// Whether a capability is in it.
     pub fn has(self, name: &str) -> bool {
         number(name).is_some_and(|n| self.0 >> n & 1 == 1)
@@ -183,5 +188,7 @@ mod tests {
     fn starting_needs_more_but_never_what_we_lack() {
         let limit = Caps(bits(&["CHOWN", "SYS_ADMIN"]));
         assert_eq!(Caps(bits(&["CHOWN"])).to_start(limit), limit);
+        assert_eq!(limit.without("SYS_ADMIN"), Caps(bits(&["CHOWN"])));
+        assert_eq!(limit.without("MKNOD"), limit);
     }
 }

@@ -1,0 +1,68 @@
+//! `kedge server`: the control plane and a node in one process, put together here.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::pidfile::PidFile;
+use super::{Error, init_logging, node, notify, require_root};
+use crate::config::{Instance, Layers, ServerSettings};
+use crate::server::Server;
+use crate::supervisor::Supervisor;
+
+/// How long each stage may take to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The file whose lock the server of an installation holds.
+pub fn pid_file(instance: &Instance) -> PathBuf {
+    instance.run_dir().join("server.pid")
+}
+
+/// Runs until told to stop, or until a task fails that the process does not survive.
+///
+/// # Errors
+/// Settings, rights, ports or data that cannot be used; or the failure that ended the process.
+pub fn run(layers: Layers) -> Result<(), Error> {
+    init_logging();
+    let settings = ServerSettings::resolve(&layers)?;
+    require_root("kedge server")?;
+    let _lock = PidFile::take(&pid_file(&settings.node.instance), "kedge server")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(settings));
+    // Threads still blocked in a system call must not hold the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(settings: ServerSettings) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let supervisor = Supervisor::new();
+    let server = Server::bind(settings.clone(), supervisor.clone()).await?;
+    server.run();
+    if !settings.disable_agent {
+        node::start(&settings, &server, &supervisor).await?;
+    }
+    notify::ready();
+    let result = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        failure = supervisor.failed() => Err(failure.into()),
+    };
+    tracing::info!("stopping; containers go on running");
+    notify::stopping();
+    for late in supervisor.shutdown(STOP_PATIENCE).await {
+        tracing::warn!(stage = %late, "a task did not stop in time");
+    }
+    result
+}
+
+/// Removes every process, mount, interface, rule and cgroup of an installation.
+///
+/// # Errors
+/// What could not be removed.
+pub fn cleanup(data_dir: &Path, instance: &Instance) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(node::cleanup(data_dir, instance))
+}

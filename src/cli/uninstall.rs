@@ -1,0 +1,156 @@
+//! `kedge uninstall`: first [`super::killall`], then the files go. Volumes hold what users made, so
+//! they are asked about.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::options::DataDir;
+use super::{Error, killall, require_root};
+use crate::config::{DEFAULT_KUBECONFIG, Instance};
+
+/// Flags of `kedge uninstall`.
+#[derive(Args, Debug)]
+pub struct UninstallOptions {
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Answer every question with yes: volumes are deleted too
+    #[arg(short, long)]
+    yes: bool,
+}
+
+/// Where volumes with users' data lie, below the data directory (as k3s's local-path storage).
+const VOLUMES: &str = "storage";
+
+/// Stops the installation and removes its files.
+///
+/// # Errors
+/// A right is missing, something does not stop, or a file cannot be removed.
+pub fn run(options: &UninstallOptions) -> Result<(), Error> {
+    require_root("kedge uninstall")?;
+    let data_dir = options.data_dir.path();
+    check_is_ours(&data_dir)?;
+    let delete_volumes = options.yes || ask_about_volumes(&data_dir)?;
+    killall::run(&data_dir)?;
+    let instance = Instance::of(&data_dir);
+    remove_data(&data_dir, delete_volumes)?;
+    for path in service_files(&instance) {
+        remove(&path)?;
+    }
+    remove(&instance.run_dir())?;
+    if instance.name == "kedge" {
+        remove(Path::new(DEFAULT_KUBECONFIG))?;
+        remove_binary()?;
+    }
+    println!("kedge: removed");
+    if !delete_volumes && data_dir.join(VOLUMES).exists() {
+        println!("kedge: volumes are kept in {}", data_dir.join(VOLUMES).display());
+    }
+    Ok(())
+}
+
+/// A mistyped `--data-dir` must not delete somebody's directory.
+fn check_is_ours(data_dir: &Path) -> Result<(), Error> {
+    let ours = ["server", "agent"].iter().any(|d| data_dir.join(d).is_dir());
+    if ours || !data_dir.exists() {
+        return Ok(());
+    }
+    Err(format!("{} does not look like a data directory of kedge; nothing was removed", data_dir.display()).into())
+}
+
+fn ask_about_volumes(data_dir: &Path) -> Result<bool, Error> {
+    let volumes = data_dir.join(VOLUMES);
+    let empty = std::fs::read_dir(&volumes).map_or(true, |mut d| d.next().is_none());
+    if empty {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        println!("kedge: keeping the volumes in {} (--yes deletes them)", volumes.display());
+        return Ok(false);
+    }
+    print!("Delete the volumes in {} too? This cannot be undone. [y/N] ", volumes.display());
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn remove_data(data_dir: &Path, volumes_too: bool) -> Result<(), Error> {
+    if volumes_too {
+        return remove(data_dir);
+    }
+    let entries = match std::fs::read_dir(data_dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(format!("{}: {e}", data_dir.display()).into()),
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name() != VOLUMES {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What install.sh wrote for the machine's service manager.
+fn service_files(instance: &Instance) -> Vec<PathBuf> {
+    let name = &instance.name;
+    vec![format!("/etc/systemd/system/{name}.service").into(), format!("/etc/init.d/{name}").into()]
+}
+
+fn remove_binary() -> Result<(), Error> {
+    let executable = std::env::current_exe()?;
+    // One built in a checkout is not ours to delete.
+    if executable.parent() == Some(Path::new("/usr/local/bin")) {
+        remove(&executable)?;
+    }
+    Ok(())
+}
+
+/// Removes a file or a tree; what is not there is fine. A mount point below stops it with an error,
+/// so that nothing of another file system is ever deleted.
+fn remove(path: &Path) -> Result<(), Error> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if let Some(mount) = mount_below(path)? {
+        return Err(format!("{mount} is still mounted; unmount it, then run this again").into());
+    }
+    let result =
+        if metadata.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    result.map_err(|e| format!("cannot remove {}: {e}", path.display()).into())
+}
+
+fn mount_below(path: &Path) -> Result<Option<String>, Error> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    Ok(points.filter(|p| Path::new(p).starts_with(path)).map(str::to_owned).next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_are_kept_unless_asked_otherwise() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        for part in ["server/db", "agent", "storage/pvc-1"] {
+            std::fs::create_dir_all(directory.path().join(part)).expect("directory");
+        }
+        check_is_ours(directory.path()).expect("is ours");
+        remove_data(directory.path(), false).expect("removes");
+        assert!(directory.path().join("storage/pvc-1").exists());
+        assert!(!directory.path().join("server").exists());
+        remove_data(directory.path(), true).expect("removes");
+        assert!(!directory.path().exists());
+        remove_data(directory.path(), true).expect("removing what is gone is no error");
+    }
+
+    #[test]
+    fn a_directory_that_is_not_ours_is_refused() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(directory.path().join("letter.txt"), "dear").expect("write");
+        let error = check_is_ours(directory.path()).expect_err("refused").to_string();
+        assert!(error.contains("nothing was removed"), "{error}");
+    }
+}

@@ -1,0 +1,148 @@
+//! Admission: what is checked and filled in beyond a kind's own rules, because it depends on other objects.
+//!
+//! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>. Each plugin is a file;
+//! [`Chain::standard`] is their order.
+
+mod default_storage_class;
+mod default_toleration_seconds;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod service_account;
+mod taint_nodes;
+#[cfg(test)]
+mod testing;
+
+use serde_json::Value;
+
+use crate::api::{Meta, Status};
+use crate::server::auth::user::User;
+use crate::server::reader::Reader;
+use crate::server::registry::Resource;
+pub use priority::system_classes;
+
+/// What a request does to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It is made.
+    Create,
+    /// It is changed, or one of its subresources is.
+    Update,
+    /// It is deleted.
+    Delete,
+    /// A stream to it is opened: exec, attach, port-forward, proxy.
+    Connect,
+}
+
+/// A request, as plugins see it.
+pub struct Attributes<'a> {
+    /// What it does.
+    pub operation: Operation,
+    /// To which kind.
+    pub resource: &'a Resource,
+    /// To which part of the object.
+    pub subresource: Option<&'a str>,
+    /// The request's namespace, if the kind is namespaced.
+    pub namespace: Option<&'a str>,
+    /// The object's name; empty while it is to be generated.
+    pub name: &'a str,
+    /// Who asks.
+    pub user: &'a User,
+    /// Nothing will be committed.
+    pub dry_run: bool,
+    /// The object as it will be; for a subresource of another kind, that kind's.
+    pub object: Option<&'a mut Value>,
+    /// The object as it is.
+    pub old: Option<&'a Value>,
+    /// The newest committed objects.
+    pub reader: &'a dyn Reader,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+impl Attributes<'_> {
+    /// The request is about this resource itself, not about a subresource: `pods`, `storageclasses.storage.k8s.io`.
+    fn is(&self, resource: &str) -> bool {
+        self.subresource.is_none() && self.is_or_below(resource)
+    }
+
+    /// The request is about this resource or a subresource of it.
+    fn is_or_below(&self, resource: &str) -> bool {
+        self.resource.group_resource().to_string() == resource
+    }
+
+    /// 403 with `why`, about the object; one without a name yet is called by its `generateName`.
+    fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        let meta = self.object.as_deref().map(Meta::of);
+        let candidates = [Some(self.name), meta.map(Meta::name), meta.map(Meta::generate_name)];
+        let name = candidates.into_iter().flatten().find(|n| !n.is_empty()).unwrap_or("Unknown!");
+        Status::forbidden(&self.resource.group_resource(), name, why)
+    }
+}
+
+/// One rule. Both hooks do nothing unless implemented.
+pub trait Plugin: Send + Sync {
+    /// Changes the object, or refuses it.
+    ///
+    /// # Errors
+    /// Why the request is refused.
+    fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let _ = attributes;
+        Ok(())
+    }
+
+    /// Refuses the object as all plugins and the kind's strategy made it.
+    ///
+    /// # Errors
+    /// Why the request is refused.
+    fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        let _ = attributes;
+        Ok(())
+    }
+}
+
+/// All plugins, in order.
+pub struct Chain {
+    plugins: Vec<Box<dyn Plugin>>,
+}
+
+impl Chain {
+    /// The plugins upstream has on by default, as far as kedge has what they are about.
+    pub fn standard() -> Self {
+        let plugins: Vec<Box<dyn Plugin>> = vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(limit_ranger::LimitRanger),
+            Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
+            Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(priority::Priority),
+            Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+        ];
+        Self { plugins }
+    }
+
+    /// Lets every plugin change the object.
+    ///
+    /// # Errors
+    /// What the first plugin that refuses says.
+    pub async fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        service_account::wait_for_default(attributes).await;
+        self.plugins.iter().try_for_each(|p| p.mutate(attributes))
+    }
+
+    /// Asks every plugin whether the finished object may be committed.
+    ///
+    /// # Errors
+    /// What the first plugin that refuses says.
+    pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        self.plugins.iter().try_for_each(|p| p.validate(attributes))
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::standard()
+    }
+}

@@ -1,0 +1,304 @@
+//! The objects of one kind and its recent events.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+use super::event::{Event, EventType};
+use super::splice::with_revision;
+use super::watch::Watcher;
+use crate::api::Object;
+use crate::api::object::{Error, SelectableField};
+use crate::store::{Event as StoreEvent, Revision};
+
+/// The ring keeps at most this many events of a kind,
+const RING_EVENTS: usize = 32_768;
+/// at most this many bytes,
+const RING_BYTES: usize = 24 << 20;
+/// and no event older than this, but for the newest few.
+const RING_AGE: Duration = Duration::from_secs(300);
+const RING_FEW: usize = 64;
+
+/// Which objects of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    All,
+    /// Those of a namespace.
+    Namespace(String),
+    /// One, by `namespace/name` or `name`.
+    Key(String),
+}
+
+impl Scope {
+    /// Whether a key is in it.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(namespace) => {
+                key.strip_prefix(namespace.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'/'))
+            }
+            Self::Key(one) => key == one.as_bytes(),
+        }
+    }
+
+    /// What all keys in it start with.
+    fn prefix(&self) -> Vec<u8> {
+        match self {
+            Self::All => Vec::new(),
+            Self::Namespace(namespace) => format!("{namespace}/").into_bytes(),
+            Self::Key(one) => one.clone().into_bytes(),
+        }
+    }
+}
+
+/// The revision asked for is older than what the ring holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too old resource version: {requested} ({oldest})")]
+pub struct Expired {
+    /// What was asked for.
+    pub requested: Revision,
+    /// The oldest that can be answered.
+    pub oldest: Revision,
+}
+
+/// Objects of a kind as they were at one revision.
+#[derive(Debug)]
+pub struct Page {
+    /// In the order of their keys.
+    pub objects: Vec<(Bytes, Arc<Object>)>,
+    /// The revision.
+    pub revision: Revision,
+}
+
+pub(super) struct State {
+    objects: BTreeMap<Bytes, Arc<Object>>,
+    ring: VecDeque<(Instant, Arc<Event>)>,
+    ring_bytes: usize,
+    /// The number of the ring's first event, counted since start.
+    first: u64,
+    /// Newest revision of an event that is no longer in the ring.
+    forgotten: Revision,
+    /// Newest revision that changed this kind.
+    last: Revision,
+}
+
+/// One stored kind.
+pub struct Kind {
+    name: String,
+    fields: Vec<SelectableField>,
+    state: RwLock<State>,
+    global: Arc<AtomicU64>,
+    changed: watch::Sender<u64>,
+}
+
+impl Kind {
+    pub(super) fn new(name: String, fields: Vec<SelectableField>, global: Arc<AtomicU64>) -> Self {
+        let state = State {
+            objects: BTreeMap::new(),
+            ring: VecDeque::new(),
+            ring_bytes: 0,
+            first: 0,
+            forgotten: 0,
+            last: 0,
+        };
+        Self { name, fields, state: RwLock::new(state), global, changed: watch::Sender::new(0) }
+    }
+
+    /// `pods`, `deployments.apps`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What field selectors may ask.
+    pub fn fields(&self) -> &[SelectableField] {
+        &self.fields
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The newest revision that changed the kind.
+    pub fn last(&self) -> Revision {
+        self.state.read().last
+    }
+
+    pub(super) fn restore(&self, key: Bytes, object: Arc<Object>) {
+        self.state.write().objects.insert(key, object);
+    }
+
+    pub(super) fn restored(&self, revision: Revision) {
+        let mut state = self.state.write();
+        (state.forgotten, state.last) = (revision, revision);
+    }
+
+    pub(super) fn apply(&self, key: Bytes, event: &StoreEvent, revision: Revision) -> Result<(), Error> {
+        let event = match event {
+            StoreEvent::Put { entry, .. } => {
+                let object = Arc::new(Object::from_stored(entry.value.clone(), revision, &self.fields)?);
+                let mut state = self.state.write();
+                let previous = state.objects.insert(key.clone(), Arc::clone(&object));
+                let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
+                state.push(Event::new(revision, key, kind, object, previous));
+                return Ok(());
+            }
+            StoreEvent::Delete { previous, .. } => {
+                let bytes = with_revision(&previous.value, revision);
+                Arc::new(Object::from_stored(bytes, revision, &self.fields)?)
+            }
+        };
+        let mut state = self.state.write();
+        let previous = state.objects.remove(&key);
+        state.push(Event::new(revision, key, EventType::Deleted, event, previous));
+        Ok(())
+    }
+
+    pub(super) fn wake(&self) {
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// The newest revision this kind's state is good for. Exact while the lock is held: a commit that
+    /// changes the kind needs the lock before the global revision can pass it.
+    fn current(&self, state: &State) -> Revision {
+        self.global.load(Ordering::Acquire).max(state.last)
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<Object>> {
+        let state = self.state.read();
+        match namespace {
+            Some(namespace) => state.objects.get(format!("{namespace}/{name}").as_bytes()).cloned(),
+            None => state.objects.get(name.as_bytes()).cloned(),
+        }
+    }
+
+    /// All objects in a scope.
+    pub fn all(&self, scope: &Scope) -> Vec<Arc<Object>> {
+        let state = self.state.read();
+        state.range(scope, None).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// The newest objects in a scope.
+    pub fn newest(&self, scope: &Scope) -> Page {
+        let state = self.state.read();
+        self.page_of_newest(&state, scope, None)
+    }
+
+    fn page_of_newest(&self, state: &State, scope: &Scope, after: Option<&[u8]>) -> Page {
+        let objects = state.range(scope, after).map(|(k, o)| (k.clone(), Arc::clone(o))).collect();
+        Page { objects, revision: self.current(state) }
+    }
+
+    /// The objects in a scope as they were at `revision`, whose keys come after `after`.
+    ///
+    /// # Errors
+    /// [`Expired`] if the ring does not reach back so far.
+    pub fn at(&self, revision: Revision, scope: &Scope, after: Option<&[u8]>) -> Result<Page, Expired> {
+        let state = self.state.read();
+        if revision < state.forgotten {
+            return Err(Expired { requested: revision, oldest: state.forgotten });
+        }
+        if revision >= state.last {
+            return Ok(Page { revision, ..self.page_of_newest(&state, scope, after) });
+        }
+        // What was there then: the newest state with what changed since put back, latest change first.
+        let mut objects: BTreeMap<Bytes, Arc<Object>> =
+            state.range(scope, after).map(|(k, o)| (k.clone(), Arc::clone(o))).collect();
+        for (_, event) in state.ring.iter().rev().take_while(|(_, e)| e.revision > revision) {
+            if !scope.contains(&event.key) || after.is_some_and(|after| &event.key[..] <= after) {
+                continue;
+            }
+            match &event.previous {
+                Some(previous) => objects.insert(event.key.clone(), Arc::clone(previous)),
+                None => objects.remove(&event.key),
+            };
+        }
+        Ok(Page { objects: objects.into_iter().collect(), revision })
+    }
+
+    /// Watches what happens after `revision`.
+    ///
+    /// # Errors
+    /// [`Expired`] if the ring does not reach back so far.
+    pub fn watch(self: &Arc<Self>, revision: Revision, scope: Scope) -> Result<Watcher, Expired> {
+        let state = self.state.read();
+        if revision < state.forgotten {
+            return Err(Expired { requested: revision, oldest: state.forgotten });
+        }
+        let old = state.ring.partition_point(|(_, e)| e.revision <= revision);
+        let next = state.first + old as u64;
+        Ok(Watcher::new(Arc::clone(self), scope, next, revision, self.changed.subscribe()))
+    }
+
+    /// The newest objects in a scope, and a watch of what happens after.
+    pub fn list_and_watch(self: &Arc<Self>, scope: Scope) -> (Page, Watcher) {
+        let state = self.state.read();
+        let page = self.page_of_newest(&state, &scope, None);
+        let next = state.first + state.ring.len() as u64;
+        let watcher = Watcher::new(Arc::clone(self), scope, next, page.revision, self.changed.subscribe());
+        (page, watcher)
+    }
+
+    pub(super) fn read(&self) -> (RwLockReadGuard<'_, State>, Revision) {
+        let state = self.state.read();
+        let revision = self.current(&state);
+        (state, revision)
+    }
+}
+
+impl State {
+    fn push(&mut self, event: Event) {
+        let now = Instant::now();
+        self.last = event.revision;
+        self.ring_bytes += event.cost();
+        self.ring.push_back((now, Arc::new(event)));
+        while let Some((at, oldest)) = self.ring.front() {
+            let len = self.ring.len();
+            let old = len > RING_FEW && now.duration_since(*at) > RING_AGE;
+            if !old && len <= RING_EVENTS && (self.ring_bytes <= RING_BYTES || len == 1) {
+                break;
+            }
+            self.ring_bytes -= oldest.cost();
+            self.forgotten = oldest.revision;
+            self.first += 1;
+            self.ring.pop_front();
+        }
+    }
+
+    fn range<'a>(
+        &'a self,
+        scope: &Scope,
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = (&'a Bytes, &'a Arc<Object>)> + use<'a> {
+        let prefix = scope.prefix();
+        let from = match after {
+            Some(after) if after >= &prefix[..] => Bound::Excluded(Bytes::copy_from_slice(after)),
+            _ => Bound::Included(Bytes::from(prefix)),
+        };
+        let scope = scope.clone();
+        self.objects.range((from, Bound::Unbounded)).take_while(move |(key, _)| scope.contains(key))
+    }
+
+    /// Events from number `next` on, at most `limit`; `None` if they are forgotten.
+    pub(super) fn events(&self, next: u64, limit: usize) -> Option<impl Iterator<Item = &Arc<Event>>> {
+        let skip = usize::try_from(next.checked_sub(self.first)?).ok()?;
+        Some(self.ring.iter().skip(skip).take(limit).map(|(_, event)| event))
+    }
+
+    pub(super) fn forgotten(&self) -> Revision {
+        self.forgotten
+    }
+}

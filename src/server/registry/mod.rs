@@ -1,0 +1,320 @@
+//! Every resource kind, one table entry each.
+//!
+//! Routes, discovery, OpenAPI, list, watch, patch and table output derive from a [`Resource`]; there
+//! is no handler per kind. What only one kind needs is in its [`Strategy`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::api::identity::Name;
+use crate::api::object::SelectableField;
+use crate::api::{GroupKind, GroupResource, GroupVersionKind};
+use crate::store::Durability;
+
+pub mod printers;
+mod resources;
+pub mod strategies;
+pub mod strategy;
+mod table;
+mod views;
+
+pub use table::Registry;
+
+use strategy::{Plain, Strategy};
+
+/// One resource kind in one version.
+#[derive(Clone)]
+pub struct Resource {
+    /// The API group; empty for the core group.
+    pub group: Name,
+    /// Such as `v1`.
+    pub version: Name,
+    /// Such as `Pod`.
+    pub kind: Name,
+    /// Such as `PodList`.
+    pub list_kind: Name,
+    /// Such as `pods`.
+    pub plural: Name,
+    /// Such as `pod`.
+    pub singular: Name,
+    /// Objects live in namespaces.
+    pub namespaced: bool,
+    /// Such as `po`.
+    pub short_names: Vec<Name>,
+    /// Such as `all`, for `kubectl get all`.
+    pub categories: Vec<Name>,
+    /// What can be done with objects; see [`verbs`].
+    pub verbs: &'static [&'static str],
+    /// Beside the main resource.
+    pub subresources: Vec<Subresource>,
+    /// What is wrong with a name; empty if nothing.
+    pub name_rule: fn(&str) -> Vec<String>,
+    /// A delete answers the deleted object, and not a `Status`.
+    pub returns_deleted: bool,
+    /// When a write is acknowledged.
+    pub durability: Durability,
+    /// Where the objects are.
+    pub storage: Storage,
+    /// Fields a field selector may name, beside `metadata.name` and `metadata.namespace`.
+    pub fields: Vec<SelectableField>,
+    /// Columns of `kubectl get`.
+    pub columns: &'static [Column],
+    /// What only this kind needs.
+    pub strategy: Arc<dyn Strategy>,
+}
+
+/// Where the objects of a resource are.
+#[derive(Clone, Copy, Debug)]
+pub enum Storage {
+    /// Under its own key prefix.
+    Own,
+    /// Objects are another resource's, seen in another version: the group and version its objects
+    /// are stored in, and how they are converted.
+    View(&'static View),
+    /// Nothing is stored: the request is answered by a handler of its own, such as a review.
+    Virtual,
+}
+
+/// One resource shown as another, as `events.k8s.io` shows core events.
+pub struct View {
+    /// Group of the stored resource.
+    pub group: &'static str,
+    /// Plural of the stored resource.
+    pub plural: &'static str,
+    /// From the stored form to this one.
+    pub from_stored: fn(&mut Value),
+    /// From this form to the stored one.
+    pub to_stored: fn(&mut Value),
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("group", &self.group)
+            .field("plural", &self.plural)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A part of an object with its own path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// Such as `status`.
+    pub name: Name,
+    /// What is sent and answered, if not the resource's own kind.
+    pub kind: Option<GroupVersionKind>,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
+}
+
+/// A printer column: one cell of a row of a `meta.k8s.io/v1 Table`.
+#[derive(Clone, Copy)]
+pub struct Column {
+    /// Title, in upstream's spelling.
+    pub name: &'static str,
+    /// `string`, `integer`, `number`, `boolean` or `date`.
+    pub kind: &'static str,
+    /// `name` for the object's name, else empty.
+    pub format: &'static str,
+    /// 0 is always shown, more only by `-o wide`.
+    pub priority: i32,
+    /// What it shows.
+    pub description: &'static str,
+    /// Makes the cell.
+    pub cell: fn(&Value, &Clock) -> Value,
+}
+
+/// The moment a table is made; ages count back from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(pub jiff::Timestamp);
+
+impl fmt::Debug for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Column").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Resource({} {})", self.api_version(), self.plural)
+    }
+}
+
+/// Sets of verbs, as discovery names them.
+pub mod verbs {
+    /// Ordinary objects.
+    pub const ALL: &[&str] =
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    /// As [`ALL`], without deleting many at once.
+    pub const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+    /// Reviews and bindings.
+    pub const CREATE: &[&str] = &["create"];
+    /// `status` and `scale`.
+    pub const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
+    /// Read only.
+    pub const GET: &[&str] = &["get"];
+    /// Read only, as component statuses.
+    pub const GET_LIST: &[&str] = &["get", "list"];
+    /// Streams: exec, attach, portforward.
+    pub const CREATE_GET: &[&str] = &["create", "get"];
+    /// Proxies.
+    pub const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+    /// Finalisation of namespaces.
+    pub const UPDATE: &[&str] = &["update"];
+}
+
+impl Resource {
+    /// A namespaced resource that is plain data.
+    pub fn new(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Self {
+        Self {
+            group: group.into(),
+            version: version.into(),
+            kind: kind.into(),
+            list_kind: format!("{kind}List").into(),
+            plural: plural.into(),
+            singular: kind.to_ascii_lowercase().into(),
+            namespaced: true,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            verbs: verbs::ALL,
+            subresources: Vec::new(),
+            name_rule: crate::api::names::dns1123_subdomain,
+            returns_deleted: false,
+            durability: Durability::Synced,
+            storage: Storage::Own,
+            fields: Vec::new(),
+            columns: &[],
+            strategy: Arc::new(Plain),
+        }
+    }
+
+    /// Its objects belong to no namespace.
+    #[must_use]
+    pub fn cluster(mut self) -> Self {
+        self.namespaced = false;
+        self
+    }
+
+    /// Names for fast typists.
+    #[must_use]
+    pub fn short(mut self, names: &[&'static str]) -> Self {
+        self.short_names = names.iter().map(|n| Name::Borrowed(*n)).collect();
+        self
+    }
+
+    /// A member of `kubectl get all`.
+    #[must_use]
+    pub fn all(mut self) -> Self {
+        self.categories.push("all".into());
+        self
+    }
+
+    /// What can be done with its objects.
+    #[must_use]
+    pub fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
+        self.verbs = verbs;
+        self
+    }
+
+    /// Nothing of it is stored; it is created, and the answer is the result.
+    #[must_use]
+    pub fn review(mut self) -> Self {
+        (self.storage, self.verbs) = (Storage::Virtual, verbs::CREATE);
+        self
+    }
+
+    /// Its objects are those of another resource.
+    #[must_use]
+    pub fn view(mut self, view: &'static View) -> Self {
+        self.storage = Storage::View(view);
+        self
+    }
+
+    /// Acknowledged when in memory.
+    #[must_use]
+    pub fn lazy(mut self) -> Self {
+        self.durability = Durability::Lazy;
+        self
+    }
+
+    /// Names follow another rule than that of DNS subdomains.
+    #[must_use]
+    pub fn names(mut self, rule: fn(&str) -> Vec<String>) -> Self {
+        self.name_rule = rule;
+        self
+    }
+
+    /// A delete answers the deleted object.
+    #[must_use]
+    pub fn returns_deleted(mut self) -> Self {
+        self.returns_deleted = true;
+        self
+    }
+
+    /// Fields a field selector may name.
+    #[must_use]
+    pub fn fields(mut self, fields: Vec<SelectableField>) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// Printer columns.
+    #[must_use]
+    pub fn columns(mut self, columns: &'static [Column]) -> Self {
+        self.columns = columns;
+        self
+    }
+
+    /// With a status of its own path.
+    #[must_use]
+    pub fn status(self) -> Self {
+        self.sub("status", verbs::GET_PATCH_UPDATE)
+    }
+
+    /// With a subresource of the resource's own kind.
+    #[must_use]
+    pub fn sub(mut self, name: &'static str, verbs: &'static [&'static str]) -> Self {
+        self.subresources.push(Subresource { name: name.into(), kind: None, verbs });
+        self
+    }
+
+    /// With a subresource of another kind: group, version, kind.
+    #[must_use]
+    pub fn sub_kind(
+        mut self,
+        name: &'static str,
+        (group, version, kind): (&'static str, &'static str, &'static str),
+        verbs: &'static [&'static str],
+    ) -> Self {
+        let kind = Some(GroupVersionKind::new(group, version, kind));
+        self.subresources.push(Subresource { name: name.into(), kind, verbs });
+        self
+    }
+
+    /// Group, version and kind: its schema's key.
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind::new(self.group.clone(), self.version.clone(), self.kind.clone())
+    }
+
+    /// Group and kind, as validation errors name it.
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind::new(self.group.clone(), self.kind.clone())
+    }
+
+    /// Group and plural, as other errors name it.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(self.group.clone(), self.plural.clone())
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        self.gvk().api_version()
+    }
+
+    /// The subresource of this name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}

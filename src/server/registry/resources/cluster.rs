@@ -1,0 +1,39 @@
+//! coordination, events, node, scheduling, admissionregistration, apiextensions.
+
+use super::super::printers::cluster;
+use super::super::{Resource, views};
+
+pub(super) fn entries() -> Vec<Resource> {
+    vec![
+        Resource::new("coordination.k8s.io", "v1", "Lease", "leases").lazy().columns(cluster::LEASES),
+        Resource::new("events.k8s.io", "v1", "Event", "events")
+            .short(&["ev"])
+            .lazy()
+            .view(&views::EVENTS)
+            .columns(cluster::EVENTS),
+        Resource::new("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses")
+            .cluster()
+            .columns(cluster::RUNTIME_CLASSES),
+        Resource::new("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
+            .cluster()
+            .short(&["pc"])
+            .columns(cluster::PRIORITY_CLASSES),
+        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").columns(cluster::WEBHOOKS),
+        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            .status()
+            .columns(cluster::ADMISSION_POLICIES),
+        admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+            .columns(cluster::ADMISSION_BINDINGS),
+        admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .columns(cluster::WEBHOOKS),
+        Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
+            .cluster()
+            .short(&["crd", "crds"])
+            .status()
+            .columns(cluster::DEFINITIONS),
+    ]
+}
+
+fn admission(kind: &'static str, plural: &'static str) -> Resource {
+    Resource::new("admissionregistration.k8s.io", "v1", kind, plural).cluster()
+}

@@ -1,0 +1,39 @@
+//! What single kinds need: a file a kind or family, each with upstream's validation.
+
+mod check;
+pub mod pod;
+mod selector;
+mod service;
+mod workloads;
+
+use std::sync::Arc;
+
+use super::strategy::{Plain, Strategy};
+use crate::config::Cidr;
+use workloads::Workload;
+
+/// What strategies depend on of the server's settings.
+#[derive(Clone, Debug)]
+pub struct StrategyConfig {
+    /// Addresses of Services.
+    pub service_cidr: Cidr,
+    /// First and last node port.
+    pub node_port_range: (u16, u16),
+}
+
+/// The strategy of a resource, by plural and group: `pods`, `deployments.apps`. Plain for those that
+/// need nothing of their own. Call it once a resource: a strategy may hold allocators.
+pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy> {
+    match resource {
+        "pods" => Arc::new(pod::PodStrategy),
+        "services" => Arc::new(service::ServiceStrategy::new(config)),
+        "deployments.apps" => Arc::new(Workload::Deployment),
+        "replicasets.apps" => Arc::new(Workload::ReplicaSet),
+        "daemonsets.apps" => Arc::new(Workload::DaemonSet),
+        "replicationcontrollers" => Arc::new(Workload::ReplicationController),
+        "statefulsets.apps" => Arc::new(workloads::StatefulSetStrategy),
+        "jobs.batch" => Arc::new(workloads::batch::JobStrategy),
+        "cronjobs.batch" => Arc::new(workloads::batch::CronJobStrategy),
+        _ => Arc::new(Plain),
+    }
+}

@@ -1,0 +1,69 @@
+//! Images for tests, made of this machine's own programs.
+
+use std::fs::File;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+/// Names of the applets the tests' containers use.
+const APPLETS: &[&str] = &[
+    "sh", "cat", "echo", "ls", "sleep", "true", "false", "env", "id", "hostname", "nslookup", "wget", "nc", "httpd",
+    "ps", "mount", "readlink", "tail", "touch", "date", "stty", "printf", "rm", "mkdir", "test", "kill", "head", "dd", "ip",
+];
+
+/// Writes a `docker save` archive of `busybox:1.35` and `busybox:1.36`: busybox-static and links.
+pub fn write_busybox(path: &Path) {
+    let mut layer = tar::Builder::new(Vec::new());
+    for directory in ["bin/", "etc/", "tmp/", "root/", "www/"] {
+        let mode = if directory == "tmp/" { 0o1777 } else { 0o755 };
+        append(&mut layer, directory, tar::EntryType::Directory, mode, b"", None);
+    }
+    let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
+    append(&mut layer, "bin/busybox", tar::EntryType::Regular, 0o755, &busybox, None);
+    for applet in APPLETS {
+        append(&mut layer, &format!("bin/{applet}"), tar::EntryType::Symlink, 0o777, b"", Some("busybox"));
+    }
+    let passwd = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/tmp:/bin/sh\n";
+    append(&mut layer, "etc/passwd", tar::EntryType::Regular, 0o644, passwd, None);
+    append(&mut layer, "www/index.html", tar::EntryType::Regular, 0o644, b"it works\n", None);
+    let layer = layer.into_inner().expect("layer is written");
+
+    let mut archive = tar::Builder::new(File::create(path).expect("archive is made"));
+    let mut manifest = Vec::new();
+    for version in ["1.35", "1.36"] {
+        let config = serde_json::json!({
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "os": "linux",
+            "config": {"Cmd": ["sh"], "Env": ["PATH=/bin", format!("VERSION={version}")]},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))]},
+        });
+        let config = serde_json::to_vec(&config).expect("JSON");
+        let name = format!("{}.json", hex::encode(Sha256::digest(&config)));
+        append(&mut archive, &name, tar::EntryType::Regular, 0o644, &config, None);
+        manifest.push(serde_json::json!({
+            "Config": name, "RepoTags": [format!("busybox:{version}")], "Layers": ["layer.tar"],
+        }));
+    }
+    append(&mut archive, "layer.tar", tar::EntryType::Regular, 0o644, &layer, None);
+    let manifest = serde_json::to_vec(&manifest).expect("JSON");
+    append(&mut archive, "manifest.json", tar::EntryType::Regular, 0o644, &manifest, None);
+    archive.finish().expect("archive is written");
+}
+
+fn append<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    path: &str,
+    kind: tar::EntryType,
+    mode: u32,
+    content: &[u8],
+    link: Option<&str>,
+) {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(content.len() as u64);
+    if let Some(link) = link {
+        header.set_link_name(link).expect("link name fits");
+    }
+    archive.append_data(&mut header, path, content).expect("entry is written");
+}

@@ -1,0 +1,57 @@
+//! README's first command, and the way back.
+
+use crate::Alone;
+use crate::harness::{Host, executable, show, wait_for};
+
+pub const ALONE: &[(&str, Alone)] = &[("install_demo_killall_uninstall", install)];
+
+/// Where install.sh, run with these variables, puts everything: nothing outside the test's directory
+/// but the supervising process.
+fn install() {
+    let host = Host::new("install");
+    let data = host.directory.path().join("data");
+    let bin = host.directory.path().join("bin");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/install.sh");
+    let run = || {
+        let mut command = host.command("sh");
+        command
+            .arg(script)
+            .env("INSTALL_KEDGE_BIN", executable())
+            .env("INSTALL_KEDGE_BIN_DIR", &bin)
+            .env("INSTALL_KEDGE_LOG", host.directory.path().join("kedge.log"))
+            .env("INSTALL_KEDGE_EXEC", format!("--data-dir {} --node-name demo-node", data.display()));
+        let output = command.output().expect("install.sh runs");
+        assert!(output.status.success(), "{}", show(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = run();
+    let url = text.lines().find_map(|l| l.trim().strip_prefix("curl ")).unwrap_or_else(|| panic!("{text}")).to_owned();
+    assert_eq!(host.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' {url}")), "200");
+    let kedge = |arguments: &[&str]| {
+        let output = host.command(bin.join("kedge")).args(arguments).arg("--data-dir").arg(&data).output();
+        let output = output.expect("kedge runs");
+        assert!(output.status.success(), "{arguments:?} {}", show(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let processes = || {
+        let line = format!("pgrep -f '{}' || true", data.display());
+        host.sh(&line)
+    };
+    let before = processes();
+    assert!(run().contains(&url), "a second run finds everything as it should be");
+    assert_eq!(processes(), before, "and starts nothing anew");
+
+    kedge(&["killall"]);
+    assert_eq!(processes(), "", "nothing runs any more");
+    assert!(data.join("server").exists(), "the files are kept");
+    run();
+    wait_for("the demonstration after a new start", || {
+        host.sh(&format!("curl -s -o /dev/null --max-time 3 -w '%{{http_code}}' {url} || true")) == "200"
+    });
+    std::fs::create_dir_all(data.join("storage/precious")).expect("directory");
+    kedge(&["uninstall"]);
+    assert!(data.join("storage/precious").exists(), "volumes are only deleted when asked for");
+    assert!(!data.join("server").exists());
+    kedge(&["uninstall", "--yes"]);
+    assert!(!data.exists());
+}

@@ -1,0 +1,139 @@
+//! Restarts lose nothing: neither a killed server nor a rebooted host.
+
+use std::collections::BTreeMap;
+
+use crate::Alone;
+use crate::harness::{Cluster, wait_for};
+
+pub const ALONE: &[(&str, Alone)] = &[
+    ("restart_kill_9_keeps_containers_and_writes", kill_9),
+    ("restart_kill_9_while_pods_start", kill_while_starting),
+    ("restart_after_a_reboot_everything_runs_again", reboot),
+    ("restart_stop_is_orderly", orderly_stop),
+];
+
+fn deployment(cluster: &Cluster, replicas: u32) {
+    cluster.import_test_images();
+    cluster.apply(
+        "default",
+        &format!(
+            "apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web}}
+spec:
+  replicas: {replicas}
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers:
+      - name: web
+        image: busybox:1.35
+        command: [sh, -c, 'date +%s%N; exec httpd -f -p 8080 -h /www']
+"
+        ),
+    );
+}
+
+fn rollout(cluster: &Cluster) {
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=90s"]);
+}
+
+/// Pod → container id and restart count.
+fn containers(cluster: &Cluster) -> BTreeMap<String, String> {
+    let path = "jsonpath={range .items[*]}{.metadata.name}={.status.containerStatuses[0].containerID},\
+                {.status.containerStatuses[0].restartCount},{.status.podIP}{\"\\n\"}{end}";
+    let text = cluster.kubectl(&["get", "pods", "-o", path]);
+    text.lines().filter_map(|l| l.split_once('=')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect()
+}
+
+/// Host process ids of the pods' own processes.
+fn processes(cluster: &Cluster) -> Vec<String> {
+    let mut pids: Vec<_> = cluster.host.sh("pgrep -f '^httpd -f -p 8080' || true").lines().map(str::to_owned).collect();
+    pids.sort();
+    pids
+}
+
+fn kill_9() {
+    let cluster = Cluster::start("kill9", &[]);
+    deployment(&cluster, 3);
+    rollout(&cluster);
+    let (before, pids) = (containers(&cluster), processes(&cluster));
+    assert_eq!((before.len(), pids.len()), (3, 3));
+    for round in 0..3 {
+        cluster.kubectl(&["create", "configmap", &format!("acknowledged-{round}"), "--from-literal=a=b"]);
+        cluster.kill_server();
+        assert_eq!(processes(&cluster), pids, "containers run on without kedge");
+        cluster.launch();
+        cluster.wait_ready();
+        cluster.kubectl(&["get", "configmap", &format!("acknowledged-{round}")]);
+    }
+    rollout(&cluster);
+    assert_eq!(containers(&cluster), before, "the same containers, addresses and restart counts");
+    assert_eq!(processes(&cluster), pids);
+    // The adopted pods are in good hands: exec, logs and deletion work.
+    let pod = before.keys().next().expect("three pods").clone();
+    assert_eq!(cluster.kubectl(&["exec", &pod, "--", "echo", "here"]), "here\n");
+    assert!(!cluster.kubectl(&["logs", &pod]).is_empty());
+    cluster.kubectl(&["delete", "pod", &pod]);
+    rollout(&cluster);
+}
+
+fn kill_while_starting() {
+    let cluster = Cluster::start("killstart", &[]);
+    deployment(&cluster, 6);
+    for _ in 0..3 {
+        wait_for("some pod to appear", || !cluster.kubectl(&["get", "pods", "-o", "name"]).is_empty());
+        cluster.kill_server();
+        cluster.launch();
+        cluster.wait_ready();
+        cluster.kubectl(&["rollout", "restart", "deployment/web"]);
+    }
+    rollout(&cluster);
+    wait_for("six pods and no more", || {
+        let pods = containers(&cluster);
+        pods.len() == 6 && processes(&cluster).len() == 6
+    });
+}
+
+fn reboot() {
+    let cluster = Cluster::start("reboot", &[]);
+    deployment(&cluster, 2);
+    rollout(&cluster);
+    let before: Vec<_> = containers(&cluster).into_keys().collect();
+    cluster.kill_server();
+    // What a power cut takes: every process, mount, namespace and interface; files stay.
+    let output = cluster.kedge(&["killall"]).output().expect("kedge runs");
+    assert!(output.status.success(), "{}", crate::harness::show(&output));
+    assert!(processes(&cluster).is_empty());
+    cluster.launch();
+    cluster.wait_ready();
+    wait_for("the same pods to run again", || {
+        let now = containers(&cluster);
+        now.keys().cloned().collect::<Vec<_>>() == before && processes(&cluster).len() == 2
+    });
+    rollout(&cluster);
+    wait_for("each restarted once", || containers(&cluster).values().all(|c| c.split(',').nth(1) == Some("1")));
+}
+
+fn orderly_stop() {
+    let cluster = Cluster::start("stop", &[]);
+    deployment(&cluster, 1);
+    rollout(&cluster);
+    let pids = processes(&cluster);
+    let status = cluster.stop_server();
+    assert!(status.success(), "{status}\n{}", cluster.tail());
+    assert_eq!(processes(&cluster), pids, "stopping the server stops no container");
+    let output = cluster.kedge(&["killall"]).output().expect("kedge runs");
+    assert!(output.status.success());
+    for (what, line) in [
+        ("processes", "pgrep -f '^httpd -f -p 8080' || true"),
+        ("interfaces", "ip -o link | grep -v -e ' lo:' -e eth0 -e uplink || true"),
+        ("rules", "nft list tables | grep kedge || true"),
+        ("mounts", "grep kedge-test-stop /proc/self/mountinfo || true"),
+        ("cgroups", "true"),
+    ] {
+        assert_eq!(cluster.host.sh(line).trim(), "", "{what} are left");
+    }
+}

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Installs what the tests need from Debian's packages, builds the release executable and runs every
+# test. Needs root, the Rust toolchain and a Debian system; prints the totals last.
+#
+#   ./tests/run.sh            everything
+#   ./tests/run.sh NAME...    only these integration tests (files of tests/ without .rs)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PACKAGES=(gcc libc6-dev musl-tools busybox-static iproute2 nftables docker-registry apache2-utils
+    openssl curl python3 util-linux procps)
+CACHE=${KEDGE_TEST_CACHE:-$PWD/target/test-cache}
+mkdir -p "$CACHE"
+
+missing=()
+for package in "${PACKAGES[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "run.sh: installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# kubectl: the one on PATH, else Debian sid's (bookworm's is too old), unpacked into the cache.
+if ! command -v kubectl >/dev/null; then
+    if [ ! -x "$CACHE/kubectl/usr/bin/kubectl" ]; then
+        tests/fetch-kubectl.sh "$CACHE/kubectl"
+    fi
+    export PATH="$CACHE/kubectl/usr/bin:$PATH"
+fi
+
+target=$(uname -m)-unknown-linux-musl
+rustup target list --installed | grep -qx "$target" || rustup target add "$target"
+if [ -z "${KEDGE_BIN:-}" ]; then
+    cargo build --release --locked --target "$target" --bin kedge
+    KEDGE_BIN=${CARGO_TARGET_DIR:-$PWD/target}/$target/release/kedge
+fi
+export KEDGE_BIN
+
+selection=()
+for name in "$@"; do selection+=(--test "$name"); done
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+cargo test --locked --no-fail-fast "${selection[@]}" 2>&1 | tee "$log" || status=$?
+
+awk '/^test result:/ { passed += $4; failed += $6; ignored += $8 }
+     END { printf "%d passed, %d failed, %d skipped\n", passed, failed, ignored
+           exit (failed > 0 || ignored > 0 || passed == 0) }' "$log" || status=1
+exit "$status"
