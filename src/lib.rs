@@ -3,7 +3,7 @@
 
 pub mod agent;
 pub mod api;
-// pub mod cli;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod network;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::events::Recorder;
 use super::fields::Allocatable;
@@ -30,6 +30,8 @@ pub(crate) struct Context {
     pub runtime: Runtime,
     /// Images.
     pub images: Arc<dyn ImageService>,
+    /// Notified when an image was pulled: the node's status lists them.
+    pub images_changed: Arc<Notify>,
     /// Events.
     pub events: Recorder,
     /// ConfigMaps and Secrets.

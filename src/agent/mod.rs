@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::NodeSettings;
 use crate::runtime::Runtime;
 use crate::supervisor::{OnFailure, Stage, Supervisor, TaskError};
-use api::NodeApi;
+use api::{NodeApi, NodeTls};
 use context::{Context, Pods};
 use node::{Machine, Registration};
 use objects::Objects;
@@ -71,99 +71,116 @@ impl std::fmt::Debug for NodeCredentials {
 
 /// A node, ready to run.
 pub struct Agent {
-    context: Arc<Context>,
-    node_api: Arc<NodeApi>,
-    registration: Arc<Registration>,
-    events: Arc<events::Writer>,
-    services: Arc<Reflector<Service>>,
-    slices: Arc<Reflector<EndpointSlice>>,
-    feed: Arc<Feed>,
+    settings: NodeSettings,
+    client: kube::Client,
+    runtime: Runtime,
+    images: Arc<dyn ImageService>,
+    machine: Machine,
+    tls: NodeTls,
 }
 
 impl Agent {
     /// Checks what can be checked before anything runs: credentials, directories, the machine.
     ///
-    /// `client` must act as `system:node:<node name>`; tasks are spawned under `supervisor`.
+    /// `client` must act as `system:node:<node name>`.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, directories that cannot be made.
     pub fn new(
         settings: NodeSettings,
         client: kube::Client,
-        credentials: &NodeCredentials,
+        credentials: NodeCredentials,
         runtime: Runtime,
         images: Arc<dyn ImageService>,
-        supervisor: Supervisor,
     ) -> Result<Self, Error> {
         let paths = Paths::new(&settings.data_dir);
         std::fs::create_dir_all(paths.pods()).map_err(Error::io("make", paths.pods()))?;
         let machine = Machine::read(&settings.data_dir)?;
+        let tls = NodeTls::new(&credentials)?;
+        Ok(Self { settings, client, runtime, images, machine, tls })
+    }
+
+    /// Spawns the node's tasks and returns.
+    pub fn run(self, supervisor: &Supervisor) {
+        let Self { settings, client, runtime, images, machine, tls } = self;
         let (recorder, events) = events::channel();
         let (network, network_ready) = watch::channel(None);
         let changed = Arc::new(Notify::new());
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
+        let images_changed = Arc::new(Notify::new());
         let context = Arc::new(Context {
             objects: Objects::new(client.clone(), supervisor.clone()),
+            paths: Paths::new(&settings.data_dir),
             settings,
-            client,
-            runtime,
+            client: client.clone(),
+            runtime: runtime.clone(),
             images,
+            images_changed: Arc::clone(&images_changed),
             events: recorder,
-            paths,
-            supervisor,
+            supervisor: supervisor.clone(),
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
             memory_capacity: machine.memory,
         });
-        let registration = Registration::new(Arc::clone(&context), machine, network, Arc::default());
         let (dns, _) = watch::channel(Arc::default());
-        let feed = Feed { context: Arc::clone(&context), slices: slice_store, changed, dns };
-        let node_api = NodeApi::new(Arc::clone(&context), credentials)?;
-        Ok(Self {
-            context,
-            node_api: Arc::new(node_api),
-            registration: Arc::new(registration),
-            events: Arc::new(events),
-            services: Arc::new(services),
-            slices: Arc::new(slices),
-            feed: Arc::new(feed),
-        })
+        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network));
+        let feed = Arc::new(Feed { context: Arc::clone(&context), slices: slice_store, changed, dns });
+        let tasks = Tasks { context, registration, feed, events: Arc::new(events), tls };
+        tasks.spawn(Arc::new(services), Arc::new(slices));
     }
+}
 
-    /// Spawns the node's tasks and returns.
-    pub fn run(self) {
-        let Self { context, node_api, registration, events, services, slices, feed } = self;
+/// What the agent's tasks are made of.
+struct Tasks {
+    context: Arc<Context>,
+    registration: Arc<Registration>,
+    feed: Arc<Feed>,
+    events: Arc<events::Writer>,
+    tls: NodeTls,
+}
+
+impl Tasks {
+    fn spawn(self, services: Arc<Reflector<Service>>, slices: Arc<Reflector<EndpointSlice>>) {
+        let Self { context, registration, feed, events, tls } = self;
         let spawn = |name: &'static str, stage: Stage, mut task: Task| {
             context.supervisor.spawn(name, stage, OnFailure::Restart, move |token| task(token));
         };
         let agent = |name: &'static str, task: Task| spawn(name, Stage::Agent, task);
-        let (runtime, client) = (context.runtime.clone(), context.client.clone());
-        agent("runtime", task(runtime, |runtime, token| async move {
+        let client = context.client.clone();
+        let listen = |runtime: Runtime, token| async move {
             runtime.run(token).await;
             Ok(())
-        }));
+        };
+        agent("runtime", task(context.runtime.clone(), listen));
         let writer = (events, client.clone(), context.settings.node_name.clone());
-        agent("events", task(writer, |(events, client, node), token| async move {
+        let write = |(events, client, node): (Arc<events::Writer>, kube::Client, String), token| async move {
             events.run(client, &node, token).await;
             Ok(())
-        }));
-        agent("node", task(Arc::clone(&registration), |r, token| async move { r.run(token).await }));
-        agent("node lease", task(registration, |r, token| async move {
-            r.run_lease(token).await;
+        };
+        agent("events", task(writer, write));
+        let renew = |registration: Arc<Registration>, token| async move {
+            registration.run_lease(token).await;
             Ok(())
-        }));
-        let listen = task(node_api, |api, token| async move {
-            let listener = api.bind().await?;
-            api.run(listener, token).await
-        });
-        spawn("node API", Stage::Listener, listen);
-        let source = Arc::new(Source::new(Arc::clone(&context)));
-        agent("pods", task(source, |s, token| async move { s.run(token).await }));
+        };
+        agent("node lease", task(Arc::clone(&registration), renew));
+        agent("node", task(registration, |r, token| async move { r.run(token).await }));
         agent("services", task((services, client.clone()), |(r, c), token| async move { r.run(c, token).await }));
         agent("endpoint slices", task((slices, client), |(r, c), token| async move { r.run(c, token).await }));
         agent("service proxy", task(Arc::clone(&feed), |f, token| async move { f.run(token).await }));
-        agent("cluster DNS", task((feed, Arc::clone(&context)), |(feed, context), token| async move {
+        let answer = |(feed, context): (Arc<Feed>, Arc<Context>), token| async move {
             services::run_dns(&context, feed.dns.subscribe(), token).await
-        }));
+        };
+        agent("cluster DNS", task((feed, Arc::clone(&context)), answer));
+        let source = Arc::new(Source::new(Arc::clone(&context)));
+        agent("pods", task(source, |s, token| async move { s.run(token).await }));
+        let api = Arc::new(NodeApi::new(Arc::clone(&context), tls));
+        let serve = |api: Arc<NodeApi>, token| async move {
+            let listener = api.bind().await?;
+            api.run(listener, token).await
+        };
+        spawn("node API", Stage::Listener, task(api, serve));
     }
 }
 
@@ -183,6 +200,9 @@ where
 }
 
 /// Unmounts the volumes of all pods of the installation at `data_dir`, for `kedge killall`.
-pub fn unmount_volumes(data_dir: &std::path::Path) -> Result<(), Error> {
+///
+/// # Errors
+/// What could not be unmounted.
+pub fn cleanup(data_dir: &std::path::Path) -> Result<(), Error> {
     volumes::unmount_all(Paths::new(data_dir).pods())
 }

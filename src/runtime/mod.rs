@@ -12,6 +12,7 @@
 mod cgroup;
 mod client;
 mod error;
+pub mod images;
 mod launch;
 mod leftovers;
 mod paths;

@@ -3,15 +3,14 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use super::logs::Options;
@@ -134,39 +133,26 @@ pub(super) fn read_all(path: &Path, options: &Options) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-struct Watch(Inotify);
-
-impl AsRawFd for Watch {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
+/// Tells of changes in a log's directory: writes to the file, and a new file in its place after a rotation.
+fn watch(path: &Path) -> io::Result<pipe::Receiver> {
+    let inotify = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+    let flags = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+    inotify::add_watch(&inotify, path.parent().unwrap_or(Path::new("/")), flags)?;
+    // Not a pipe, but read like one.
+    pipe::Receiver::from_owned_fd_unchecked(inotify)
 }
 
-impl Watch {
-    /// Watches a log's directory: writes to the file, and a new file in its place after a rotation.
-    fn new(path: &Path) -> io::Result<AsyncFd<Self>> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        inotify.add_watch(path.parent().unwrap_or(Path::new("/")), flags)?;
-        AsyncFd::with_interest(Self(inotify), Interest::READABLE)
-    }
-}
-
-async fn changed(watch: &AsyncFd<Watch>) -> io::Result<()> {
-    loop {
-        let mut ready = watch.readable().await?;
-        match ready.try_io(|w| w.get_ref().0.read_events().map_err(io::Error::from)) {
-            Ok(events) => return events.map(drop),
-            Err(_) => continue,
-        }
-    }
+/// Waits for a change; which one does not matter.
+async fn changed(watch: &mut pipe::Receiver) -> io::Result<()> {
+    let mut events = [0; 4096];
+    watch.read(&mut events).await.map(drop)
 }
 
 impl Follow<'_> {
     /// Sends the log; follows it until `ended` resolves and all is sent, or the client is gone.
     pub(super) async fn send(&self, sender: &mpsc::Sender<Bytes>, ended: impl Future<Output = ()>) -> io::Result<()> {
         // Watched before it is read, so that nothing is missed between the two.
-        let watch = if self.options.follow { Some(Watch::new(self.path)?) } else { None };
+        let mut watch = if self.options.follow { Some(watch(self.path)?) } else { None };
         let mut reader = open(self.path, self.options.tail)?;
         let mut filter = Filter { options: self.options, sent: 0, continues: false };
         let mut rest = Vec::new();
@@ -184,7 +170,7 @@ impl Follow<'_> {
                 reader = open(self.path, None)?;
                 continue;
             }
-            let Some(watch) = watch.as_ref().filter(|_| running) else { return Ok(()) };
+            let Some(watch) = watch.as_mut().filter(|_| running) else { return Ok(()) };
             tokio::select! {
                 result = changed(watch) => result?,
                 () = &mut ended => running = false,

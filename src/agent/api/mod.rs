@@ -78,6 +78,16 @@ fn answer(status: StatusCode, content_type: &'static str, data: impl Into<Bytes>
     response
 }
 
+/// The node API's certificates, checked.
+pub(crate) struct NodeTls(TlsAcceptor);
+
+impl NodeTls {
+    /// Reads certificates and key.
+    pub(crate) fn new(credentials: &NodeCredentials) -> Result<Self, Error> {
+        Ok(Self(TlsAcceptor::from(Arc::new(identity::server_config(credentials)?))))
+    }
+}
+
 /// The node API.
 pub(crate) struct NodeApi {
     context: Arc<Context>,
@@ -85,10 +95,9 @@ pub(crate) struct NodeApi {
 }
 
 impl NodeApi {
-    /// Reads certificates and key.
-    pub(crate) fn new(context: Arc<Context>, credentials: &NodeCredentials) -> Result<Self, Error> {
-        let tls = TlsAcceptor::from(Arc::new(identity::server_config(credentials)?));
-        Ok(Self { context, tls })
+    /// Serves `context`'s pods.
+    pub(crate) fn new(context: Arc<Context>, tls: NodeTls) -> Self {
+        Self { context, tls: tls.0 }
     }
 
     /// Listens on the node API's port.

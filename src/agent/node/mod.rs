@@ -17,7 +17,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use serde_json::json;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use info::Machine;
@@ -35,8 +35,6 @@ pub(crate) struct Registration {
     context: Arc<Context>,
     machine: Machine,
     network: watch::Sender<Option<PodNetwork>>,
-    /// Notified when the status may have changed: an image was pulled or removed.
-    changed: Arc<Notify>,
 }
 
 impl Registration {
@@ -45,9 +43,8 @@ impl Registration {
         context: Arc<Context>,
         machine: Machine,
         network: watch::Sender<Option<PodNetwork>>,
-        changed: Arc<Notify>,
     ) -> Self {
-        Self { context, machine, network, changed }
+        Self { context, machine, network }
     }
 
     fn api(&self) -> Api<Node> {
@@ -78,7 +75,7 @@ impl Registration {
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
                 _ = resync.tick() => {}
-                () = self.changed.notified() => {}
+                () = self.context.images_changed.notified() => {}
                 next = watched.next() => match next {
                     Some(Ok(Some(newer))) => node = newer,
                     Some(Ok(None)) => node = self.register().await?,

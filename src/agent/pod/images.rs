@@ -113,9 +113,10 @@ impl Pulls {
     fn start(&mut self, name: String, auths: Vec<RegistryAuth>) {
         let began = Instant::now();
         self.running.insert(name.clone(), began);
-        let (images, done, wake) = (Arc::clone(&self.context.images), Arc::clone(&self.done), Arc::clone(&self.wake));
+        let (context, done, wake) = (Arc::clone(&self.context), Arc::clone(&self.done), Arc::clone(&self.wake));
         self.tasks.spawn(async move {
-            let result = images.pull(&name, &auths).await;
+            let result = context.images.pull(&name, &auths).await;
+            context.images_changed.notify_one();
             done.lock().insert(name, (result, began));
             wake.notify_one();
         });

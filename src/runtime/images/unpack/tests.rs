@@ -1,0 +1,190 @@
+use std::os::unix::fs::FileTypeExt;
+
+use super::*;
+
+/// Builds an archive entry by entry.
+struct Builder(tar::Builder<Vec<u8>>);
+
+impl Builder {
+    fn new() -> Self {
+        Self(tar::Builder::new(Vec::new()))
+    }
+
+    fn raw(mut self, kind: EntryType, path: &str, link: &str, mode: u32, data: &[u8]) -> Self {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(1000);
+        header.set_gid(2000);
+        header.set_mtime(1_000_000_000);
+        header.set_size(data.len() as u64);
+        // Directly, since the setters refuse what an attacker would write.
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.name[..path.len()].copy_from_slice(path.as_bytes());
+        gnu.linkname[..link.len()].copy_from_slice(link.as_bytes());
+        if kind == EntryType::Char {
+            header.set_device_major(1).unwrap();
+            header.set_device_minor(3).unwrap();
+        }
+        header.set_cksum();
+        self.0.append(&header, data).unwrap();
+        self
+    }
+
+    fn file(self, path: &str, data: &str) -> Self {
+        self.raw(EntryType::Regular, path, "", 0o644, data.as_bytes())
+    }
+
+    fn dir(self, path: &str, mode: u32) -> Self {
+        self.raw(EntryType::Directory, path, "", mode, b"")
+    }
+
+    fn link(self, path: &str, target: &str) -> Self {
+        self.raw(EntryType::Symlink, path, target, 0o777, b"")
+    }
+
+    fn hard(self, path: &str, target: &str) -> Self {
+        self.raw(EntryType::Link, path, target, 0o644, b"")
+    }
+
+    fn pax(mut self, extensions: &[(&str, &[u8])]) -> Self {
+        self.0.append_pax_extensions(extensions.iter().copied()).unwrap();
+        self
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.0.into_inner().unwrap()
+    }
+}
+
+/// Unpacks layers, lowest first; answers their directories, lowest first.
+fn stack(layers: Vec<Builder>) -> (tempfile::TempDir, Vec<PathBuf>) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut done: Vec<PathBuf> = Vec::new();
+    for (n, layer) in layers.into_iter().enumerate() {
+        let target = dir.path().join(n.to_string());
+        fs::create_dir(&target).unwrap();
+        let lower: Vec<_> = done.iter().rev().cloned().collect();
+        unpack(&layer.done()[..], &target, &lower).unwrap();
+        done.push(target);
+    }
+    (dir, done)
+}
+
+fn metadata(path: PathBuf) -> Metadata {
+    fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+#[test]
+fn files_come_with_all_they_have() {
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (_dir, layers) = stack(vec![
+        Builder::new()
+            .dir("./", 0o711)
+            .dir("bin", 0o755)
+            .pax(&[("SCHILY.xattr.security.capability", &capability), ("mtime", b"1234567890.5")])
+            .raw(EntryType::Regular, "bin/ping", "", 0o4755, b"ping")
+            .hard("bin/ping6", "bin/ping")
+            .link("sh", "/bin/bash")
+            .raw(EntryType::Char, "null", "", 0o666, b"")
+            .raw(EntryType::Fifo, "pipe", "", 0o600, b""),
+    ]);
+    let root = &layers[0];
+    let ping = metadata(root.join("bin/ping"));
+    assert_eq!((ping.uid(), ping.gid(), ping.mode() & 0o7777), (1000, 2000, 0o4755));
+    assert_eq!((ping.mtime(), ping.mtime_nsec()), (1_234_567_890, 500_000_000));
+    assert_eq!(metadata(root.join("bin/ping6")).ino(), ping.ino());
+    let found = xattr::get(root.join("bin/ping"), "security.capability").unwrap();
+    assert_eq!(found.as_deref(), Some(&capability[..]));
+    assert_eq!(fs::read_link(root.join("sh")).unwrap(), Path::new("/bin/bash"));
+    assert_eq!(metadata(root.join("sh")).uid(), 1000);
+    let null = metadata(root.join("null"));
+    assert!(null.file_type().is_char_device() && null.rdev() == makedev(1, 3));
+    assert!(metadata(root.join("pipe")).file_type().is_fifo());
+    assert_eq!(metadata(root.join("bin")).mtime(), 1_000_000_000, "not that of its last file");
+    assert_eq!(metadata(root.clone()).mode() & 0o7777, 0o711);
+}
+
+#[test]
+fn deletions_take_the_form_of_overlayfs() {
+    let (_dir, layers) = stack(vec![
+        Builder::new().dir("a", 0o755).file("a/x", "1").file("gone", "1").dir("again", 0o755).file("again/old", ""),
+        Builder::new()
+            .file("a/.wh..wh..opq", "")
+            .file(".wh.gone", "")
+            .file(".wh..wh.plnk", "")
+            .file(".wh.again", "")
+            .dir("again", 0o755)
+            .dir("kept", 0o755)
+            .file(".wh.kept", ""),
+    ]);
+    let top = &layers[1];
+    let opaque = |name| xattr::get(top.join(name), OPAQUE).unwrap().as_deref() == Some(b"y");
+    assert!(opaque("a") && opaque("again") && opaque("kept"));
+    assert!(tree::is_whiteout(&metadata(top.join("gone"))));
+    let names = fs::read_dir(top).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    assert_eq!(names, ["a", "again", "gone", "kept"]);
+}
+
+#[test]
+fn what_a_layer_implies_is_taken_from_those_below() {
+    let (_dir, layers) = stack(vec![
+        Builder::new().dir("private", 0o700).dir("usr", 0o755).dir("usr/lib", 0o755).link("lib", "usr/lib"),
+        Builder::new().file("private/key", "k").file("lib/x.so", "x").file("new/deep/file", "f"),
+        Builder::new().hard("copy", "private/key"),
+    ]);
+    let private = metadata(layers[1].join("private"));
+    assert_eq!((private.mode() & 0o7777, private.uid()), (0o700, 1000));
+    assert!(layers[1].join("usr/lib/x.so").exists() && !layers[1].join("lib").exists());
+    assert_eq!(metadata(layers[1].join("new/deep")).mode() & 0o777, 0o755);
+    let copy = metadata(layers[2].join("copy"));
+    assert_eq!((copy.len(), copy.uid(), copy.mtime()), (1, 1000, 1_000_000_000));
+}
+
+#[test]
+fn a_later_entry_takes_the_place_of_an_earlier() {
+    let (_dir, layers) = stack(vec![
+        Builder::new().dir("a", 0o755).file("a/b", "1").file("a", "file").file("c", "1").dir("c", 0o755).file("d", "1").file("d", "22"),
+    ]);
+    assert!(metadata(layers[0].join("a")).is_file() && metadata(layers[0].join("c")).is_dir());
+    assert_eq!(fs::read(layers[0].join("d")).unwrap(), b"22");
+}
+
+#[test]
+fn nothing_outside_is_reached() {
+    let dir = tempfile::tempdir().unwrap();
+    let (target, outside) = (dir.path().join("target"), dir.path().join("outside"));
+    let evil = [
+        Builder::new().file("../outside/x", "evil"),
+        Builder::new().file("a/../../outside/x", "evil"),
+        Builder::new().hard("x", "../outside/secret"),
+        Builder::new().file(".wh...", ""),
+    ];
+    for (n, layer) in evil.into_iter().enumerate() {
+        let _ = fs::remove_dir_all(&target);
+        fs::create_dir_all(&target).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("secret"), "secret").unwrap();
+        let error = unpack(&layer.done()[..], &target, &[]).unwrap_err();
+        assert!(error.to_string().contains("would leave the image's root"), "{n}: {error}");
+    }
+    // Links that lead outside lead to places inside.
+    let (up, absolute) = ("../".repeat(20), dir.path().to_str().unwrap().to_owned());
+    let sly = Builder::new().link("up", &up).link("absolute", &absolute);
+    let sly = sly.file("up/outside/x", "evil").file("absolute/outside/x", "evil").hard("y", "absolute/outside/secret");
+    fs::remove_dir_all(&target).unwrap();
+    fs::create_dir_all(&target).unwrap();
+    assert!(unpack(&sly.done()[..], &target, &[]).is_err(), "the secret is not there");
+    assert!(!outside.join("x").exists());
+    assert!(target.join("outside/x").exists());
+    assert!(target.join(absolute.trim_start_matches('/')).join("outside/x").exists());
+}
+
+#[test]
+fn a_cut_archive_is_an_error() {
+    let whole = Builder::new().file("a", &"x".repeat(2000)).done();
+    let dir = tempfile::tempdir().unwrap();
+    assert!(unpack(&whole[..1000], dir.path(), &[]).is_err());
+}
