@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::schema::{Node, NodeRef};
+use super::schema::{Node, NodeRef, Schema};
 
 type Fields = Map<String, Value>;
 
@@ -74,8 +74,15 @@ static RULES: LazyLock<HashMap<&'static str, &'static Rule>> = LazyLock::new(|| 
     all.into_iter().flatten().map(|rule| (rule.of, rule)).collect()
 });
 
+impl Schema {
+    /// Applies the defaults that upstream applies when it reads an object of this kind.
+    pub fn default(&self, object: &mut Value) {
+        apply(self.root(), object);
+    }
+}
+
 /// Applies the defaults to an object of this type.
-pub(super) fn apply(root: NodeRef<'_>, object: &mut Value) {
+fn apply(root: NodeRef<'_>, object: &mut Value) {
     match (root.node(), object) {
         (Node::Object(_), Value::Object(fields)) => {
             if let Some(rule) = RULES.get(short(root.definition())) {

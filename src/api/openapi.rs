@@ -101,6 +101,9 @@ impl OpenApi {
         digest.update(&self.version);
         // What is served, and the definitions' texts, which are the executable's own.
         digest.update(format!("{resources:?}"));
+        for resource in resources.iter().filter(|r| !r.schema.tree().is_builtin()) {
+            digest.update(format!("{:?}", resource.schema.tree()));
+        }
         digest.update(env!("CARGO_PKG_VERSION"));
         let mut hash = String::new();
         for byte in digest.finalize() {

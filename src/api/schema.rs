@@ -17,7 +17,6 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::decode::{self, Decoded};
-use super::defaults;
 use super::field::quote;
 use super::identity::GroupVersionKind;
 use super::meta::Meta;
@@ -210,11 +209,6 @@ impl Schema {
     /// Checks types and drops nulls and unknown fields in place.
     pub fn check(&self, object: &mut Value, validation: FieldValidation) -> Checked {
         check::check(self.root(), object, validation)
-    }
-
-    /// Applies the defaults that upstream applies when it reads an object of this kind.
-    pub fn default(&self, object: &mut Value) {
-        defaults::apply(self.root(), object);
     }
 
     /// Drops unknown fields.

@@ -64,6 +64,32 @@ pub(super) const RULES: &[Rule] = &[
     with("autoscaling.v2.HorizontalPodAutoscalerSpec", &[("minReplicas", Int(1))], autoscaler_metrics),
     with("autoscaling.v2.HorizontalPodAutoscalerBehavior", &[], autoscaler_behavior),
     fixed("scheduling.v1.PriorityClass", &[("preemptionPolicy", OptionalText("PreemptLowerPriority"))]),
+    // Counters that upstream writes even when they are zero.
+    fixed("apps.v1.ReplicaSetStatus", &[("replicas", Int(0))]),
+    fixed("apps.v1.StatefulSetStatus", &[("availableReplicas", Int(0)), ("replicas", Int(0))]),
+    fixed(
+        "apps.v1.DaemonSetStatus",
+        &[
+            ("currentNumberScheduled", Int(0)),
+            ("desiredNumberScheduled", Int(0)),
+            ("numberMisscheduled", Int(0)),
+            ("numberReady", Int(0)),
+        ],
+    ),
+    fixed("autoscaling.v1.HorizontalPodAutoscalerStatus", &[("currentReplicas", Int(0)), ("desiredReplicas", Int(0))]),
+    fixed("autoscaling.v1.ScaleStatus", &[("replicas", Int(0))]),
+    fixed("autoscaling.v2.HorizontalPodAutoscalerStatus", &[("desiredReplicas", Int(0))]),
+    fixed("core.v1.ReplicationControllerStatus", &[("replicas", Int(0))]),
+    fixed("policy.v1.PodDisruptionBudget", &[("spec", Object), ("status", Object)]),
+    fixed(
+        "policy.v1.PodDisruptionBudgetStatus",
+        &[
+            ("currentHealthy", Int(0)),
+            ("desiredHealthy", Int(0)),
+            ("disruptionsAllowed", Int(0)),
+            ("expectedPods", Int(0)),
+        ],
+    ),
     fixed("flowcontrol.v1.FlowSchemaSpec", &[("matchingPrecedence", NonZero(1000))]),
     fixed(
         "flowcontrol.v1.ExemptPriorityLevelConfiguration",

@@ -359,18 +359,24 @@ impl Writer<'_> {
     fn subresource<'s>(&'s self, subresource: &'s Subresource) -> Vec<(&'static str, Operation<'s>)> {
         let kind = subresource.kind.as_ref().unwrap_or(&self.resource.kind);
         let definition = definition_of(self.resource, kind);
-        let table: [(&str, &'static str, &str, &'static str, &'s [Parameter], Option<String>); 4] = [
-            ("get", "get", "read", "get", &[], None),
-            ("create", "post", "create", "post", WRITE, Some(definition.clone())),
-            ("update", "put", "replace", "put", WRITE, Some(definition.clone())),
-            ("patch", "patch", "patch", "patch", PATCH, Some(meta("Patch"))),
+        // Discovery's verb, the method, which is the action too, and what operations are called by.
+        let table = [
+            ("get", "get", "read"),
+            ("create", "post", "create"),
+            ("update", "put", "replace"),
+            ("patch", "patch", "patch"),
         ];
         let served = table.into_iter().filter(|row| subresource.verbs.iter().any(|v| v == row.0));
-        let methods = served.map(|(_, method, verb, action, parameters, body)| {
+        let methods = served.map(|(_, method, verb)| {
+            let (parameters, body): (&[Parameter], _) = match method {
+                "get" => (&[], None),
+                "patch" => (PATCH, Some(meta("Patch"))),
+                _ => (WRITE, Some(definition.clone())),
+            };
             let name: String = subresource.name.split(['-', '/']).map(capital).collect();
             let description =
                 format!("{verb} {} of the specified {}", subresource.name, self.resource.kind.kind);
-            let operation = self.operation(verb, action, description);
+            let operation = self.operation(verb, method, description);
             let id = format!("{}{name}", operation.id);
             let answer = Some(definition.clone());
             (method, Operation { id, kind: Some(kind), parameters, body, answer, ..operation })

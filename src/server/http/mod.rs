@@ -6,6 +6,7 @@
 pub mod api;
 mod body;
 mod chain;
+mod decode;
 mod discovery;
 mod health;
 mod list;
@@ -14,6 +15,7 @@ mod metrics;
 mod negotiate;
 mod params;
 mod patch;
+mod protobuf;
 mod proxy;
 mod read;
 mod render;

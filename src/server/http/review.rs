@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::api::{Answer, Api, Cx};
-use super::{health, render, special};
+use super::{decode, health, render, special};
 use crate::api::Status;
 use crate::server::auth::{authn, authz};
 use crate::server::objects::schema_of;
@@ -14,7 +14,7 @@ pub(super) async fn create(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let (review, warnings) =
-        schema_of(&cx.entry)?.decode(cx.content_type(), &body, options.field_validation)?;
+        decode::checked(&schema_of(&cx.entry)?, cx.content_type(), &body, options.field_validation)?;
     let answer = match &*cx.entry.kind {
         "Binding" => return special::bind(api, &cx, &options, &review).await,
         "TokenReview" => api.authenticator.token_review(review)?,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::api::{Answer, Api, Cx};
 use super::patch::Patch;
-use super::render;
+use super::{decode, render};
 use super::write::schema_of_kind;
 use crate::api::decode::Decoded;
 use crate::api::meta::MetaMut;
@@ -76,7 +76,7 @@ pub(super) fn get(api: &Api, cx: &Cx) -> Answer {
 pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("UpdateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
-    let (scale, warnings) = schema()?.decode(cx.content_type(), &body, options.field_validation)?;
+    let (scale, warnings) = decode::checked(&schema()?, cx.content_type(), &body, options.field_validation)?;
     let mut apply = |old: Option<&Value>| scaled(old.unwrap_or(&Value::Null), &scale);
     let change = Change { name: cx.name()?, subresource: Some("scale"), ..Change::default() };
     let written = api.objects.update(&cx.call(&options), change, &mut apply).await?;

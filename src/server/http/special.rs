@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::api::{Answer, Api, Cx};
-use super::render;
+use super::{decode, render};
 use super::write::schema_of_kind;
 use crate::api::meta::{MetaMut, now};
 use crate::api::{FieldError, GroupKind, GroupResource, Meta, Path, Status};
@@ -20,7 +20,7 @@ pub(super) async fn binding(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("", "v1", "Binding")?;
-    let (binding, _) = schema.decode(cx.content_type(), &body, options.field_validation)?;
+    let (binding, _) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let (given, name) = (Meta::of(&binding).name(), cx.name()?);
     if !given.is_empty() && given != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object").into());
@@ -101,7 +101,7 @@ pub(super) async fn evict(api: &Api, cx: Cx) -> Answer {
     let mut write = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("policy", "v1", "Eviction")?;
-    let (eviction, warnings) = schema.decode(cx.content_type(), &body, write.field_validation)?;
+    let (eviction, warnings) = decode::checked(&schema, cx.content_type(), &body, write.field_validation)?;
     let name = cx.name()?;
     let given = Meta::of(&eviction).name();
     if !given.is_empty() && given != name {
@@ -122,7 +122,7 @@ pub(super) async fn token(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")?;
-    let (request, _) = schema.decode(cx.content_type(), &body, options.field_validation)?;
+    let (request, _) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let reader: &dyn Reader = &*api.objects.cache;
     let namespace = cx.namespace().unwrap_or_default();
     let answer = api.pki.token_signer().token_request(reader, namespace, cx.name()?, request)?;

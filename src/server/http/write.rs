@@ -4,8 +4,7 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::api::{Answer, Api, Cx, created_or_ok};
-use super::render;
-use crate::api::decode::decode;
+use super::{decode, render};
 use crate::api::{Schemas, Status};
 use crate::server::objects::{Change, schema_of};
 use crate::server::registry::{Resource, Storage};
@@ -23,7 +22,7 @@ pub(super) async fn create(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
-    let (object, mut warnings) = schema.decode(cx.content_type(), &body, options.field_validation)?;
+    let (object, mut warnings) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let written = api.objects.create(&cx.call(&options), to_stored(&cx.entry, object)).await?;
     warnings.extend(written.warnings);
     render::object(&cx, StatusCode::CREATED, written.bytes, &warnings)
@@ -34,7 +33,7 @@ pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("UpdateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
-    let (object, mut warnings) = schema.decode(cx.content_type(), &body, options.field_validation)?;
+    let (object, mut warnings) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let object = to_stored(&cx.entry, object);
     let change = Change {
         name: cx.name()?,
@@ -52,7 +51,7 @@ pub(super) async fn delete_body(cx: &Cx) -> Result<Option<Value>, Status> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let value = decode(cx.content_type(), &body)?.value;
+    let value = decode::decode(cx.content_type(), &body)?.value;
     match value["kind"].as_str() {
         None | Some("DeleteOptions") => Ok(Some(value)),
         Some(other) => Err(Status::bad_request(format!("the body of a delete must be DeleteOptions, not {other}"))),

@@ -24,8 +24,8 @@ struct Conflict {
 
 /// Server-side apply: `live` is the stored object, `config` the applied configuration (checked, without defaults).
 /// The result has its managed fields; it equals `live` if nothing changes. Conflicts are a 409 unless `force`.
-/// `subresource` is empty for the object itself; `now` as [`crate::api::meta::now`]. Fields that a kind's strategy
-/// resets (`status` of the object itself) are not to be in `config`.
+/// `subresource` is empty for the object itself; `now` as [`crate::api::meta::now`]. Of a built-in
+/// kind's `config`, what the request cannot write is ignored: `status` of the object itself, `spec` of its status.
 pub fn apply(
     schema: &Schema,
     live: Option<&Value>,
@@ -43,6 +43,7 @@ pub fn apply(
     let mut managers = Managers::from_entries(entries)
         .ok_or_else(|| Status::internal("failed to decode managed fields: an entry is malformed"))?;
     let bare = live.map_or_else(|| json!({}), without_entries);
+    let config = &writable(schema, config, subresource);
     if managers.is_empty() {
         let before = Identity::updater(BEFORE_FIRST_APPLY, &api_version, subresource);
         managed::update(schema, None, &bare, &mut managers, before, &api_version, now);
@@ -61,6 +62,21 @@ pub fn apply(
     }
     MetaMut::of(&mut object).set_managed_fields(managers.to_entries());
     Ok(object)
+}
+
+/// The configuration without what a request to the subresource cannot write.
+fn writable(schema: &Schema, config: &Value, subresource: &str) -> Value {
+    let mut config = config.clone();
+    let ignored = match subresource {
+        "" => "status",
+        "status" => "spec",
+        _ => return config,
+    };
+    // A custom kind may have a status that is a field like others.
+    if let Some(fields) = config.as_object_mut().filter(|_| schema.tree().is_builtin()) {
+        fields.remove(ignored);
+    }
+    config
 }
 
 enum Failure {

@@ -218,6 +218,20 @@ fn subresources_have_entries_of_their_own() {
     assert_eq!(result["status"]["replicas"], 2);
 }
 
+#[test]
+fn what_a_request_cannot_write_is_ignored() {
+    let mut config = patch_demo();
+    config["status"] = json!({"replicas": 7});
+    let mut object = Applied::new();
+    let result = object.apply(&config, "m").clone();
+    assert_eq!(result.get("status"), None);
+    assert_eq!(owner(&result, "m").get("f:status"), None);
+    let id = schema("apps/v1", "Deployment");
+    let result = apply(&id, Some(&result), &config, "controller", false, "status", LATER).expect("no conflict");
+    assert_eq!(result["status"], json!({"replicas": 7}));
+    assert_eq!(owner(&result, "controller"), json!({"f:status": {"f:replicas": {}}}));
+}
+
 proptest! {
     #[test]
     fn applying_twice_changes_nothing(

@@ -1,9 +1,13 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
 mod check;
+mod data;
+mod namespace;
+mod node;
 pub mod pod;
 mod selector;
 mod service;
+mod storage;
 mod workloads;
 
 use std::sync::Arc;
@@ -34,6 +38,13 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "statefulsets.apps" => Arc::new(workloads::StatefulSetStrategy),
         "jobs.batch" => Arc::new(workloads::batch::JobStrategy),
         "cronjobs.batch" => Arc::new(workloads::batch::CronJobStrategy),
+        "namespaces" => Arc::new(namespace::NamespaceStrategy),
+        "nodes" => Arc::new(node::NodeStrategy),
+        "configmaps" => Arc::new(data::ConfigMapStrategy),
+        "secrets" => Arc::new(data::SecretStrategy),
+        "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
+        "persistentvolumes" => Arc::new(storage::VolumeStrategy),
+        "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
         _ => Arc::new(Plain),
     }
 }
