@@ -71,13 +71,7 @@ pub fn encode(
         for text in [&kind.group, &kind.version, &kind.kind] {
             number(&mut tail, encoder.text(text));
         }
-        number(
-            &mut tail,
-            *encoder
-                .definitions
-                .get(&kind.definition)
-                .ok_or("a kind has no definition")?,
-        );
+        number(&mut tail, *encoder.definitions.get(&kind.definition).ok_or("a kind has no definition")?);
     }
     Ok(encoder.finish(&tail, &definition_docs))
 }
@@ -128,12 +122,8 @@ impl Encoder {
             return self.node(name, "", schema, all, merges);
         };
         let short = name.rsplit('.').next().unwrap_or_default();
-        let required: Vec<&str> = schema["required"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let mut fields = Vec::new();
         for (field, property) in properties {
             let node = self.node(name, field, property, all, merges)?;
@@ -147,13 +137,7 @@ impl Encoder {
                 | u64::from(facts::is_replaced(short, field)) << 2;
             let doc = self.doc(property["description"].as_str().unwrap_or_default());
             let default = self.text(facts::default(short, field).unwrap_or_default());
-            fields.push(Field {
-                name: self.text(field),
-                node,
-                flags,
-                default,
-                doc,
-            });
+            fields.push(Field { name: self.text(field), node, flags, default, doc });
         }
         fields.sort_by_key(|f| self.text_order[f.name as usize].clone());
         let mut node = vec![9];
@@ -184,10 +168,7 @@ impl Encoder {
             Some("boolean") => vec![4],
             Some("array") => {
                 let item = self.child(definition, &schema["items"], all, merges)?;
-                let facts = merge
-                    .and_then(|m| m.lists.get(field))
-                    .cloned()
-                    .unwrap_or_default();
+                let facts = merge.and_then(|m| m.lists.get(field)).cloned().unwrap_or_default();
                 self.list(definition, field, item, facts, &schema["items"], all)
             }
             Some("object") if schema["additionalProperties"].is_object() => {
@@ -239,10 +220,7 @@ impl Encoder {
         let properties = reference(items).and_then(|r| all[r]["properties"].as_object());
         for key in &mut facts.keys {
             let plain = key.replace('_', "");
-            let found = properties
-                .into_iter()
-                .flatten()
-                .find(|(name, _)| name.to_lowercase() == plain);
+            let found = properties.into_iter().flatten().find(|(name, _)| name.to_lowercase() == plain);
             if let Some((name, _)) = found {
                 key.clone_from(name);
             }
@@ -260,10 +238,7 @@ impl Encoder {
             number(&mut node, self.text(key));
         }
         node.push(u8::from(facts.merge));
-        number(
-            &mut node,
-            self.text(facts.merge_key.as_deref().unwrap_or_default()),
-        );
+        number(&mut node, self.text(facts.merge_key.as_deref().unwrap_or_default()));
         node
     }
 
@@ -288,11 +263,7 @@ impl Encoder {
         for text in &self.doc_order {
             number(&mut docs, text.len() as u64);
         }
-        for doc in definition_docs
-            .iter()
-            .copied()
-            .chain(self.fields.iter().map(|f| f.doc))
-        {
+        for doc in definition_docs.iter().copied().chain(self.fields.iter().map(|f| f.doc)) {
             number(&mut docs, doc);
         }
         docs.extend(self.doc_order.concat().bytes());

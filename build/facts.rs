@@ -34,17 +34,9 @@ const REPLACED_MAPS: [(&str, &str); 11] = [
 /// Lists whose keys for server-side apply are more than the merge key; none means atomic.
 const APPLY_KEYS: [(&str, &str, &[&str]); 7] = [
     ("Container", "ports", &["containerPort", "protocol"]),
-    (
-        "EphemeralContainer",
-        "ports",
-        &["containerPort", "protocol"],
-    ),
+    ("EphemeralContainer", "ports", &["containerPort", "protocol"]),
     ("JobStatus", "conditions", &[]),
-    (
-        "PodSpec",
-        "topologySpreadConstraints",
-        &["topologyKey", "whenUnsatisfiable"],
-    ),
+    ("PodSpec", "topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
     ("PodStatus", "hostIPs", &[]),
     ("ServiceSpec", "ports", &["port", "protocol"]),
     ("StatefulSetSpec", "volumeClaimTemplates", &[]),
@@ -94,10 +86,8 @@ const ATOMIC_TYPES: [&str; 28] = [
 ];
 
 /// Defaults of fields that are keys of lists: an item without one is the same item as one with it.
-const KEY_DEFAULTS: [(&str, &str, &str); 2] = [
-    ("ContainerPort", "protocol", "\"TCP\""),
-    ("ServicePort", "protocol", "\"TCP\""),
-];
+const KEY_DEFAULTS: [(&str, &str, &str); 2] =
+    [("ContainerPort", "protocol", "\"TCP\""), ("ServicePort", "protocol", "\"TCP\"")];
 
 fn has(table: &[(&str, &str)], kind: &str, field: &str) -> bool {
     table.contains(&(kind, field))
@@ -110,15 +100,8 @@ pub fn correct(kind: &str, field: &str, mut facts: ListFacts) -> ListFacts {
         "map" => !has(&REPLACED_MAPS, kind, field),
         _ => false,
     };
-    facts.merge_key = if facts.merge {
-        facts.keys.first().cloned()
-    } else {
-        None
-    };
-    if let Some((_, _, keys)) = APPLY_KEYS
-        .iter()
-        .find(|(k, f, _)| (*k, *f) == (kind, field))
-    {
+    facts.merge_key = if facts.merge { facts.keys.first().cloned() } else { None };
+    if let Some((_, _, keys)) = APPLY_KEYS.iter().find(|(k, f, _)| (*k, *f) == (kind, field)) {
         facts.list_type = if keys.is_empty() { "atomic" } else { "map" };
         facts.keys = keys.iter().map(|k| (*k).to_owned()).collect();
     }
@@ -137,15 +120,10 @@ pub fn is_replaced(kind: &str, field: &str) -> bool {
 
 /// Whether a definition is set as a whole.
 pub fn is_atomic(definition: &str) -> bool {
-    ATOMIC_TYPES
-        .iter()
-        .any(|t| definition.ends_with(&format!(".{t}")))
+    ATOMIC_TYPES.iter().any(|t| definition.ends_with(&format!(".{t}")))
 }
 
 /// The JSON of a field's default.
 pub fn default(kind: &str, field: &str) -> Option<&'static str> {
-    KEY_DEFAULTS
-        .iter()
-        .find(|(k, f, _)| (*k, *f) == (kind, field))
-        .map(|(_, _, json)| *json)
+    KEY_DEFAULTS.iter().find(|(k, f, _)| (*k, *f) == (kind, field)).map(|(_, _, json)| *json)
 }

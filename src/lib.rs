@@ -1,7 +1,10 @@
 //! kedge: Kubernetes for small machines, in one executable.
 #![deny(unsafe_code)]
 
+pub mod agent;
 pub mod api;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod network;
 pub mod runtime;

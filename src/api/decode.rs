@@ -18,10 +18,7 @@ pub struct Decoded {
 
 impl From<Value> for Decoded {
     fn from(value: Value) -> Self {
-        Self {
-            value,
-            duplicates: Vec::new(),
-        }
+        Self { value, duplicates: Vec::new() }
     }
 }
 
@@ -47,10 +44,9 @@ pub const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
 pub fn decode(content_type: &str, body: &[u8]) -> Result<Decoded, Status> {
     read(content_type, body).map_err(|error| match error {
         Error::MediaType => Status::unsupported_media_type(&ACCEPTED),
-        other => Status::bad_request(format!(
-            "the object provided is unrecognized: {other} ({})",
-            summary(body)
-        )),
+        other => {
+            Status::bad_request(format!("the object provided is unrecognized: {other} ({})", summary(body)))
+        }
     })
 }
 
@@ -69,11 +65,8 @@ pub fn json(body: &[u8]) -> Result<Decoded, Error> {
     let mut decoded = Decoded::default();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let mut path = Vec::new();
-    decoded.value = Seed {
-        path: &mut path,
-        duplicates: &mut decoded.duplicates,
-    }
-    .deserialize(&mut deserializer)?;
+    decoded.value =
+        Seed { path: &mut path, duplicates: &mut decoded.duplicates }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(decoded)
 }
@@ -88,11 +81,8 @@ pub fn yaml(body: &[u8]) -> Result<Decoded, Error> {
     let mut decoded = Decoded::default();
     let deserializer = serde_yaml::Deserializer::from_slice(body);
     let mut path = Vec::new();
-    decoded.value = Seed {
-        path: &mut path,
-        duplicates: &mut decoded.duplicates,
-    }
-    .deserialize(deserializer)?;
+    decoded.value =
+        Seed { path: &mut path, duplicates: &mut decoded.duplicates }.deserialize(deserializer)?;
     Ok(decoded)
 }
 
@@ -103,16 +93,8 @@ pub(crate) fn summary(body: &[u8]) -> String {
         return "<empty>".to_owned();
     }
     let head = &body[..body.len().min(MAX)];
-    let text = if head[0] == b'{' {
-        String::from_utf8_lossy(head).into_owned()
-    } else {
-        hex::encode(head)
-    };
-    if body.len() > MAX {
-        format!("{text} ...")
-    } else {
-        text
-    }
+    let text = if head[0] == b'{' { String::from_utf8_lossy(head).into_owned() } else { hex::encode(head) };
+    if body.len() > MAX { format!("{text} ...") } else { text }
 }
 
 /// A step of a path: a field's name, or an index.
@@ -174,9 +156,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
-        Number::from_f64(v)
-            .map(Value::Number)
-            .ok_or_else(|| E::custom("a number must be finite"))
+        Number::from_f64(v).map(Value::Number).ok_or_else(|| E::custom("a number must be finite"))
     }
 
     fn visit_str<E>(self, v: &str) -> Result<Value, E> {
@@ -203,10 +183,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut items = Vec::new();
         loop {
             self.path.push(Step::Index(items.len()));
-            let item = seq.next_element_seed(Seed {
-                path: self.path,
-                duplicates: self.duplicates,
-            })?;
+            let item = seq.next_element_seed(Seed { path: self.path, duplicates: self.duplicates })?;
             self.path.pop();
             match item {
                 Some(item) => items.push(item),
@@ -222,10 +199,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 self.report(&key);
             }
             self.path.push(Step::Field(key));
-            let value = map.next_value_seed(Seed {
-                path: self.path,
-                duplicates: self.duplicates,
-            })?;
+            let value = map.next_value_seed(Seed { path: self.path, duplicates: self.duplicates })?;
             if let Some(Step::Field(key)) = self.path.pop() {
                 fields.insert(key, value);
             }
@@ -285,10 +259,8 @@ mod tests {
     #[test]
     fn both_forms_say_the_same() {
         let expected = json!({"a": 1, "b": [true, null, "x", 1.5], "c": {"1": "one", "true": -1}});
-        let from_json =
-            json(br#"{"a":1,"b":[true,null,"x",1.5],"c":{"1":"one","true":-1}}"#).expect("JSON");
-        let from_yaml =
-            yaml(b"a: 1\nb: [true, null, x, 1.5]\nc:\n  1: one\n  true: -1\n").expect("YAML");
+        let from_json = json(br#"{"a":1,"b":[true,null,"x",1.5],"c":{"1":"one","true":-1}}"#).expect("JSON");
+        let from_yaml = yaml(b"a: 1\nb: [true, null, x, 1.5]\nc:\n  1: one\n  true: -1\n").expect("YAML");
         assert_eq!(from_json.value, expected);
         assert_eq!(from_yaml.value, expected);
         assert!(from_json.duplicates.is_empty() && from_yaml.duplicates.is_empty());
@@ -308,24 +280,12 @@ mod tests {
         assert!(decode("", b"{}").is_ok());
         assert!(decode("application/yaml", b"a: b").is_ok());
         let status = decode("application/vnd.kubernetes.protobuf", b"k8s").expect_err("not read");
-        assert_eq!(
-            (status.code, status.to_value()["reason"].as_str()),
-            (415, Some("UnsupportedMediaType"))
-        );
-        assert!(
-            status
-                .message
-                .ends_with("application/json, application/yaml")
-        );
+        assert_eq!((status.code, status.to_value()["reason"].as_str()), (415, Some("UnsupportedMediaType")));
+        assert!(status.message.ends_with("application/json, application/yaml"));
         let status = decode("application/json", b"{\"a\":").expect_err("cut off");
         assert_eq!(status.code, 400);
-        assert!(
-            status.message.contains("line 1 column 5"),
-            "{}",
-            status.message
-        );
-        let status =
-            decode("application/yaml", b"a: 1\nb:\n  - c\n d: 2\n").expect_err("bad indentation");
+        assert!(status.message.contains("line 1 column 5"), "{}", status.message);
+        let status = decode("application/yaml", b"a: 1\nb:\n  - c\n d: 2\n").expect_err("bad indentation");
         assert!(status.message.contains("line"), "{}", status.message);
         assert!(decode("application/json", b"{} {}").is_err());
     }

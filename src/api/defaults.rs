@@ -14,7 +14,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::schema::{Node, NodeRef};
+use super::Quantity;
+use super::schema::{Node, NodeRef, Schema};
 
 type Fields = Map<String, Value>;
 
@@ -62,68 +63,67 @@ struct Rule {
 }
 
 const fn fixed(of: &'static str, fixed: &'static [(&'static str, Fixed)]) -> Rule {
-    Rule {
-        of,
-        fixed,
-        then: None,
-    }
+    Rule { of, fixed, then: None }
 }
 
-const fn with(
-    of: &'static str,
-    fixed: &'static [(&'static str, Fixed)],
-    then: fn(&mut Fields),
-) -> Rule {
-    Rule {
-        of,
-        fixed,
-        then: Some(then),
-    }
+const fn with(of: &'static str, fixed: &'static [(&'static str, Fixed)], then: fn(&mut Fields)) -> Rule {
+    Rule { of, fixed, then: Some(then) }
 }
 
 static RULES: LazyLock<HashMap<&'static str, &'static Rule>> = LazyLock::new(|| {
     let all = [core::RULES, pod::RULES, workloads::RULES, cluster::RULES];
-    all.into_iter()
-        .flatten()
-        .map(|rule| (rule.of, rule))
-        .collect()
+    all.into_iter().flatten().map(|rule| (rule.of, rule)).collect()
 });
 
+impl Schema {
+    /// Applies the defaults that upstream applies when it reads an object of this kind.
+    pub fn default(&self, object: &mut Value) {
+        apply(self.root(), object);
+    }
+}
+
 /// Applies the defaults to an object of this type.
-pub(super) fn apply(root: NodeRef<'_>, object: &mut Value) {
+fn apply(root: NodeRef<'_>, object: &mut Value) {
     match (root.node(), object) {
         (Node::Object(_), Value::Object(fields)) => {
             if let Some(rule) = RULES.get(short(root.definition())) {
                 rule.apply(fields);
             }
-            for (key, value) in fields
-                .iter_mut()
-                .filter(|(_, v)| v.is_object() || v.is_array())
-            {
+            for (key, value) in fields.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
                 if let Some(child) = root.child(key) {
                     apply(child, value);
                 }
             }
         }
         (Node::List(_), Value::Array(items)) => {
-            if let Some(item) = root
-                .item()
-                .filter(|item| matches!(item.node(), Node::Object(_)))
-            {
+            if let Some(item) = root.item().filter(|item| matches!(item.node(), Node::Object(_))) {
                 items.iter_mut().for_each(|value| apply(item, value));
             }
         }
+        (Node::Map { .. }, Value::Object(entries)) if has_amounts(root) => {
+            entries.values_mut().for_each(round_up);
+        }
         _ => {}
+    }
+}
+
+fn has_amounts(map: NodeRef<'_>) -> bool {
+    map.child("").is_some_and(|value| matches!(value.node(), Node::Quantity))
+}
+
+/// Amounts of resources have no parts smaller than thousandths.
+fn round_up(amount: &mut Value) {
+    // The canonical form of an amount with smaller parts ends with their suffix.
+    let text = amount.as_str().filter(|text| text.ends_with(['u', 'n']) || text.contains("e-"));
+    if let Some(quantity) = text.and_then(|text| text.parse::<Quantity>().ok()) {
+        *amount = quantity.rounded_to_millis().to_string().into();
     }
 }
 
 impl Rule {
     fn apply(&self, fields: &mut Fields) {
         for (field, fixed) in self.fixed {
-            if fields
-                .get(*field)
-                .is_none_or(|v| fixed.counts_as_missing(v))
-            {
+            if fields.get(*field).is_none_or(|v| fixed.counts_as_missing(v)) {
                 fields.insert((*field).to_owned(), fixed.value());
             }
         }
@@ -135,10 +135,7 @@ impl Rule {
 
 /// `core.v1.Pod` of `io.k8s.api.core.v1.Pod`.
 fn short(definition: &str) -> &str {
-    let start = definition
-        .rmatch_indices('.')
-        .nth(2)
-        .map_or(0, |(at, _)| at + 1);
+    let start = definition.rmatch_indices('.').nth(2).map_or(0, |(at, _)| at + 1);
     &definition[start..]
 }
 
@@ -151,25 +148,15 @@ fn object<'f>(fields: &'f mut Fields, name: &str) -> Option<&'f mut Fields> {
 }
 
 fn is_empty_list(fields: &Fields, name: &str) -> bool {
-    fields
-        .get(name)
-        .and_then(Value::as_array)
-        .is_none_or(Vec::is_empty)
+    fields.get(name).and_then(Value::as_array).is_none_or(Vec::is_empty)
 }
 
 /// Copies the entries of one map into another, which is made if needed, where the other lacks them.
 fn fill(fields: &mut Fields, from: &str, into: &str) {
-    let Some(source) = fields
-        .get(from)
-        .and_then(Value::as_object)
-        .filter(|m| !m.is_empty())
-        .cloned()
-    else {
+    let Some(source) = fields.get(from).and_then(Value::as_object).filter(|m| !m.is_empty()).cloned() else {
         return;
     };
-    let target = fields
-        .entry(into)
-        .or_insert_with(|| Value::Object(Map::new()));
+    let target = fields.entry(into).or_insert_with(|| Value::Object(Map::new()));
     if let Some(target) = target.as_object_mut() {
         for (key, value) in source {
             target.entry(key).or_insert(value);

@@ -112,10 +112,7 @@ impl ErrorType {
     }
 
     fn shows_value(self) -> bool {
-        !matches!(
-            self,
-            Self::Required | Self::Forbidden | Self::TooLong | Self::TooShort | Self::Internal
-        )
+        !matches!(self, Self::Required | Self::Forbidden | Self::TooLong | Self::TooShort | Self::Internal)
     }
 }
 
@@ -134,18 +131,8 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(
-        kind: ErrorType,
-        field: &Path,
-        bad_value: Option<Value>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self {
-            kind,
-            field: field.clone(),
-            bad_value,
-            detail: detail.into(),
-        }
+    fn new(kind: ErrorType, field: &Path, bad_value: Option<Value>, detail: impl Into<String>) -> Self {
+        Self { kind, field: field.clone(), bad_value, detail: detail.into() }
     }
 
     /// Something must be given.
@@ -192,23 +179,13 @@ impl FieldError {
     /// The text is longer than `max` bytes.
     pub fn too_long(field: &Path, max: usize) -> Self {
         let unit = if max == 1 { "byte" } else { "bytes" };
-        Self::new(
-            ErrorType::TooLong,
-            field,
-            None,
-            format!("may not be more than {max} {unit}"),
-        )
+        Self::new(ErrorType::TooLong, field, None, format!("may not be more than {max} {unit}"))
     }
 
     /// The list has `actual` items, more than `max`.
     pub fn too_many(field: &Path, actual: usize, max: usize) -> Self {
         let unit = if max == 1 { "item" } else { "items" };
-        Self::new(
-            ErrorType::TooMany,
-            field,
-            Some(actual.into()),
-            format!("must have at most {max} {unit}"),
-        )
+        Self::new(ErrorType::TooMany, field, Some(actual.into()), format!("must have at most {max} {unit}"))
     }
 
     /// Something went wrong that is not the user's fault.
@@ -249,12 +226,8 @@ pub fn quote(text: &str) -> String {
             '\u{8}' => out.push_str("\\b"),
             '\u{b}' => out.push_str("\\v"),
             '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                out.push_str(&format!("\\x{:02x}", c as u32))
-            }
-            c if (0x80..0xa0).contains(&(c as u32)) => {
-                out.push_str(&format!("\\u{:04x}", c as u32))
-            }
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if (0x80..0xa0).contains(&(c as u32)) => out.push_str(&format!("\\u{:04x}", c as u32)),
             c => out.push(c),
         }
     }
@@ -270,11 +243,7 @@ mod tests {
 
     #[test]
     fn paths_print_as_upstream() {
-        let p = Path::new("spec")
-            .child("containers")
-            .index(0)
-            .child("env")
-            .key("A");
+        let p = Path::new("spec").child("containers").index(0).child("env").key("A");
         assert_eq!(p.to_string(), "spec.containers[0].env[A]");
         assert_eq!(Path::default().child("spec").to_string(), "spec");
         assert_eq!(Path::default().to_string(), "<nil>");
@@ -285,23 +254,11 @@ mod tests {
         let p = Path::new("a");
         let table = [
             (FieldError::required(&p, ""), "a: Required value"),
-            (
-                FieldError::required(&p, "name it"),
-                "a: Required value: name it",
-            ),
-            (
-                FieldError::invalid(&p, "x\n", "no"),
-                "a: Invalid value: \"x\\n\": no",
-            ),
+            (FieldError::required(&p, "name it"), "a: Required value: name it"),
+            (FieldError::invalid(&p, "x\n", "no"), "a: Invalid value: \"x\\n\": no"),
             (FieldError::invalid(&p, 5, "no"), "a: Invalid value: 5: no"),
-            (
-                FieldError::invalid(&p, json!({"b": [1]}), "no"),
-                "a: Invalid value: {\"b\":[1]}: no",
-            ),
-            (
-                FieldError::type_invalid(&p, true, "no"),
-                "a: Invalid value: true: no",
-            ),
+            (FieldError::invalid(&p, json!({"b": [1]}), "no"), "a: Invalid value: {\"b\":[1]}: no"),
+            (FieldError::type_invalid(&p, true, "no"), "a: Invalid value: true: no"),
             (
                 FieldError::not_supported(&p, "x", &["A", "B"]),
                 "a: Unsupported value: \"x\": supported values: \"A\", \"B\"",
@@ -309,18 +266,9 @@ mod tests {
             (FieldError::duplicate(&p, "x"), "a: Duplicate value: \"x\""),
             (FieldError::not_found(&p, "x"), "a: Not found: \"x\""),
             (FieldError::forbidden(&p, "no"), "a: Forbidden: no"),
-            (
-                FieldError::too_long(&p, 63),
-                "a: Too long: may not be more than 63 bytes",
-            ),
-            (
-                FieldError::too_long(&p, 1),
-                "a: Too long: may not be more than 1 byte",
-            ),
-            (
-                FieldError::too_many(&p, 3, 2),
-                "a: Too many: 3: must have at most 2 items",
-            ),
+            (FieldError::too_long(&p, 63), "a: Too long: may not be more than 63 bytes"),
+            (FieldError::too_long(&p, 1), "a: Too long: may not be more than 1 byte"),
+            (FieldError::too_many(&p, 3, 2), "a: Too many: 3: must have at most 2 items"),
             (FieldError::internal(&p, "boom"), "a: Internal error: boom"),
         ];
         for (error, text) in table {

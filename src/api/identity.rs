@@ -18,10 +18,7 @@ pub struct GroupResource {
 impl GroupResource {
     /// A resource of a group.
     pub fn new(group: impl Into<Name>, resource: impl Into<Name>) -> Self {
-        Self {
-            group: group.into(),
-            resource: resource.into(),
-        }
+        Self { group: group.into(), resource: resource.into() }
     }
 }
 
@@ -43,10 +40,7 @@ pub struct GroupKind {
 impl GroupKind {
     /// A kind of a group.
     pub fn new(group: impl Into<Name>, kind: impl Into<Name>) -> Self {
-        Self {
-            group: group.into(),
-            kind: kind.into(),
-        }
+        Self { group: group.into(), kind: kind.into() }
     }
 }
 
@@ -70,11 +64,7 @@ pub struct GroupVersionKind {
 impl GroupVersionKind {
     /// A kind of a version of a group.
     pub fn new(group: impl Into<Name>, version: impl Into<Name>, kind: impl Into<Name>) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            kind: kind.into(),
-        }
+        Self { group: group.into(), version: version.into(), kind: kind.into() }
     }
 
     /// From an object's `apiVersion` and `kind`; the version of an `apiVersion` without a slash is in
@@ -91,10 +81,7 @@ impl GroupVersionKind {
 
     /// Without the version.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind {
-            group: self.group.clone(),
-            kind: self.kind.clone(),
-        }
+        GroupKind { group: self.group.clone(), kind: self.kind.clone() }
     }
 }
 
@@ -117,16 +104,8 @@ pub struct GroupVersionResource {
 
 impl GroupVersionResource {
     /// A resource of a version of a group.
-    pub fn new(
-        group: impl Into<Name>,
-        version: impl Into<Name>,
-        resource: impl Into<Name>,
-    ) -> Self {
-        Self {
-            group: group.into(),
-            version: version.into(),
-            resource: resource.into(),
-        }
+    pub fn new(group: impl Into<Name>, version: impl Into<Name>, resource: impl Into<Name>) -> Self {
+        Self { group: group.into(), version: version.into(), resource: resource.into() }
     }
 
     /// `apps/v1`, or `v1` for the core group.
@@ -136,10 +115,7 @@ impl GroupVersionResource {
 
     /// Without the version.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource {
-            group: self.group.clone(),
-            resource: self.resource.clone(),
-        }
+        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
     }
 }
 
@@ -150,19 +126,11 @@ impl fmt::Display for GroupVersionResource {
 }
 
 fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    }
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 fn dotted(f: &mut fmt::Formatter<'_>, name: &str, group: &str) -> fmt::Result {
-    if group.is_empty() {
-        f.write_str(name)
-    } else {
-        write!(f, "{name}.{group}")
-    }
+    if group.is_empty() { f.write_str(name) } else { write!(f, "{name}.{group}") }
 }
 
 #[cfg(test)]
@@ -172,31 +140,16 @@ mod tests {
     #[test]
     fn names_print_as_in_messages() {
         assert_eq!(GroupResource::new("", "pods").to_string(), "pods");
-        assert_eq!(
-            GroupResource::new("apps", "deployments").to_string(),
-            "deployments.apps"
-        );
-        assert_eq!(
-            GroupKind::new("apps", "Deployment").to_string(),
-            "Deployment.apps"
-        );
-        assert_eq!(
-            GroupVersionKind::new("apps", "v1", "Deployment").to_string(),
-            "apps/v1, Kind=Deployment"
-        );
-        assert_eq!(
-            GroupVersionResource::new("", "v1", "pods").to_string(),
-            "v1, Resource=pods"
-        );
+        assert_eq!(GroupResource::new("apps", "deployments").to_string(), "deployments.apps");
+        assert_eq!(GroupKind::new("apps", "Deployment").to_string(), "Deployment.apps");
+        assert_eq!(GroupVersionKind::new("apps", "v1", "Deployment").to_string(), "apps/v1, Kind=Deployment");
+        assert_eq!(GroupVersionResource::new("", "v1", "pods").to_string(), "v1, Resource=pods");
     }
 
     #[test]
     fn api_version_splits_and_joins() {
         for text in ["v1", "apps/v1", "gateway.networking.k8s.io/v1beta1"] {
-            assert_eq!(
-                GroupVersionKind::from_api_version(text, "X").api_version(),
-                text
-            );
+            assert_eq!(GroupVersionKind::from_api_version(text, "X").api_version(), text);
         }
         let core = GroupVersionKind::from_api_version("v1", "Pod");
         assert_eq!((&*core.group, &*core.version), ("", "v1"));

@@ -25,26 +25,17 @@ impl<'a> Meta<'a> {
 
     fn map(self, field: &str) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let entries = self.get(field).and_then(Value::as_object);
-        entries
-            .into_iter()
-            .flatten()
-            .filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)))
+        entries.into_iter().flatten().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?)))
     }
 
     /// `apiVersion` of the object.
     pub fn api_version(self) -> &'a str {
-        self.object
-            .get("apiVersion")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.object.get("apiVersion").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// `kind` of the object.
     pub fn kind(self) -> &'a str {
-        self.object
-            .get("kind")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.object.get("kind").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The name.
@@ -74,9 +65,7 @@ impl<'a> Meta<'a> {
 
     /// The generation; 0 if there is none.
     pub fn generation(self) -> i64 {
-        self.get("generation")
-            .and_then(Value::as_i64)
-            .unwrap_or_default()
+        self.get("generation").and_then(Value::as_i64).unwrap_or_default()
     }
 
     /// When it was created, in RFC 3339.
@@ -91,8 +80,7 @@ impl<'a> Meta<'a> {
 
     /// Seconds of grace of a deletion.
     pub fn deletion_grace_period_seconds(self) -> Option<i64> {
-        self.get("deletionGracePeriodSeconds")
-            .and_then(Value::as_i64)
+        self.get("deletionGracePeriodSeconds").and_then(Value::as_i64)
     }
 
     /// The labels, in order of their keys.
@@ -117,11 +105,7 @@ impl<'a> Meta<'a> {
 
     /// The finalizers that hold a deletion up.
     pub fn finalizers(self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.get("finalizers")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
+        self.get("finalizers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
     }
 
     /// The owners.
@@ -137,9 +121,7 @@ impl<'a> Meta<'a> {
 
     /// The managed fields entries.
     pub fn managed_fields(self) -> &'a [Value] {
-        self.get("managedFields")
-            .and_then(Value::as_array)
-            .map_or(&[], Vec::as_slice)
+        self.get("managedFields").and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -149,17 +131,11 @@ pub struct OwnerReference<'a>(&'a Value);
 
 impl<'a> OwnerReference<'a> {
     fn text(self, field: &str) -> &'a str {
-        self.0
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.0.get(field).and_then(Value::as_str).unwrap_or_default()
     }
 
     fn flag(self, field: &str) -> bool {
-        self.0
-            .get(field)
-            .and_then(Value::as_bool)
-            .unwrap_or_default()
+        self.0.get(field).and_then(Value::as_bool).unwrap_or_default()
     }
 
     /// The owner's `apiVersion`.
@@ -202,9 +178,7 @@ pub struct MetaMut<'a> {
 impl<'a> MetaMut<'a> {
     /// The metadata of this object. A value that is no object becomes one.
     pub fn of(object: &'a mut Value) -> Self {
-        Self {
-            fields: as_map(as_map(object).entry("metadata").or_insert(Value::Null)),
-        }
+        Self { fields: as_map(as_map(object).entry("metadata").or_insert(Value::Null)) }
     }
 
     /// Sets a field.
@@ -320,11 +294,8 @@ pub fn micro_time(at: Timestamp) -> String {
 /// Reads an RFC 3339 time, with any offset and any number of digits of a second.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
     let bytes = text.as_bytes();
-    let shape = bytes.len() >= 20
-        && bytes[4] == b'-'
-        && bytes[7] == b'-'
-        && bytes[10] == b'T'
-        && bytes[13] == b':';
+    let shape =
+        bytes.len() >= 20 && bytes[4] == b'-' && bytes[7] == b'-' && bytes[10] == b'T' && bytes[13] == b':';
     if shape { text.parse().ok() } else { None }
 }
 
@@ -341,9 +312,7 @@ const GENERATED_MAX: usize = 63;
 
 /// A random suffix of `length` letters, as upstream's `rand.String`.
 pub fn random_suffix(length: usize) -> String {
-    (0..length)
-        .map(|_| SUFFIX_ALPHABET[rand::random_range(0..SUFFIX_ALPHABET.len())] as char)
-        .collect()
+    (0..length).map(|_| SUFFIX_ALPHABET[rand::random_range(0..SUFFIX_ALPHABET.len())] as char).collect()
 }
 
 /// The name for a `generateName`: the prefix, cut so that the name has at most 63 bytes, and five letters.
@@ -357,9 +326,7 @@ pub fn generate_name(prefix: &str) -> String {
 
 /// A number as a word of the suffix alphabet, as upstream's `rand.SafeEncodeString` writes hashes.
 pub fn safe_encode(text: &str) -> String {
-    text.bytes()
-        .map(|b| SUFFIX_ALPHABET[b as usize % SUFFIX_ALPHABET.len()] as char)
-        .collect()
+    text.bytes().map(|b| SUFFIX_ALPHABET[b as usize % SUFFIX_ALPHABET.len()] as char).collect()
 }
 
 #[cfg(test)]
@@ -377,27 +344,15 @@ mod tests {
             "ownerReferences": [{"uid": "o1"}, {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "o2",
                 "controller": true, "blockOwnerDeletion": true}]}});
         let m = Meta::of(&pod);
-        assert_eq!(
-            (m.api_version(), m.kind(), m.name(), m.namespace()),
-            ("v1", "Pod", "a", "b")
-        );
-        assert_eq!(
-            (m.uid(), m.resource_version(), m.generation()),
-            ("u", "7", 3)
-        );
+        assert_eq!((m.api_version(), m.kind(), m.name(), m.namespace()), ("v1", "Pod", "a", "b"));
+        assert_eq!((m.uid(), m.resource_version(), m.generation()), ("u", "7", 3));
         assert_eq!(m.labels().collect::<Vec<_>>(), [("x", "1"), ("y", "2")]);
-        assert_eq!(
-            (m.label("y"), m.label("z"), m.annotation("n")),
-            (Some("2"), None, Some("m"))
-        );
+        assert_eq!((m.label("y"), m.label("z"), m.annotation("n")), (Some("2"), None, Some("m")));
         assert_eq!(m.finalizers().collect::<Vec<_>>(), ["f"]);
         assert_eq!(m.deletion_timestamp(), Some("2024-01-01T00:00:00Z"));
         assert_eq!(m.deletion_grace_period_seconds(), Some(30));
         let owner = m.controller().expect("has a controller");
-        assert_eq!(
-            (owner.kind(), owner.name(), owner.uid()),
-            ("ReplicaSet", "r", "o2")
-        );
+        assert_eq!((owner.kind(), owner.name(), owner.uid()), ("ReplicaSet", "r", "o2"));
         assert!(owner.block_owner_deletion());
         let empty = Value::Null;
         assert_eq!(Meta::of(&empty).name(), "");
@@ -411,10 +366,7 @@ mod tests {
         m.set_name("a");
         m.set_label("k", "v");
         m.set_finalizers(vec!["f".into()]);
-        assert_eq!(
-            value,
-            json!({"metadata": {"name": "a", "labels": {"k": "v"}, "finalizers": ["f"]}})
-        );
+        assert_eq!(value, json!({"metadata": {"name": "a", "labels": {"k": "v"}, "finalizers": ["f"]}}));
         let mut m = MetaMut::of(&mut value);
         m.set_finalizers(vec![]);
         m.remove("labels");
@@ -430,13 +382,7 @@ mod tests {
             parse_time("2024-02-03T06:05:06+02:00").map(time).as_deref(),
             Some("2024-02-03T04:05:06Z")
         );
-        for bad in [
-            "",
-            "2024-02-03",
-            "2024-02-03 04:05:06Z",
-            "yesterday",
-            "2024-13-03T04:05:06Z",
-        ] {
+        for bad in ["", "2024-02-03", "2024-02-03 04:05:06Z", "yesterday", "2024-13-03T04:05:06Z"] {
             assert_eq!(parse_time(bad), None, "{bad}");
         }
         assert_eq!(parse_time(&now()).map(time), Some(now()));
@@ -446,9 +392,7 @@ mod tests {
     fn generated_names_fit() {
         let name = generate_name("web-");
         assert_eq!(name.len(), 9);
-        assert!(
-            name.starts_with("web-") && name[4..].bytes().all(|b| SUFFIX_ALPHABET.contains(&b))
-        );
+        assert!(name.starts_with("web-") && name[4..].bytes().all(|b| SUFFIX_ALPHABET.contains(&b)));
         assert_eq!(generate_name(&"a".repeat(100)).len(), 63);
         assert_ne!(new_uid(), new_uid());
         assert_eq!(safe_encode("0123456789"), "456789bcdf");

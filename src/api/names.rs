@@ -28,10 +28,7 @@ fn regex_error(message: &str, regex: &str, examples: &[&str]) -> String {
         return format!("{message} (regex used for validation is '{regex}')");
     }
     let examples: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!(
-        "{message} (e.g. {}regex used for validation is '{regex}')",
-        examples.join(" or ")
-    )
+    format!("{message} (e.g. {}regex used for validation is '{regex}')", examples.join(" or "))
 }
 
 fn is_lower_alnum(b: u8) -> bool {
@@ -51,8 +48,7 @@ fn matches_subdomain(value: &str) -> bool {
 fn matches_label_key(value: &str) -> bool {
     let b = value.as_bytes();
     matches!((b.first(), b.last()), (Some(first), Some(last)) if first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric())
-        && b.iter()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+        && b.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
 }
 
 /// A DNS label of RFC 1123, as namespaces and containers are named.
@@ -98,11 +94,7 @@ pub fn wildcard_dns1123_subdomain(value: &str) -> Vec<String> {
                            which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
     let mut errors = too_long(value, SUBDOMAIN_MAX);
     if !value.strip_prefix("*.").is_some_and(matches_subdomain) {
-        errors.push(regex_error(
-            MESSAGE,
-            &format!("\\*\\.{SUBDOMAIN_1123}"),
-            &["*.example.com"],
-        ));
+        errors.push(regex_error(MESSAGE, &format!("\\*\\.{SUBDOMAIN_1123}"), &["*.example.com"]));
     }
     errors
 }
@@ -119,11 +111,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                errors.extend(
-                    dns1123_subdomain(prefix)
-                        .into_iter()
-                        .map(|m| format!("prefix part {m}")),
-                );
+                errors.extend(dns1123_subdomain(prefix).into_iter().map(|m| format!("prefix part {m}")));
             }
             *name
         }
@@ -137,17 +125,10 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     } else {
-        errors.extend(
-            too_long(name, LABEL_MAX)
-                .into_iter()
-                .map(|m| format!("name part {m}")),
-        );
+        errors.extend(too_long(name, LABEL_MAX).into_iter().map(|m| format!("name part {m}")));
     }
     if !matches_label_key(name) {
-        errors.push(format!(
-            "name part {}",
-            regex_error(MESSAGE, LABEL_KEY, &EXAMPLES)
-        ));
+        errors.push(format!("name part {}", regex_error(MESSAGE, LABEL_KEY, &EXAMPLES)));
     }
     errors
 }
@@ -158,11 +139,7 @@ pub fn label_value(value: &str) -> Vec<String> {
                            and must start and end with an alphanumeric character";
     let mut errors = too_long(value, LABEL_MAX);
     if !value.is_empty() && !matches_label_key(value) {
-        errors.push(regex_error(
-            MESSAGE,
-            LABEL_VALUE,
-            &["MyValue", "my_value", "12345"],
-        ));
+        errors.push(regex_error(MESSAGE, LABEL_VALUE, &["MyValue", "my_value", "12345"]));
     }
     errors
 }
@@ -171,9 +148,7 @@ pub fn label_value(value: &str) -> Vec<String> {
 pub fn port_name(value: &str) -> Vec<String> {
     let mut errors = too_long(value, 15);
     if value.is_empty() || !value.bytes().all(|b| is_lower_alnum(b) || b == b'-') {
-        errors.push(
-            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
-        );
+        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
     }
     if !value.bytes().any(|b| b.is_ascii_lowercase()) {
         errors.push("must contain at least one letter (a-z)".to_owned());
@@ -189,11 +164,7 @@ pub fn port_name(value: &str) -> Vec<String> {
 
 /// The number of a port.
 pub fn port_number(value: i64) -> Vec<String> {
-    if (1..=65535).contains(&value) {
-        Vec::new()
-    } else {
-        vec![range_error(1, 65535)]
-    }
+    if (1..=65535).contains(&value) { Vec::new() } else { vec![range_error(1, 65535)] }
 }
 
 /// A percentage, as in `25%`.
@@ -212,10 +183,7 @@ pub fn env_var_name(value: &str) -> Vec<String> {
     if value.is_empty() {
         errors.push("environment variable name must be non-empty".to_owned());
     }
-    if !value
-        .bytes()
-        .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
-    {
+    if !value.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
         errors.push(
             "a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned(),
         );
@@ -227,16 +195,10 @@ pub fn env_var_name(value: &str) -> Vec<String> {
 pub fn config_map_key(value: &str) -> Vec<String> {
     let mut errors = too_long(value, SUBDOMAIN_MAX);
     if value.is_empty()
-        || !value
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        || !value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     {
         let message = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
-        errors.push(regex_error(
-            message,
-            "[-._a-zA-Z0-9]+",
-            &["key.name", "KEY_NAME", "key-name"],
-        ));
+        errors.push(regex_error(message, "[-._a-zA-Z0-9]+", &["key.name", "KEY_NAME", "key-name"]));
     }
     match value {
         "." => errors.push("must not be '.'".to_owned()),
@@ -254,19 +216,11 @@ pub fn path_segment(value: &str) -> Vec<String> {
         ".." => return vec!["may not be '..'".to_owned()],
         _ => {}
     }
-    ["/", "%"]
-        .into_iter()
-        .filter(|c| value.contains(c))
-        .map(|c| format!("may not contain '{c}'"))
-        .collect()
+    ["/", "%"].into_iter().filter(|c| value.contains(c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
 fn too_long(value: &str, max: usize) -> Vec<String> {
-    if value.len() > max {
-        vec![max_len_error(max)]
-    } else {
-        Vec::new()
-    }
+    if value.len() > max { vec![max_len_error(max)] } else { Vec::new() }
 }
 
 #[cfg(test)]
@@ -290,47 +244,26 @@ mod tests {
                 &["a", "a.b", "1.2.3", "a--b.c"],
                 &["", ".", "a.", ".a", "a..b", "A.b", "a_b", "a.-b"],
             ),
-            (
-                dns1035_label,
-                &["a", "a-1"],
-                &["", "1a", "-a", "a-", "A", "a.b", &long64],
-            ),
-            (
-                wildcard_dns1123_subdomain,
-                &["*.a.b", "*.a"],
-                &["*", "*.", "*.*.a", "a.b", "*a.b"],
-            ),
+            (dns1035_label, &["a", "a-1"], &["", "1a", "-a", "a-", "A", "a.b", &long64]),
+            (wildcard_dns1123_subdomain, &["*.a.b", "*.a"], &["*", "*.", "*.*.a", "a.b", "*a.b"]),
             (
                 qualified_name,
                 &["a", "A_b.c-d", "x.io/a", "1/2"],
                 &["", "/", "a/", "/a", "a/b/c", "-a", "a b", &long64],
             ),
-            (
-                label_value,
-                &["", "a", "A.b_c-D", &long63],
-                &["-a", "a-", "a b", "a/b", &long64],
-            ),
+            (label_value, &["", "a", "A.b_c-D", &long63], &["-a", "a-", "a b", "a/b", &long64]),
             (
                 port_name,
                 &["http", "a-1", "123456789012abc"],
                 &["", "1", "a--b", "-a", "a-", "A", "1234567890123abc"],
             ),
-            (
-                config_map_key,
-                &["a", "A_b.c-d", ".a", "..."],
-                &["", ".", "..", "..a", "a b", "a/b"],
-            ),
+            (config_map_key, &["a", "A_b.c-d", ".a"], &["", ".", "..", "...", "..a", "a b", "a/b"]),
             (percent, &["0%", "93%"], &["", "%", "1", "a%", "1%%"]),
         ];
         for (index, (check, valid, invalid)) in table.into_iter().enumerate() {
             for v in valid {
                 let answer = check(v);
-                // "..." starts with two dots, which config_map_key refuses.
-                assert_eq!(
-                    answer.is_empty(),
-                    *v != "...",
-                    "row {index}, {v:?}: {answer:?}"
-                );
+                assert!(answer.is_empty(), "row {index}, {v:?}: {answer:?}");
             }
             for v in invalid {
                 assert!(!check(v).is_empty(), "row {index}: {v:?} is not valid");
@@ -368,9 +301,6 @@ mod tests {
         assert!(env_var_name("A.b-c 1").is_empty());
         assert!(!env_var_name("A=b").is_empty() && !env_var_name("").is_empty());
         assert!(path_segment("system:node").is_empty());
-        assert_eq!(
-            path_segment("a/b%"),
-            ["may not contain '/'", "may not contain '%'"]
-        );
+        assert_eq!(path_segment("a/b%"), ["may not contain '/'", "may not contain '%'"]);
     }
 }

@@ -44,11 +44,7 @@ impl SelectableField {
     pub fn new(label: impl Into<Cow<'static, str>>) -> Self {
         let label = label.into();
         let paths = vec![split(&label)];
-        Self {
-            label,
-            paths,
-            default: Cow::Borrowed(""),
-        }
+        Self { label, paths, default: Cow::Borrowed("") }
     }
 
     /// Where the field lies instead, as in `status.succeeded` for `status.successful`.
@@ -97,21 +93,12 @@ pub struct Object {
 impl Object {
     /// From the store: `bytes` hold the object's JSON with its resource version, `revision` is that
     /// version, `fields` are what field selectors may ask of this kind.
-    pub fn from_stored(
-        bytes: Bytes,
-        revision: u64,
-        fields: &[SelectableField],
-    ) -> Result<Self, Error> {
+    pub fn from_stored(bytes: Bytes, revision: u64, fields: &[SelectableField]) -> Result<Self, Error> {
         if u32::try_from(bytes.len()).is_err() {
             return Err(Error::TooLarge(bytes.len()));
         }
         let parsed = parse::parse(&bytes, fields)?;
-        Ok(Self {
-            bytes,
-            revision,
-            parsed,
-            typed: Mutex::new(None),
-        })
+        Ok(Self { bytes, revision, parsed, typed: Mutex::new(None) })
     }
 
     /// The canonical JSON, with the resource version.
@@ -155,10 +142,7 @@ impl Object {
 
     /// The labels.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.parsed
-            .labels
-            .iter()
-            .map(|(k, v)| (self.text(k), self.text(v)))
+        self.parsed.labels.iter().map(|(k, v)| (self.text(k), self.text(v)))
     }
 
     /// A label's value.
@@ -194,11 +178,7 @@ impl Object {
     /// The typed form. It is decoded once for all that hold it at the same time, and kept no longer than they do.
     pub fn typed<T: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<T>, Error> {
         let mut kept = self.typed.lock();
-        if let Some(found) = kept
-            .as_ref()
-            .and_then(Weak::upgrade)
-            .and_then(|any| any.downcast::<T>().ok())
-        {
+        if let Some(found) = kept.as_ref().and_then(Weak::upgrade).and_then(|any| any.downcast::<T>().ok()) {
             return Ok(found);
         }
         let decoded: Arc<T> = Arc::new(serde_json::from_slice(&self.bytes)?);
@@ -210,13 +190,7 @@ impl Object {
 
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Object({}/{} at {})",
-            self.namespace(),
-            self.name(),
-            self.revision
-        )
+        write!(f, "Object({}/{} at {})", self.namespace(), self.name(), self.revision)
     }
 }
 
@@ -238,22 +212,17 @@ impl Serialized {
     }
 }
 
-/// Writes an object for the store: canonical (compact, keys in order), its resource version left open.
+/// Writes an object for the store: canonical (compact, keys in order), its resource version left open. The
+/// resource version is the first field of the metadata, whatever the order of the others.
 pub fn serialize(mut object: Value) -> Serialized {
     const OPEN: &[u8] = b"\"resourceVersion\":\"";
     MetaMut::of(&mut object).set_resource_version("");
     let mut bytes = Vec::with_capacity(1024);
     let metadata_at = write(&object, &mut bytes);
     // Nothing else than the object's own field can follow within its metadata: see `write`.
-    let within = bytes[metadata_at..]
-        .windows(OPEN.len())
-        .position(|w| w == OPEN);
-    let revision_at =
-        metadata_at + within.expect("the resource version was set above") + OPEN.len();
-    Serialized {
-        bytes: Bytes::from(bytes),
-        revision_at,
-    }
+    let within = bytes[metadata_at..].windows(OPEN.len()).position(|w| w == OPEN);
+    let revision_at = metadata_at + within.expect("the resource version was set above") + OPEN.len();
+    Serialized { bytes: Bytes::from(bytes), revision_at }
 }
 
 /// Writes the object with the resource version as the first field of its metadata, and answers where

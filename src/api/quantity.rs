@@ -10,9 +10,7 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It does not look like one.
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     /// The suffix is none of the known.
     #[error("unable to parse quantity's suffix")]
@@ -49,25 +47,16 @@ pub struct Quantity {
 
 impl Quantity {
     /// Nothing.
-    pub const ZERO: Self = Self {
-        nanos: 0,
-        format: Format::DecimalSi,
-    };
+    pub const ZERO: Self = Self { nanos: 0, format: Format::DecimalSi };
 
     /// Whole units, as in bytes or cores.
     pub fn from_units(units: i64, format: Format) -> Self {
-        Self {
-            nanos: i128::from(units) * NANO,
-            format,
-        }
+        Self { nanos: i128::from(units) * NANO, format }
     }
 
     /// Thousandths, as in CPU.
     pub fn from_millis(millis: i64) -> Self {
-        Self {
-            nanos: i128::from(millis) * (NANO / 1000),
-            format: Format::DecimalSi,
-        }
+        Self { nanos: i128::from(millis) * (NANO / 1000), format: Format::DecimalSi }
     }
 
     /// Whole units, rounded up; saturates.
@@ -80,6 +69,13 @@ impl Quantity {
         saturate(round_up(self.nanos, NANO / 1000))
     }
 
+    /// Rounded up to thousandths, which is the least that an amount of a resource may have.
+    #[must_use]
+    pub fn rounded_to_millis(self) -> Self {
+        let milli = NANO / 1000;
+        Self { nanos: round_up(self.nanos, milli).saturating_mul(milli), format: self.format }
+    }
+
     /// How it was written.
     pub fn format(self) -> Format {
         self.format
@@ -88,24 +84,14 @@ impl Quantity {
     /// The sum, in this one's format unless it is zero; saturates.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        let format = if self.is_zero() {
-            other.format
-        } else {
-            self.format
-        };
-        Self {
-            nanos: self.nanos.saturating_add(other.nanos),
-            format,
-        }
+        let format = if self.is_zero() { other.format } else { self.format };
+        Self { nanos: self.nanos.saturating_add(other.nanos), format }
     }
 
     /// The difference; saturates.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
-        self.plus(Self {
-            nanos: -other.nanos,
-            format: other.format,
-        })
+        self.plus(Self { nanos: -other.nanos, format: other.format })
     }
 
     /// Whether it is nothing.
@@ -122,11 +108,7 @@ impl Quantity {
 /// Divides, away from zero: whoever asks for a little gets a little.
 fn round_up(n: i128, by: i128) -> i128 {
     let (quotient, rest) = (n / by, n % by);
-    if rest == 0 {
-        quotient
-    } else {
-        quotient + n.signum()
-    }
+    if rest == 0 { quotient } else { quotient + n.signum() }
 }
 
 fn saturate(n: i128) -> i64 {
@@ -160,15 +142,11 @@ impl FromStr for Quantity {
             Some(b'+') => (1, &text[1..]),
             _ => (1, text),
         };
-        let number_end = unsigned
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(unsigned.len());
+        let number_end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
         let (number, suffix) = unsigned.split_at(number_end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         let digits_of_exponent = suffix.trim_start_matches(|c: char| "eEinumkKMGTP".contains(c));
-        let exponent = digits_of_exponent
-            .strip_prefix(['-', '+'])
-            .unwrap_or(digits_of_exponent);
+        let exponent = digits_of_exponent.strip_prefix(['-', '+']).unwrap_or(digits_of_exponent);
         if number.is_empty()
             || fraction.contains('.')
             || (whole.is_empty() && fraction.is_empty())
@@ -181,15 +159,10 @@ impl FromStr for Quantity {
         let digits = digits.trim_start_matches('0');
         let places = fraction.len() as i32;
         let (magnitude, format) = match scale {
-            Scale::Ten(exponent, format) => {
-                (decimal(digits, exponent.saturating_sub(places))?, format)
-            }
+            Scale::Ten(exponent, format) => (decimal(digits, exponent.saturating_sub(places))?, format),
             Scale::Two(bits) => binary(digits, places, bits)?,
         };
-        Ok(Self {
-            nanos: sign * magnitude,
-            format,
-        })
+        Ok(Self { nanos: sign * magnitude, format })
     }
 }
 
@@ -200,15 +173,9 @@ fn decimal(digits: &str, exponent: i32) -> Result<i128, Error> {
     }
     let exponent = exponent.saturating_add(9);
     if exponent < 0 {
-        let cut = digits
-            .len()
-            .saturating_sub(exponent.unsigned_abs() as usize);
+        let cut = digits.len().saturating_sub(exponent.unsigned_abs() as usize);
         let (kept, lost) = digits.split_at(cut);
-        let kept: i128 = if kept.is_empty() {
-            0
-        } else {
-            kept.parse().map_err(|_| Error::Numeric)?
-        };
+        let kept: i128 = if kept.is_empty() { 0 } else { kept.parse().map_err(|_| Error::Numeric)? };
         return Ok(kept + i128::from(lost.bytes().any(|b| b != b'0')));
     }
     let value: i128 = digits.parse().map_err(|_| Error::Numeric)?;
@@ -223,19 +190,12 @@ fn binary(digits: &str, places: i32, bits: u32) -> Result<(i128, Format), Error>
     if digits.is_empty() {
         return Ok((0, Format::BinarySi));
     }
-    let nanos = match decimal(digits, -places)
-        .ok()
-        .and_then(|n| n.checked_mul(1 << bits))
-    {
+    let nanos = match decimal(digits, -places).ok().and_then(|n| n.checked_mul(1 << bits)) {
         // More than nine places were rounded before they were multiplied; such precision nobody writes.
         Some(nanos) => nanos.min(cap),
         None => cap,
     };
-    let format = if nanos < NANO {
-        Format::DecimalSi
-    } else {
-        Format::BinarySi
-    };
+    let format = if nanos < NANO { Format::DecimalSi } else { Format::BinarySi };
     Ok((nanos, format))
 }
 
@@ -256,8 +216,7 @@ impl fmt::Display for Quantity {
             return write!(f, "{n}{}", BINARY[suffix]);
         }
         let (mut n, mut step) = (self.nanos, 0);
-        while n % 1000 == 0 && (step + 1 < DECIMAL.len() || self.format == Format::DecimalExponent)
-        {
+        while n % 1000 == 0 && (step + 1 < DECIMAL.len() || self.format == Format::DecimalExponent) {
             n /= 1000;
             step += 1;
         }
@@ -383,10 +342,9 @@ mod tests {
         assert_eq!(q("-100m").to_units(), -1);
         assert_eq!(q("1e25").to_units(), i64::MAX);
         assert_eq!(Quantity::from_millis(1500).to_string(), "1500m");
-        assert_eq!(
-            Quantity::from_units(1 << 30, Format::BinarySi).to_string(),
-            "1Gi"
-        );
+        assert_eq!(Quantity::from_units(1 << 30, Format::BinarySi).to_string(), "1Gi");
+        assert_eq!(q("1500u").rounded_to_millis().to_string(), "2m");
+        assert_eq!(q("1Gi").rounded_to_millis().to_string(), "1Gi");
         assert!(q("1k") < q("1Ki") && q("1000m") == q("1"));
     }
 

@@ -17,7 +17,6 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::decode::{self, Decoded};
-use super::defaults;
 use super::field::quote;
 use super::identity::GroupVersionKind;
 use super::meta::Meta;
@@ -77,16 +76,10 @@ impl Schemas {
     pub fn of(tree: Tree) -> Self {
         let tree = Arc::new(tree);
         let kinds = tree.kinds().iter().map(|kind| {
-            let schema = Schema {
-                kind: Arc::new(kind.id.clone()),
-                root: kind.node,
-                tree: tree.clone(),
-            };
+            let schema = Schema { kind: Arc::new(kind.id.clone()), root: kind.node, tree: tree.clone() };
             (kind.id.clone(), schema)
         });
-        Self {
-            kinds: kinds.collect(),
-        }
+        Self { kinds: kinds.collect() }
     }
 
     /// The schema of a kind.
@@ -156,28 +149,20 @@ impl Schema {
         decoded: Decoded,
         validation: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
-        let Decoded {
-            mut value,
-            duplicates,
-        } = decoded;
+        let Decoded { mut value, duplicates } = decoded;
         self.identify(&mut value)?;
         let mut checked = self.check(&mut value, validation);
-        let duplicates = duplicates
-            .into_iter()
-            .map(|path| format!("duplicate field {}", quote(&path)));
+        let duplicates = duplicates.into_iter().map(|path| format!("duplicate field {}", quote(&path)));
         match validation {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => checked.warnings.splice(..0, duplicates).for_each(drop),
-            FieldValidation::Strict
-                if checked.errors.first().is_some_and(|e| !check::is_strict(e)) => {}
+            FieldValidation::Strict if checked.errors.first().is_some_and(|e| !check::is_strict(e)) => {}
             FieldValidation::Strict => checked.errors.splice(..0, duplicates).for_each(drop),
         }
         match checked.errors.as_slice() {
             [] => Ok((value, checked.warnings)),
             [first, ..] if !check::is_strict(first) => Err(self.unreadable(first)),
-            strict => {
-                Err(self.unreadable(&format!("strict decoding error: {}", strict.join(", "))))
-            }
+            strict => Err(self.unreadable(&format!("strict decoding error: {}", strict.join(", ")))),
         }
     }
 
@@ -197,17 +182,15 @@ impl Schema {
         let meta = Meta::of(value);
         let (api_version, kind) = (meta.api_version(), meta.kind());
         let expected = self.kind.api_version();
-        if !api_version.is_empty() && api_version != expected {
+        // Clients send delete options in whichever version they speak of the object itself.
+        let any_version = self.kind.kind == "DeleteOptions";
+        if !any_version && !api_version.is_empty() && api_version != expected {
             return Err(Status::bad_request(format!(
                 "the API version in the data ({api_version}) does not match the expected API version ({expected})"
             )));
         }
         if !kind.is_empty() && kind != self.kind.kind {
-            let GroupVersionKind {
-                version,
-                kind: mine,
-                ..
-            } = &*self.kind;
+            let GroupVersionKind { version, kind: mine, .. } = &*self.kind;
             return Err(Status::bad_request(format!(
                 "{kind} in version {} cannot be handled as a {mine}: converting ({version}.{kind}) to ({}.{mine}): unknown conversion",
                 quote(version),
@@ -226,11 +209,6 @@ impl Schema {
     /// Checks types and drops nulls and unknown fields in place.
     pub fn check(&self, object: &mut Value, validation: FieldValidation) -> Checked {
         check::check(self.root(), object, validation)
-    }
-
-    /// Applies the defaults that upstream applies when it reads an object of this kind.
-    pub fn default(&self, object: &mut Value) {
-        defaults::apply(self.root(), object);
     }
 
     /// Drops unknown fields.

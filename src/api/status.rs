@@ -10,10 +10,7 @@ use super::identity::{GroupKind, GroupResource};
 
 /// The machine-readable reason of a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(
-    missing_docs,
-    reason = "the names are those of meta/v1 StatusReason and say what they are"
-)]
+#[allow(missing_docs, reason = "the names are those of meta/v1 StatusReason and say what they are")]
 pub enum Reason {
     Unauthorized,
     Forbidden,
@@ -98,12 +95,7 @@ pub struct Status {
 impl Status {
     /// A failure without details.
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            details: None,
-        }
+        Self { code, reason, message: message.into(), details: None }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -112,13 +104,7 @@ impl Status {
         self
     }
 
-    fn of(
-        code: u16,
-        reason: Reason,
-        message: String,
-        resource: &GroupResource,
-        name: &str,
-    ) -> Self {
+    fn of(code: u16, reason: Reason, message: String, resource: &GroupResource, name: &str) -> Self {
         Self::new(code, reason, message).about(&resource.group, &resource.resource, name)
     }
 
@@ -132,34 +118,19 @@ impl Status {
     /// Adds a cause.
     #[must_use]
     pub fn cause(mut self, reason: &str, message: impl Into<String>, field: &str) -> Self {
-        let cause = Cause {
-            reason: reason.into(),
-            message: message.into(),
-            field: field.into(),
-        };
+        let cause = Cause { reason: reason.into(), message: message.into(), field: field.into() };
         self.details.get_or_insert_default().causes.push(cause);
         self
     }
 
     /// 404: there is no such object.
     pub fn not_found(resource: &GroupResource, name: &str) -> Self {
-        Self::of(
-            404,
-            Reason::NotFound,
-            format!("{resource} {} not found", quote(name)),
-            resource,
-            name,
-        )
+        Self::of(404, Reason::NotFound, format!("{resource} {} not found", quote(name)), resource, name)
     }
 
     /// 404: nothing is served at this path.
     pub fn no_such_path() -> Self {
-        Self::new(
-            404,
-            Reason::NotFound,
-            "the server could not find the requested resource",
-        )
-        .about("", "", "")
+        Self::new(404, Reason::NotFound, "the server could not find the requested resource").about("", "", "")
     }
 
     /// 409: an object of this name exists.
@@ -184,26 +155,21 @@ impl Status {
 
     /// 409: the object changed meanwhile, or must not be changed so.
     pub fn conflict(resource: &GroupResource, name: &str, why: impl Display) -> Self {
-        let message = format!(
-            "Operation cannot be fulfilled on {resource} {}: {why}",
-            quote(name)
-        );
+        let message = format!("Operation cannot be fulfilled on {resource} {}: {why}", quote(name));
         Self::of(409, Reason::Conflict, message, resource, name)
     }
 
     /// 409: the resource version given is not the object's.
     pub fn modified(resource: &GroupResource, name: &str) -> Self {
-        const WHY: &str = "the object has been modified; please apply your changes to the latest version and try again";
+        const WHY: &str =
+            "the object has been modified; please apply your changes to the latest version and try again";
         Self::conflict(resource, name, WHY)
     }
 
     /// 409: server-side apply would change fields of other managers.
     pub fn apply_conflict(message: impl Into<String>, causes: Vec<Cause>) -> Self {
         let mut status = Self::new(409, Reason::Conflict, message);
-        status.details = Some(Box::new(Details {
-            causes,
-            ..Details::default()
-        }));
+        status.details = Some(Box::new(Details { causes, ..Details::default() }));
         status
     }
 
@@ -221,15 +187,10 @@ impl Status {
             [one] => message.push_str(&format!(": {one}")),
             many => message.push_str(&format!(": [{}]", many.join(", "))),
         }
-        let mut status =
-            Self::new(422, Reason::Invalid, message).about(&kind.group, &kind.kind, name);
+        let mut status = Self::new(422, Reason::Invalid, message).about(&kind.group, &kind.kind, name);
         status.details.get_or_insert_default().causes = errors
             .iter()
-            .map(|e| Cause {
-                reason: e.kind.reason().into(),
-                message: e.body(),
-                field: e.field.to_string(),
-            })
+            .map(|e| Cause { reason: e.kind.reason().into(), message: e.body(), field: e.field.to_string() })
             .collect();
         status
     }
@@ -258,10 +219,8 @@ impl Status {
 
     /// 405: this resource does not do that.
     pub fn method_not_supported(resource: &GroupResource, action: &str) -> Self {
-        let message = format!(
-            "{action} is not supported on resources of kind {}",
-            quote(&resource.to_string())
-        );
+        let message =
+            format!("{action} is not supported on resources of kind {}", quote(&resource.to_string()));
         Self::of(405, Reason::MethodNotAllowed, message, resource, "")
     }
 
@@ -312,30 +271,21 @@ impl Status {
 
     /// 406: nothing the client accepts can be sent.
     pub fn not_acceptable(accepted: &[&str]) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {}",
-            accepted.join(", ")
-        );
+        let message = format!("only the following media types are accepted: {}", accepted.join(", "));
         Self::new(406, Reason::NotAcceptable, message)
     }
 
     /// 504: the request took too long.
     pub fn timeout(message: impl Display, retry_after_seconds: u32) -> Self {
-        Self::new(504, Reason::Timeout, format!("Timeout: {message}"))
-            .retry_after(retry_after_seconds)
+        Self::new(504, Reason::Timeout, format!("Timeout: {message}")).retry_after(retry_after_seconds)
     }
 
     /// 500 with reason ServerTimeout: a passing fault, to be tried again.
-    pub fn server_timeout(
-        resource: &GroupResource,
-        operation: &str,
-        retry_after_seconds: u32,
-    ) -> Self {
+    pub fn server_timeout(resource: &GroupResource, operation: &str, retry_after_seconds: u32) -> Self {
         let message = format!(
             "The {operation} operation against {resource} could not be completed at this time, please try again."
         );
-        Self::of(500, Reason::ServerTimeout, message, resource, operation)
-            .retry_after(retry_after_seconds)
+        Self::of(500, Reason::ServerTimeout, message, resource, operation).retry_after(retry_after_seconds)
     }
 
     /// 503.
@@ -346,12 +296,8 @@ impl Status {
     /// 500: a fault of ours.
     pub fn internal(error: impl Display) -> Self {
         let message = error.to_string();
-        Self::new(
-            500,
-            Reason::InternalError,
-            format!("Internal error occurred: {message}"),
-        )
-        .cause("", message, "")
+        Self::new(500, Reason::InternalError, format!("Internal error occurred: {message}"))
+            .cause("", message, "")
     }
 
     /// The causes, if any.
@@ -400,42 +346,17 @@ mod tests {
     fn texts_and_codes_are_upstreams() {
         let r = deployments();
         let table = [
-            (
-                Status::not_found(&r, "x"),
-                404,
-                "NotFound",
-                r#"deployments.apps "x" not found"#,
-            ),
-            (
-                Status::already_exists(&r, "x"),
-                409,
-                "AlreadyExists",
-                r#"deployments.apps "x" already exists"#,
-            ),
+            (Status::not_found(&r, "x"), 404, "NotFound", r#"deployments.apps "x" not found"#),
+            (Status::already_exists(&r, "x"), 409, "AlreadyExists", r#"deployments.apps "x" already exists"#),
             (
                 Status::modified(&r, "x"),
                 409,
                 "Conflict",
                 "Operation cannot be fulfilled on deployments.apps \"x\": the object has been modified; please apply your changes to the latest version and try again",
             ),
-            (
-                Status::forbidden(&r, "", "no"),
-                403,
-                "Forbidden",
-                "deployments.apps is forbidden: no",
-            ),
-            (
-                Status::forbidden(&r, "x", "no"),
-                403,
-                "Forbidden",
-                "deployments.apps \"x\" is forbidden: no",
-            ),
-            (
-                Status::forbidden(&GroupResource::new("", ""), "", "no"),
-                403,
-                "Forbidden",
-                "forbidden: no",
-            ),
+            (Status::forbidden(&r, "", "no"), 403, "Forbidden", "deployments.apps is forbidden: no"),
+            (Status::forbidden(&r, "x", "no"), 403, "Forbidden", "deployments.apps \"x\" is forbidden: no"),
+            (Status::forbidden(&GroupResource::new("", ""), "", "no"), 403, "Forbidden", "forbidden: no"),
             (Status::unauthorized(), 401, "Unauthorized", "Unauthorized"),
             (
                 Status::method_not_supported(&r, "patch"),
@@ -443,18 +364,8 @@ mod tests {
                 "MethodNotAllowed",
                 "patch is not supported on resources of kind \"deployments.apps\"",
             ),
-            (
-                Status::too_old(1, 9),
-                410,
-                "Expired",
-                "too old resource version: 1 (9)",
-            ),
-            (
-                Status::internal("boom"),
-                500,
-                "InternalError",
-                "Internal error occurred: boom",
-            ),
+            (Status::too_old(1, 9), 410, "Expired", "too old resource version: 1 (9)"),
+            (Status::internal("boom"), 500, "InternalError", "Internal error occurred: boom"),
             (Status::timeout("late", 0), 504, "Timeout", "Timeout: late"),
             (
                 Status::unsupported_media_type(&["application/json", "application/yaml"]),
@@ -476,10 +387,8 @@ mod tests {
     fn invalid_lists_each_cause_and_joins_the_texts() {
         let kind = GroupKind::new("", "Pod");
         let spec = Path::new("spec");
-        let errors = [
-            FieldError::required(&spec.child("a"), ""),
-            FieldError::invalid(&spec.child("b"), 1, "no"),
-        ];
+        let errors =
+            [FieldError::required(&spec.child("a"), ""), FieldError::invalid(&spec.child("b"), 1, "no")];
         let one = Status::invalid(&kind, "x", &errors[..1]);
         assert_eq!(one.message, "Pod \"x\" is invalid: spec.a: Required value");
         let two = Status::invalid(&kind, "x", &errors);

@@ -238,6 +238,8 @@ pub struct ExecSpec {
     pub tty: bool,
     /// Connect standard input.
     pub stdin: bool,
+    /// Columns and rows of the terminal at the start.
+    pub size: Option<(u16, u16)>,
 }
 
 /// An image of the node's store.
@@ -262,4 +264,29 @@ pub struct RegistryAuth {
     pub username: String,
     /// Password.
     pub password: String,
+}
+
+/// What a container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStats {
+    /// When this was read, in milliseconds since the epoch.
+    pub at: i64,
+    /// CPU time used so far, in nanoseconds.
+    pub cpu_usage_ns: u64,
+    /// Memory charged to its cgroup, page cache included, in bytes.
+    pub memory_usage: u64,
+    /// The part that is not easily taken back (usage less inactive file cache), in bytes.
+    pub memory_working_set: u64,
+    /// Anonymous memory, in bytes.
+    pub memory_rss: u64,
+    /// Its limit, if it has one, in bytes.
+    pub memory_limit: Option<u64>,
+    /// Page faults so far.
+    pub page_faults: u64,
+    /// Major page faults so far.
+    pub major_page_faults: u64,
+    /// Number of processes and threads.
+    pub pids: u64,
+    /// Bytes of its writable layer; 0 where it was not measured.
+    pub writable_bytes: u64,
 }

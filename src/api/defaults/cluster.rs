@@ -10,32 +10,13 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 pub(super) const RULES: &[Rule] = &[
     fixed("networking.v1.Ingress", &[("status", Object)]),
     fixed("networking.v1.IngressStatus", &[("loadBalancer", Object)]),
-    fixed(
-        "networking.v1.IngressClassParametersReference",
-        &[("scope", OptionalText("Cluster"))],
-    ),
-    fixed(
-        "networking.v1.NetworkPolicyPort",
-        &[("protocol", OptionalText("TCP"))],
-    ),
-    with(
-        "networking.v1.NetworkPolicySpec",
-        &[("podSelector", Object)],
-        network_policy,
-    ),
-    fixed(
-        "discovery.v1.EndpointPort",
-        &[
-            ("name", OptionalText("")),
-            ("protocol", OptionalText("TCP")),
-        ],
-    ),
+    fixed("networking.v1.IngressClassParametersReference", &[("scope", OptionalText("Cluster"))]),
+    fixed("networking.v1.NetworkPolicyPort", &[("protocol", OptionalText("TCP"))]),
+    with("networking.v1.NetworkPolicySpec", &[("podSelector", Object)], network_policy),
+    fixed("discovery.v1.EndpointPort", &[("name", OptionalText("")), ("protocol", OptionalText("TCP"))]),
     fixed(
         "storage.v1.StorageClass",
-        &[
-            ("reclaimPolicy", OptionalText("Delete")),
-            ("volumeBindingMode", OptionalText("Immediate")),
-        ],
+        &[("reclaimPolicy", OptionalText("Delete")), ("volumeBindingMode", OptionalText("Immediate"))],
     ),
     with(
         "storage.v1.CSIDriverSpec",
@@ -50,10 +31,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     fixed("rbac.v1.RoleRef", &[("apiGroup", Text(RBAC))]),
     with("rbac.v1.Subject", &[], subject),
-    fixed(
-        "authentication.v1.TokenRequestSpec",
-        &[("expirationSeconds", Int(3600))],
-    ),
+    fixed("authentication.v1.TokenRequestSpec", &[("expirationSeconds", Int(3600))]),
     fixed(
         "admissionregistration.v1.MutatingWebhook",
         &[
@@ -75,26 +53,14 @@ pub(super) const RULES: &[Rule] = &[
             ("timeoutSeconds", Int(10)),
         ],
     ),
-    fixed(
-        "admissionregistration.v1.RuleWithOperations",
-        &[("scope", OptionalText("*"))],
-    ),
-    fixed(
-        "admissionregistration.v1.NamedRuleWithOperations",
-        &[("scope", OptionalText("*"))],
-    ),
-    fixed(
-        "admissionregistration.v1.ServiceReference",
-        &[("port", Int(443))],
-    ),
+    fixed("admissionregistration.v1.RuleWithOperations", &[("scope", OptionalText("*"))]),
+    fixed("admissionregistration.v1.NamedRuleWithOperations", &[("scope", OptionalText("*"))]),
+    fixed("admissionregistration.v1.ServiceReference", &[("port", Int(443))]),
     fixed(
         "admissionregistration.v1.ValidatingAdmissionPolicySpec",
         &[("failurePolicy", OptionalText("Fail"))],
     ),
-    fixed(
-        "admissionregistration.v1.MutatingAdmissionPolicySpec",
-        &[("failurePolicy", OptionalText("Fail"))],
-    ),
+    fixed("admissionregistration.v1.MutatingAdmissionPolicySpec", &[("failurePolicy", OptionalText("Fail"))]),
     fixed(
         "admissionregistration.v1.MatchResources",
         &[
@@ -103,15 +69,8 @@ pub(super) const RULES: &[Rule] = &[
             ("objectSelector", Object),
         ],
     ),
-    with(
-        "apiextensions.v1.CustomResourceDefinitionSpec",
-        &[("conversion", Object)],
-        custom_resource,
-    ),
-    fixed(
-        "apiextensions.v1.CustomResourceConversion",
-        &[("strategy", Text("None"))],
-    ),
+    with("apiextensions.v1.CustomResourceDefinitionSpec", &[("conversion", Object)], custom_resource),
+    fixed("apiextensions.v1.CustomResourceConversion", &[("strategy", Text("None"))]),
     fixed("apiextensions.v1.ServiceReference", &[("port", Int(443))]),
     fixed("apiregistration.v1.ServiceReference", &[("port", Int(443))]),
 ];
@@ -119,11 +78,7 @@ pub(super) const RULES: &[Rule] = &[
 fn network_policy(spec: &mut Fields) {
     if is_empty_list(spec, "policyTypes") {
         let egress = !is_empty_list(spec, "egress");
-        let types = if egress {
-            json!(["Ingress", "Egress"])
-        } else {
-            json!(["Ingress"])
-        };
+        let types = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
         spec.insert("policyTypes".into(), types);
     }
 }

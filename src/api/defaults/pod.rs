@@ -33,47 +33,20 @@ pub(super) const RULES: &[Rule] = &[
             ("timeoutSeconds", NonZero(1)),
         ],
     ),
-    fixed(
-        "core.v1.HTTPGetAction",
-        &[("path", Text("/")), ("scheme", Text("HTTP"))],
-    ),
+    fixed("core.v1.HTTPGetAction", &[("path", Text("/")), ("scheme", Text("HTTP"))]),
     fixed("core.v1.GRPCAction", &[("service", OptionalText(""))]),
     fixed("core.v1.ObjectFieldSelector", &[("apiVersion", Text("v1"))]),
     fixed("core.v1.ResourceFieldSelector", &[("divisor", Text("0"))]),
     with("core.v1.Volume", &[], volume),
-    fixed(
-        "core.v1.SecretVolumeSource",
-        &[("defaultMode", Int(FILE_MODE))],
-    ),
-    fixed(
-        "core.v1.ConfigMapVolumeSource",
-        &[("defaultMode", Int(FILE_MODE))],
-    ),
-    fixed(
-        "core.v1.DownwardAPIVolumeSource",
-        &[("defaultMode", Int(FILE_MODE))],
-    ),
-    fixed(
-        "core.v1.ProjectedVolumeSource",
-        &[("defaultMode", Int(FILE_MODE))],
-    ),
-    fixed(
-        "core.v1.ServiceAccountTokenProjection",
-        &[("expirationSeconds", Int(3600))],
-    ),
-    fixed(
-        "core.v1.HostPathVolumeSource",
-        &[("type", OptionalText(""))],
-    ),
+    fixed("core.v1.SecretVolumeSource", &[("defaultMode", Int(FILE_MODE))]),
+    fixed("core.v1.ConfigMapVolumeSource", &[("defaultMode", Int(FILE_MODE))]),
+    fixed("core.v1.DownwardAPIVolumeSource", &[("defaultMode", Int(FILE_MODE))]),
+    fixed("core.v1.ProjectedVolumeSource", &[("defaultMode", Int(FILE_MODE))]),
+    fixed("core.v1.ServiceAccountTokenProjection", &[("expirationSeconds", Int(3600))]),
+    fixed("core.v1.HostPathVolumeSource", &[("type", OptionalText(""))]),
     with("core.v1.ImageVolumeSource", &[], image_volume),
-    fixed(
-        "core.v1.ISCSIVolumeSource",
-        &[("iscsiInterface", Text("default"))],
-    ),
-    fixed(
-        "core.v1.ISCSIPersistentVolumeSource",
-        &[("iscsiInterface", Text("default"))],
-    ),
+    fixed("core.v1.ISCSIVolumeSource", &[("iscsiInterface", Text("default"))]),
+    fixed("core.v1.ISCSIPersistentVolumeSource", &[("iscsiInterface", Text("default"))]),
     fixed("core.v1.RBDVolumeSource", RBD),
     fixed("core.v1.RBDPersistentVolumeSource", RBD),
     fixed(
@@ -95,16 +68,11 @@ const CONTAINER: &[(&str, super::Fixed)] = &[
     ("terminationMessagePolicy", Text("File")),
 ];
 
-const RBD: &[(&str, super::Fixed)] = &[
-    ("keyring", Text("/etc/ceph/keyring")),
-    ("pool", Text("rbd")),
-    ("user", Text("admin")),
-];
+const RBD: &[(&str, super::Fixed)] =
+    &[("keyring", Text("/etc/ceph/keyring")), ("pool", Text("rbd")), ("user", Text("admin"))];
 
-const SCALE_IO: &[(&str, super::Fixed)] = &[
-    ("fsType", Text("xfs")),
-    ("storageMode", Text("ThinProvisioned")),
-];
+const SCALE_IO: &[(&str, super::Fixed)] =
+    &[("fsType", Text("xfs")), ("storageMode", Text("ThinProvisioned"))];
 
 /// What counts for pods only, not for templates: a template's limits stay as they were written.
 fn pod(pod: &mut Fields) {
@@ -113,11 +81,7 @@ fn pod(pod: &mut Fields) {
     };
     let on_host = spec.get("hostNetwork") == Some(&Value::Bool(true));
     for list in ["containers", "initContainers"] {
-        let containers = spec
-            .get_mut(list)
-            .and_then(Value::as_array_mut)
-            .into_iter()
-            .flatten();
+        let containers = spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
         for container in containers.filter_map(Value::as_object_mut) {
             if let Some(resources) = object(container, "resources") {
                 fill(resources, "limits", "requests");
@@ -131,11 +95,7 @@ fn pod(pod: &mut Fields) {
 }
 
 fn host_ports(container: &mut Fields) {
-    let ports = container
-        .get_mut("ports")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten();
+    let ports = container.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten();
     for port in ports.filter_map(Value::as_object_mut) {
         let unset = port.get("hostPort").is_none_or(|p| p.as_i64() == Some(0));
         if let (true, Some(number)) = (unset, port.get("containerPort").cloned()) {
@@ -146,10 +106,7 @@ fn host_ports(container: &mut Fields) {
 
 /// `serviceAccount` is the old name of `serviceAccountName`: each gives the other.
 fn pod_spec(spec: &mut Fields) {
-    for (from, to) in [
-        ("serviceAccount", "serviceAccountName"),
-        ("serviceAccountName", "serviceAccount"),
-    ] {
+    for (from, to) in [("serviceAccount", "serviceAccountName"), ("serviceAccountName", "serviceAccount")] {
         let name = text(spec, from).to_owned();
         // The new name wins where both are given.
         if !name.is_empty() && (from == "serviceAccountName" || text(spec, to).is_empty()) {
@@ -184,10 +141,7 @@ fn pull_policy(image: &str) -> &'static str {
 }
 
 fn volume(volume: &mut Fields) {
-    if volume
-        .iter()
-        .all(|(key, value)| key == "name" || value.is_null())
-    {
+    if volume.iter().all(|(key, value)| key == "name" || value.is_null()) {
         volume.insert("emptyDir".into(), json!({}));
     }
 }

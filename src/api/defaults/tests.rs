@@ -16,11 +16,8 @@ fn defaulted(api_version: &str, kind: &str, mut value: Value) -> Value {
 #[test]
 fn every_rule_is_for_a_type_with_those_fields() {
     let any = Schemas::builtin().kinds().next().expect("built-in kinds");
-    let types: HashMap<&str, NodeRef<'_>> = any
-        .tree()
-        .definitions()
-        .map(|d| (short(d.name()), d.node()))
-        .collect();
+    let types: HashMap<&str, NodeRef<'_>> =
+        any.tree().definitions().map(|d| (short(d.name()), d.node())).collect();
     for (of, rule) in RULES.iter() {
         let node = types.get(of).unwrap_or_else(|| panic!("{of} is no type"));
         for (field, _) in rule.fixed {
@@ -67,6 +64,16 @@ fn a_pod_is_as_upstream_would_store_it() {
 }
 
 #[test]
+fn amounts_are_rounded_up_to_thousandths() {
+    let limits = json!({"cpu": "100u", "memory": "1Gi"});
+    let value =
+        json!({"spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": limits}}]}});
+    let pod = defaulted("v1", "Pod", value);
+    let resources = &pod["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["limits"], json!({"cpu": "1m", "memory": "1Gi"}));
+}
+
+#[test]
 fn pull_policy_follows_the_tag() {
     let table = [
         ("nginx", "Always"),
@@ -78,15 +85,8 @@ fn pull_policy_follows_the_tag() {
         ("nginx:latest@sha256:0123", "Always"),
     ];
     for (image, policy) in table {
-        let pod = defaulted(
-            "v1",
-            "Pod",
-            json!({"spec": {"containers": [{"name": "c", "image": image}]}}),
-        );
-        assert_eq!(
-            pod["spec"]["containers"][0]["imagePullPolicy"], policy,
-            "{image}"
-        );
+        let pod = defaulted("v1", "Pod", json!({"spec": {"containers": [{"name": "c", "image": image}]}}));
+        assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], policy, "{image}");
     }
 }
 
@@ -96,20 +96,14 @@ fn templates_keep_their_resources() {
         {"name": "c", "image": "x:1", "resources": {"limits": {"cpu": "1"}}}]}}}});
     let deployment = defaulted("apps/v1", "Deployment", value);
     let spec = &deployment["spec"];
-    assert_eq!(
-        spec["template"]["spec"]["containers"][0]["resources"],
-        json!({"limits": {"cpu": "1"}})
-    );
+    assert_eq!(spec["template"]["spec"]["containers"][0]["resources"], json!({"limits": {"cpu": "1"}}));
     assert_eq!(spec["template"]["spec"].get("enableServiceLinks"), None);
     assert_eq!(spec["template"]["spec"]["restartPolicy"], "Always");
     assert_eq!(
         spec["strategy"],
         json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
     );
-    assert_eq!(
-        (&spec["replicas"], &spec["revisionHistoryLimit"]),
-        (&json!(1), &json!(10))
-    );
+    assert_eq!((&spec["replicas"], &spec["revisionHistoryLimit"]), (&json!(1), &json!(10)));
     assert_eq!(spec["progressDeadlineSeconds"], 600);
     let recreate = defaulted(
         "apps/v1",
@@ -141,29 +135,15 @@ fn services() {
     );
     assert_eq!(balanced["spec"]["externalTrafficPolicy"], "Cluster");
     assert_eq!(balanced["spec"]["allocateLoadBalancerNodePorts"], true);
-    assert_eq!(
-        balanced["spec"]["sessionAffinityConfig"],
-        json!({"clientIP": {"timeoutSeconds": 10800}})
-    );
-    assert_eq!(
-        balanced["status"]["loadBalancer"]["ingress"][0]["ipMode"],
-        "VIP"
-    );
-    let name = defaulted(
-        "v1",
-        "Service",
-        json!({"spec": {"type": "ExternalName", "externalName": "x.y"}}),
-    );
+    assert_eq!(balanced["spec"]["sessionAffinityConfig"], json!({"clientIP": {"timeoutSeconds": 10800}}));
+    assert_eq!(balanced["status"]["loadBalancer"]["ingress"][0]["ipMode"], "VIP");
+    let name = defaulted("v1", "Service", json!({"spec": {"type": "ExternalName", "externalName": "x.y"}}));
     assert_eq!(name["spec"].get("internalTrafficPolicy"), None);
 }
 
 #[test]
 fn workloads() {
-    let set = defaulted(
-        "apps/v1",
-        "StatefulSet",
-        json!({"spec": {"volumeClaimTemplates": [{"spec": {}}]}}),
-    );
+    let set = defaulted("apps/v1", "StatefulSet", json!({"spec": {"volumeClaimTemplates": [{"spec": {}}]}}));
     assert_eq!(
         set["spec"],
         json!({"podManagementPolicy": "OrderedReady", "replicas": 1, "revisionHistoryLimit": 10,
@@ -176,33 +156,19 @@ fn workloads() {
         daemon["spec"]["updateStrategy"],
         json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}})
     );
-    let job = defaulted(
-        "batch/v1",
-        "Job",
-        json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}}),
-    );
+    let job =
+        defaulted("batch/v1", "Job", json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}}));
     assert_eq!(job["metadata"]["labels"], json!({"a": "b"}));
     let spec = &job["spec"];
     assert_eq!(
-        (
-            &spec["completions"],
-            &spec["parallelism"],
-            &spec["backoffLimit"]
-        ),
+        (&spec["completions"], &spec["parallelism"], &spec["backoffLimit"]),
         (&json!(1), &json!(1), &json!(6))
     );
-    assert_eq!(
-        (&spec["completionMode"], &spec["suspend"]),
-        (&json!("NonIndexed"), &json!(false))
-    );
+    assert_eq!((&spec["completionMode"], &spec["suspend"]), (&json!("NonIndexed"), &json!(false)));
     assert_eq!(spec["podReplacementPolicy"], "TerminatingOrFailed");
     let queue = defaulted("batch/v1", "Job", json!({"spec": {"parallelism": 3}}));
     assert_eq!(queue["spec"].get("completions"), None);
-    let cron = defaulted(
-        "batch/v1",
-        "CronJob",
-        json!({"spec": {"schedule": "* * * * *"}}),
-    );
+    let cron = defaulted("batch/v1", "CronJob", json!({"spec": {"schedule": "* * * * *"}}));
     assert_eq!(
         cron["spec"],
         json!({"schedule": "* * * * *", "concurrencyPolicy": "Allow", "suspend": false,
@@ -215,56 +181,27 @@ fn workloads() {
         {"selectPolicy": "Disabled"}}}}),
     );
     assert_eq!(scaler["spec"]["minReplicas"], 1);
-    assert_eq!(
-        scaler["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"],
-        80
-    );
-    assert_eq!(
-        scaler["spec"]["behavior"]["scaleDown"]["selectPolicy"],
-        "Disabled"
-    );
-    assert_eq!(
-        scaler["spec"]["behavior"]["scaleUp"]["policies"][0]["value"],
-        4
-    );
+    assert_eq!(scaler["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 80);
+    assert_eq!(scaler["spec"]["behavior"]["scaleDown"]["selectPolicy"], "Disabled");
+    assert_eq!(scaler["spec"]["behavior"]["scaleUp"]["policies"][0]["value"], 4);
 }
 
 #[test]
 fn the_other_kinds() {
-    let secret = defaulted(
-        "v1",
-        "Secret",
-        json!({"data": {"a": "YQ=="}, "stringData": {"a": "b", "c": "d"}}),
-    );
-    assert_eq!(
-        secret,
-        json!({"type": "Opaque", "data": {"a": "Yg==", "c": "ZA=="}})
-    );
+    let secret =
+        defaulted("v1", "Secret", json!({"data": {"a": "YQ=="}, "stringData": {"a": "b", "c": "d"}}));
+    assert_eq!(secret, json!({"type": "Opaque", "data": {"a": "Yg==", "c": "ZA=="}}));
     let namespace = defaulted("v1", "Namespace", json!({"metadata": {"name": "n"}}));
-    assert_eq!(
-        namespace["metadata"]["labels"]["kubernetes.io/metadata.name"],
-        "n"
-    );
+    assert_eq!(namespace["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
     assert_eq!(namespace["status"]["phase"], "Active");
     let volume = defaulted("v1", "PersistentVolume", json!({"spec": {}}));
     assert_eq!(
         volume["spec"],
         json!({"persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem"})
     );
-    let claim = defaulted(
-        "v1",
-        "PersistentVolumeClaim",
-        json!({"spec": {"storageClassName": ""}}),
-    );
-    assert_eq!(
-        claim["spec"],
-        json!({"storageClassName": "", "volumeMode": "Filesystem"})
-    );
-    let class = defaulted(
-        "storage.k8s.io/v1",
-        "StorageClass",
-        json!({"provisioner": "x"}),
-    );
+    let claim = defaulted("v1", "PersistentVolumeClaim", json!({"spec": {"storageClassName": ""}}));
+    assert_eq!(claim["spec"], json!({"storageClassName": "", "volumeMode": "Filesystem"}));
+    let class = defaulted("storage.k8s.io/v1", "StorageClass", json!({"provisioner": "x"}));
     assert_eq!(
         (&class["reclaimPolicy"], &class["volumeBindingMode"]),
         (&json!("Delete"), &json!("Immediate"))
@@ -283,10 +220,7 @@ fn the_other_kinds() {
             {"kind": "ServiceAccount", "name": "s"}]}),
     );
     assert_eq!(binding["roleRef"]["apiGroup"], "rbac.authorization.k8s.io");
-    assert_eq!(
-        binding["subjects"][0]["apiGroup"],
-        "rbac.authorization.k8s.io"
-    );
+    assert_eq!(binding["subjects"][0]["apiGroup"], "rbac.authorization.k8s.io");
     assert_eq!(binding["subjects"][1].get("apiGroup"), None);
     let limits = defaulted(
         "v1",
@@ -294,10 +228,7 @@ fn the_other_kinds() {
         json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}]}}),
     );
     assert_eq!(limits["spec"]["limits"][0]["default"], json!({"cpu": "2"}));
-    assert_eq!(
-        limits["spec"]["limits"][0]["defaultRequest"],
-        json!({"cpu": "2", "memory": "1Mi"})
-    );
+    assert_eq!(limits["spec"]["limits"][0]["defaultRequest"], json!({"cpu": "2", "memory": "1Mi"}));
     let crd = defaulted(
         "apiextensions.k8s.io/v1",
         "CustomResourceDefinition",

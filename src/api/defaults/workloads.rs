@@ -6,10 +6,7 @@ use super::Fixed::{Bool, Int, NonZero, Object, OptionalText, Text};
 use super::{Fields, Rule, fixed, is_empty_list, object, text, with};
 
 pub(super) const RULES: &[Rule] = &[
-    fixed(
-        "apps.v1.Deployment",
-        &[("spec", Object), ("status", Object)],
-    ),
+    fixed("apps.v1.Deployment", &[("spec", Object), ("status", Object)]),
     fixed(
         "apps.v1.DeploymentSpec",
         &[
@@ -19,41 +16,15 @@ pub(super) const RULES: &[Rule] = &[
             ("strategy", Object),
         ],
     ),
-    with(
-        "apps.v1.DeploymentStrategy",
-        &[("type", Text("RollingUpdate"))],
-        rolling_update,
-    ),
-    fixed(
-        "apps.v1.RollingUpdateDeployment",
-        &[("maxSurge", Text("25%")), ("maxUnavailable", Text("25%"))],
-    ),
-    fixed(
-        "apps.v1.ReplicaSet",
-        &[("spec", Object), ("status", Object)],
-    ),
+    with("apps.v1.DeploymentStrategy", &[("type", Text("RollingUpdate"))], rolling_update),
+    fixed("apps.v1.RollingUpdateDeployment", &[("maxSurge", Text("25%")), ("maxUnavailable", Text("25%"))]),
+    fixed("apps.v1.ReplicaSet", &[("spec", Object), ("status", Object)]),
     fixed("apps.v1.ReplicaSetSpec", &[("replicas", Int(1))]),
     fixed("apps.v1.DaemonSet", &[("spec", Object), ("status", Object)]),
-    fixed(
-        "apps.v1.DaemonSetSpec",
-        &[
-            ("revisionHistoryLimit", Int(10)),
-            ("updateStrategy", Object),
-        ],
-    ),
-    with(
-        "apps.v1.DaemonSetUpdateStrategy",
-        &[("type", Text("RollingUpdate"))],
-        rolling_update,
-    ),
-    fixed(
-        "apps.v1.RollingUpdateDaemonSet",
-        &[("maxSurge", Int(0)), ("maxUnavailable", Int(1))],
-    ),
-    fixed(
-        "apps.v1.StatefulSet",
-        &[("spec", Object), ("status", Object)],
-    ),
+    fixed("apps.v1.DaemonSetSpec", &[("revisionHistoryLimit", Int(10)), ("updateStrategy", Object)]),
+    with("apps.v1.DaemonSetUpdateStrategy", &[("type", Text("RollingUpdate"))], rolling_update),
+    fixed("apps.v1.RollingUpdateDaemonSet", &[("maxSurge", Int(0)), ("maxUnavailable", Int(1))]),
+    fixed("apps.v1.StatefulSet", &[("spec", Object), ("status", Object)]),
     fixed(
         "apps.v1.StatefulSetSpec",
         &[
@@ -64,35 +35,19 @@ pub(super) const RULES: &[Rule] = &[
             ("updateStrategy", Object),
         ],
     ),
-    with(
-        "apps.v1.StatefulSetUpdateStrategy",
-        &[],
-        stateful_set_update_strategy,
-    ),
-    fixed(
-        "apps.v1.RollingUpdateStatefulSetStrategy",
-        &[("partition", Int(0))],
-    ),
+    with("apps.v1.StatefulSetUpdateStrategy", &[], stateful_set_update_strategy),
+    fixed("apps.v1.RollingUpdateStatefulSetStrategy", &[("partition", Int(0))]),
     fixed(
         "apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy",
-        &[
-            ("whenDeleted", Text("Retain")),
-            ("whenScaled", Text("Retain")),
-        ],
+        &[("whenDeleted", Text("Retain")), ("whenScaled", Text("Retain"))],
     ),
     with("batch.v1.Job", &[("spec", Object), ("status", Object)], job),
     with(
         "batch.v1.JobSpec",
-        &[
-            ("completionMode", OptionalText("NonIndexed")),
-            ("suspend", Bool(false)),
-        ],
+        &[("completionMode", OptionalText("NonIndexed")), ("suspend", Bool(false))],
         job_spec,
     ),
-    fixed(
-        "batch.v1.PodFailurePolicyOnPodConditionsPattern",
-        &[("status", Text("True"))],
-    ),
+    fixed("batch.v1.PodFailurePolicyOnPodConditionsPattern", &[("status", Text("True"))]),
     fixed("batch.v1.CronJob", &[("spec", Object), ("status", Object)]),
     fixed(
         "batch.v1.CronJobSpec",
@@ -103,57 +58,53 @@ pub(super) const RULES: &[Rule] = &[
             ("suspend", Bool(false)),
         ],
     ),
+    fixed("autoscaling.v1.HorizontalPodAutoscaler", &[("spec", Object), ("status", Object)]),
+    fixed("autoscaling.v1.HorizontalPodAutoscalerSpec", &[("minReplicas", Int(1))]),
+    fixed("autoscaling.v2.HorizontalPodAutoscaler", &[("spec", Object), ("status", Object)]),
+    with("autoscaling.v2.HorizontalPodAutoscalerSpec", &[("minReplicas", Int(1))], autoscaler_metrics),
+    with("autoscaling.v2.HorizontalPodAutoscalerBehavior", &[], autoscaler_behavior),
+    fixed("scheduling.v1.PriorityClass", &[("preemptionPolicy", OptionalText("PreemptLowerPriority"))]),
+    // Counters that upstream writes even when they are zero.
+    fixed("apps.v1.ReplicaSetStatus", &[("replicas", Int(0))]),
+    fixed("apps.v1.StatefulSetStatus", &[("availableReplicas", Int(0)), ("replicas", Int(0))]),
     fixed(
-        "autoscaling.v1.HorizontalPodAutoscaler",
-        &[("spec", Object), ("status", Object)],
-    ),
-    fixed(
-        "autoscaling.v1.HorizontalPodAutoscalerSpec",
-        &[("minReplicas", Int(1))],
-    ),
-    fixed(
-        "autoscaling.v2.HorizontalPodAutoscaler",
-        &[("spec", Object), ("status", Object)],
-    ),
-    with(
-        "autoscaling.v2.HorizontalPodAutoscalerSpec",
-        &[("minReplicas", Int(1))],
-        autoscaler_metrics,
-    ),
-    with(
-        "autoscaling.v2.HorizontalPodAutoscalerBehavior",
-        &[],
-        autoscaler_behavior,
+        "apps.v1.DaemonSetStatus",
+        &[
+            ("currentNumberScheduled", Int(0)),
+            ("desiredNumberScheduled", Int(0)),
+            ("numberMisscheduled", Int(0)),
+            ("numberReady", Int(0)),
+        ],
     ),
     fixed(
-        "scheduling.v1.PriorityClass",
-        &[("preemptionPolicy", OptionalText("PreemptLowerPriority"))],
+        "autoscaling.v1.HorizontalPodAutoscalerStatus",
+        &[("currentReplicas", Int(0)), ("desiredReplicas", Int(0))],
     ),
+    fixed("autoscaling.v1.ScaleStatus", &[("replicas", Int(0))]),
+    fixed("autoscaling.v2.HorizontalPodAutoscalerStatus", &[("desiredReplicas", Int(0))]),
+    fixed("core.v1.ReplicationControllerStatus", &[("replicas", Int(0))]),
+    fixed("policy.v1.PodDisruptionBudget", &[("spec", Object), ("status", Object)]),
     fixed(
-        "flowcontrol.v1.FlowSchemaSpec",
-        &[("matchingPrecedence", NonZero(1000))],
+        "policy.v1.PodDisruptionBudgetStatus",
+        &[
+            ("currentHealthy", Int(0)),
+            ("desiredHealthy", Int(0)),
+            ("disruptionsAllowed", Int(0)),
+            ("expectedPods", Int(0)),
+        ],
     ),
+    fixed("flowcontrol.v1.FlowSchemaSpec", &[("matchingPrecedence", NonZero(1000))]),
     fixed(
         "flowcontrol.v1.ExemptPriorityLevelConfiguration",
-        &[
-            ("lendablePercent", Int(0)),
-            ("nominalConcurrencyShares", Int(0)),
-        ],
+        &[("lendablePercent", Int(0)), ("nominalConcurrencyShares", Int(0))],
     ),
     fixed(
         "flowcontrol.v1.LimitedPriorityLevelConfiguration",
-        &[
-            ("lendablePercent", Int(0)),
-            ("nominalConcurrencyShares", Int(30)),
-        ],
+        &[("lendablePercent", Int(0)), ("nominalConcurrencyShares", Int(30))],
     ),
     fixed(
         "flowcontrol.v1.QueuingConfiguration",
-        &[
-            ("handSize", NonZero(8)),
-            ("queueLengthLimit", NonZero(50)),
-            ("queues", NonZero(64)),
-        ],
+        &[("handSize", NonZero(8)), ("queueLengthLimit", NonZero(50)), ("queues", NonZero(64))],
     ),
 ];
 
@@ -172,14 +123,8 @@ fn stateful_set_update_strategy(strategy: &mut Fields) {
 
 /// A job without labels has its template's.
 fn job(job: &mut Fields) {
-    let template = job
-        .get("spec")
-        .and_then(|s| s.pointer("/template/metadata/labels"));
-    let Some(labels) = template
-        .and_then(Value::as_object)
-        .filter(|l| !l.is_empty())
-        .cloned()
-    else {
+    let template = job.get("spec").and_then(|s| s.pointer("/template/metadata/labels"));
+    let Some(labels) = template.and_then(Value::as_object).filter(|l| !l.is_empty()).cloned() else {
         return;
     };
     let metadata = job.entry("metadata").or_insert_with(|| json!({}));
@@ -194,15 +139,9 @@ fn job_spec(spec: &mut Fields) {
     }
     spec.entry("parallelism").or_insert(1.into());
     let per_index = spec.contains_key("backoffLimitPerIndex");
-    spec.entry("backoffLimit")
-        .or_insert_with(|| if per_index { i32::MAX.into() } else { 6.into() });
-    let replacement = if spec.contains_key("podFailurePolicy") {
-        "Failed"
-    } else {
-        "TerminatingOrFailed"
-    };
-    spec.entry("podReplacementPolicy")
-        .or_insert_with(|| replacement.into());
+    spec.entry("backoffLimit").or_insert_with(|| if per_index { i32::MAX.into() } else { 6.into() });
+    let replacement = if spec.contains_key("podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    spec.entry("podReplacementPolicy").or_insert_with(|| replacement.into());
 }
 
 fn autoscaler_metrics(spec: &mut Fields) {
@@ -223,15 +162,10 @@ fn autoscaler_behavior(behavior: &mut Fields) {
             "scaleUp",
             json!({"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [pods, percent]}),
         ),
-        (
-            "scaleDown",
-            json!({"selectPolicy": "Max", "policies": [percent]}),
-        ),
+        ("scaleDown", json!({"selectPolicy": "Max", "policies": [percent]})),
     ];
     for (direction, defaults) in rules {
-        behavior
-            .entry(direction)
-            .or_insert_with(|| Value::Object(Map::new()));
+        behavior.entry(direction).or_insert_with(|| Value::Object(Map::new()));
         let Some(given) = object(behavior, direction) else {
             continue;
         };

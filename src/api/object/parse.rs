@@ -46,10 +46,7 @@ pub(super) struct Parsed {
     pub(super) fields: Box<[Text]>,
 }
 
-pub(super) fn parse(
-    bytes: &Bytes,
-    fields: &[SelectableField],
-) -> Result<Parsed, serde_json::Error> {
+pub(super) fn parse(bytes: &Bytes, fields: &[SelectableField]) -> Result<Parsed, serde_json::Error> {
     let mut wanted: Vec<Wanted> = Vec::with_capacity(fields.len());
     for (index, field) in fields.iter().enumerate() {
         for (rank, path) in field.paths.iter().enumerate() {
@@ -64,30 +61,16 @@ pub(super) fn parse(
         owners: Vec::new(),
     };
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    Node {
-        found: &mut found,
-        at: At::Root,
-        wanted,
-    }
-    .deserialize(&mut json)?;
+    Node { found: &mut found, at: At::Root, wanted }.deserialize(&mut json)?;
     json.end()?;
-    let Found {
-        mut parsed,
-        fields: values,
-        labels,
-        owners,
-        ..
-    } = found;
+    let Found { mut parsed, fields: values, labels, owners, .. } = found;
     parsed.labels = labels.into();
     parsed.owners = owners.into();
     parsed.fields = values
         .into_iter()
         .zip(fields)
         .map(|(found, field)| {
-            found.map_or_else(
-                || Text::Owned(field.default.as_ref().into()),
-                |(_, text)| text,
-            )
+            found.map_or_else(|| Text::Owned(field.default.as_ref().into()), |(_, text)| text)
         })
         .collect();
     Ok(parsed)
@@ -122,10 +105,7 @@ impl Found<'_> {
     fn borrowed(&self, text: &str) -> Text {
         // A borrowed text lies within the bytes; offsets fit, the size was checked.
         let start = text.as_ptr() as usize - self.bytes.as_ptr() as usize;
-        Text::Span {
-            start: start as u32,
-            len: text.len() as u32,
-        }
+        Text::Span { start: start as u32, len: text.len() as u32 }
     }
 
     fn scalar(&mut self, at: At, wanted: &[Wanted<'_>], text: Text, empty: bool) {
@@ -255,8 +235,7 @@ impl<'de: 'b, 'b> Visitor<'de> for Node<'_, 'b, '_> {
     }
 
     fn visit_str<E>(self, v: &str) -> Result<(), E> {
-        self.found
-            .scalar(self.at, &self.wanted, Text::Owned(v.into()), v.is_empty());
+        self.found.scalar(self.at, &self.wanted, Text::Owned(v.into()), v.is_empty());
         Ok(())
     }
 
@@ -282,14 +261,7 @@ impl<'de: 'b, 'b> Visitor<'de> for Node<'_, 'b, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let at = self.at.item();
-        while seq
-            .next_element_seed(Node {
-                found: self.found,
-                at,
-                wanted: Vec::new(),
-            })?
-            .is_some()
-        {}
+        while seq.next_element_seed(Node { found: self.found, at, wanted: Vec::new() })?.is_some() {}
         Ok(())
     }
 
@@ -307,16 +279,9 @@ impl<'de: 'b, 'b> Visitor<'de> for Node<'_, 'b, '_> {
                 .wanted
                 .iter()
                 .filter(|w| w.path.first().is_some_and(|step| **step == *key))
-                .map(|w| Wanted {
-                    path: &w.path[1..],
-                    ..w.clone()
-                })
+                .map(|w| Wanted { path: &w.path[1..], ..w.clone() })
                 .collect();
-            map.next_value_seed(Node {
-                found: self.found,
-                at,
-                wanted,
-            })?;
+            map.next_value_seed(Node { found: self.found, at, wanted })?;
         }
         Ok(())
     }

@@ -12,28 +12,14 @@ use crate::api::field::quote;
 use crate::api::{Quantity, meta};
 
 pub(super) fn check(root: NodeRef<'_>, object: &mut Value, validation: FieldValidation) -> Checked {
-    let mut checker = Checker {
-        typed: root.tree().typed,
-        path: Vec::new(),
-        owner: "",
-        unknown: Vec::new(),
-    };
+    let mut checker = Checker { typed: root.tree().typed, path: Vec::new(), owner: "", unknown: Vec::new() };
     let result = checker.value(root, object);
     let unknown = checker.unknown;
     match (result, validation) {
-        (Err(error), _) => Checked {
-            errors: vec![error],
-            warnings: Vec::new(),
-        },
+        (Err(error), _) => Checked { errors: vec![error], warnings: Vec::new() },
         (Ok(()), FieldValidation::Ignore) => Checked::default(),
-        (Ok(()), FieldValidation::Warn) => Checked {
-            errors: Vec::new(),
-            warnings: unknown,
-        },
-        (Ok(()), FieldValidation::Strict) => Checked {
-            errors: unknown,
-            warnings: Vec::new(),
-        },
+        (Ok(()), FieldValidation::Warn) => Checked { errors: Vec::new(), warnings: unknown },
+        (Ok(()), FieldValidation::Strict) => Checked { errors: unknown, warnings: Vec::new() },
     }
 }
 
@@ -44,11 +30,7 @@ pub(super) fn is_strict(error: &str) -> bool {
 
 /// The error for a body that is no object.
 pub(super) fn wrong_root(root: NodeRef<'_>, value: &Value) -> String {
-    format!(
-        "json: cannot unmarshal {} into Go value of type {}",
-        what(value),
-        go_type(root)
-    )
+    format!("json: cannot unmarshal {} into Go value of type {}", what(value), go_type(root))
 }
 
 enum Step<'t> {
@@ -83,10 +65,9 @@ impl<'t> Checker<'t> {
             Node::IntOrString => match value {
                 Value::String(_) => Ok(()),
                 Value::Number(n) if n.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
-                other => Err(format!(
-                    "json: cannot unmarshal {} into Go value of type int32",
-                    literal(other)
-                )),
+                other => {
+                    Err(format!("json: cannot unmarshal {} into Go value of type int32", literal(other)))
+                }
             },
             Node::Quantity => quantity(value, self.typed),
             Node::Time | Node::MicroTime => time(value),
@@ -94,11 +75,7 @@ impl<'t> Checker<'t> {
     }
 
     fn expect(&self, right: bool, node: NodeRef<'_>, value: &Value) -> Result<(), String> {
-        if right {
-            Ok(())
-        } else {
-            Err(self.mismatch(&what(value), node))
-        }
+        if right { Ok(()) } else { Err(self.mismatch(&what(value), node)) }
     }
 
     fn mismatch(&self, what: &str, node: NodeRef<'_>) -> String {
@@ -164,12 +141,7 @@ impl<'t> Checker<'t> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn map(
-        &mut self,
-        node: NodeRef<'t>,
-        item: NodeRef<'t>,
-        value: &mut Value,
-    ) -> Result<(), String> {
+    fn map(&mut self, node: NodeRef<'t>, item: NodeRef<'t>, value: &mut Value) -> Result<(), String> {
         let Value::Object(entries) = value else {
             return Err(self.mismatch(&what(value), node));
         };
@@ -178,11 +150,7 @@ impl<'t> Checker<'t> {
                 *value = zero(item);
             }
             // The key is only needed in paths of errors, below scalars there are none.
-            let step = if matches!(item.node(), Node::String { .. }) {
-                String::new()
-            } else {
-                key.clone()
-            };
+            let step = if matches!(item.node(), Node::String { .. }) { String::new() } else { key.clone() };
             self.path.push(Step::Key(step));
             let result = self.value(item, value);
             self.path.pop();
@@ -260,12 +228,8 @@ fn base64(value: &Value) -> Result<(), String> {
         return Ok(());
     };
     let at = match error {
-        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
-            at
-        }
-        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
-            text.len() / 4 * 4
-        }
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+        base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => text.len() / 4 * 4,
     };
     Err(format!("illegal base64 data at input byte {at}"))
 }
@@ -276,9 +240,7 @@ fn quantity(value: &mut Value, canonical: bool) -> Result<(), String> {
         Value::Number(n) => n.to_string(),
         _ => return Err(crate::api::quantity::Error::Format.to_string()),
     };
-    let quantity: Quantity = text
-        .parse()
-        .map_err(|e: crate::api::quantity::Error| e.to_string())?;
+    let quantity: Quantity = text.parse().map_err(|e: crate::api::quantity::Error| e.to_string())?;
     if canonical {
         let canonical = quantity.to_string();
         if value.as_str() != Some(&canonical) {
@@ -290,20 +252,14 @@ fn quantity(value: &mut Value, canonical: bool) -> Result<(), String> {
 
 fn time(value: &Value) -> Result<(), String> {
     let Value::String(text) = value else {
-        return Err(format!(
-            "json: cannot unmarshal {} into Go value of type string",
-            what(value)
-        ));
+        return Err(format!("json: cannot unmarshal {} into Go value of type string", what(value)));
     };
     if meta::parse_time(text).is_some() {
         return Ok(());
     }
     const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
     let (text, layout) = (quote(text), quote(LAYOUT));
-    Err(format!(
-        "parsing time {text} as {layout}: cannot parse {text} as {}",
-        quote("2006")
-    ))
+    Err(format!("parsing time {text} as {layout}: cannot parse {text} as {}", quote("2006")))
 }
 
 fn what(value: &Value) -> String {
@@ -330,19 +286,14 @@ fn go_type(node: NodeRef<'_>) -> String {
     match node.node() {
         Node::Any | Node::AnyObject => "map[string]interface {}".to_owned(),
         Node::String { bytes: true } => "[]uint8".to_owned(),
-        Node::String { bytes: false } | Node::Quantity | Node::Time | Node::MicroTime => {
-            "string".to_owned()
-        }
+        Node::String { bytes: false } | Node::Quantity | Node::Time | Node::MicroTime => "string".to_owned(),
         Node::Integer { bits } => format!("int{bits}"),
         Node::Number => "float64".to_owned(),
         Node::Bool => "bool".to_owned(),
         Node::IntOrString => "intstr.IntOrString".to_owned(),
         Node::Object(_) => {
             let mut parts = node.definition().rsplit('.');
-            let (name, version) = (
-                parts.next().unwrap_or_default(),
-                parts.next().unwrap_or_default(),
-            );
+            let (name, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
             format!("{version}.{name}")
         }
         Node::Map { value, .. } => format!("map[string]{}", go_type(node.tree().node(*value))),

@@ -30,25 +30,14 @@ impl Docs {
             end += r.number();
             (start, end)
         });
-        let owners = (0..definitions + tree.fields.len())
-            .map(|_| reader.number())
-            .collect();
+        let owners = (0..definitions + tree.fields.len()).map(|_| reader.number()).collect();
         let text = String::from_utf8_lossy(reader.rest()).into_owned();
-        Self {
-            text,
-            spans,
-            owners,
-            definitions,
-        }
+        Self { text, spans, owners, definitions }
     }
 
     fn get(&self, owner: usize) -> &str {
-        let text = self
-            .owners
-            .get(owner)
-            .and_then(|o| self.spans.get(*o as usize));
-        text.and_then(|(start, end)| self.text.get(*start as usize..*end as usize))
-            .unwrap_or_default()
+        let text = self.owners.get(owner).and_then(|o| self.spans.get(*o as usize));
+        text.and_then(|(start, end)| self.text.get(*start as usize..*end as usize)).unwrap_or_default()
     }
 
     /// What a type is.

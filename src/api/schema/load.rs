@@ -2,9 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::tree::{
-    DefinitionNode, FieldNode, Kind, ListKind, ListNode, Node, ObjectNode, Text, Tree,
-};
+use super::tree::{DefinitionNode, FieldNode, Kind, ListKind, ListNode, Node, ObjectNode, Text, Tree};
 use crate::api::identity::GroupVersionKind;
 
 static FILE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/builtin.schema"));
@@ -56,8 +54,7 @@ pub(super) fn builtin() -> Tree {
         end += r.number();
         (start, end)
     });
-    let text =
-        std::str::from_utf8(&r.rest()[..end as usize]).expect("the build script writes UTF-8");
+    let text = std::str::from_utf8(&r.rest()[..end as usize]).expect("the build script writes UTF-8");
     r.at += end as usize;
     let nodes = r.list(|r| node(r, &texts));
     let fields = r.list(|r| FieldNode {
@@ -66,35 +63,20 @@ pub(super) fn builtin() -> Tree {
         flags: r.byte(),
         default: texts[r.number() as usize],
     });
-    let definitions = r.list(|r| DefinitionNode {
-        name: texts[r.number() as usize],
-        node: r.number(),
-    });
+    let definitions = r.list(|r| DefinitionNode { name: texts[r.number() as usize], node: r.number() });
     let kinds = r.list(|r| {
         let [group, version, kind] = [(); 3].map(|()| {
             let (start, end) = texts[r.number() as usize];
             &text[start as usize..end as usize]
         });
-        Kind {
-            id: GroupVersionKind::new(group, version, kind),
-            node: r.number(),
-        }
+        Kind { id: GroupVersionKind::new(group, version, kind), node: r.number() }
     });
-    Tree {
-        text: Cow::Borrowed(text),
-        nodes,
-        fields,
-        definitions,
-        kinds,
-        typed: true,
-    }
+    Tree { text: Cow::Borrowed(text), nodes, fields, definitions, kinds, typed: true }
 }
 
 fn node(r: &mut Reader<'_>, texts: &[Text]) -> Node {
     match r.byte() {
-        1 => Node::String {
-            bytes: r.byte() == 1,
-        },
+        1 => Node::String { bytes: r.byte() == 1 },
         2 => Node::Integer { bits: r.byte() },
         3 => Node::Number,
         4 => Node::Bool,
@@ -108,10 +90,7 @@ fn node(r: &mut Reader<'_>, texts: &[Text]) -> Node {
             count: r.number(),
             atomic: r.byte() == 1,
         }),
-        10 => Node::Map {
-            value: r.number(),
-            atomic: r.byte() == 1,
-        },
+        10 => Node::Map { value: r.number(), atomic: r.byte() == 1 },
         11 => Node::List(ListNode {
             item: r.number(),
             kind: match r.byte() {

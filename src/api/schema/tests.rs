@@ -4,9 +4,7 @@ use super::*;
 
 fn schema(api_version: &str, kind: &str) -> Schema {
     let id = GroupVersionKind::from_api_version(api_version, kind);
-    Schemas::builtin()
-        .get(&id)
-        .unwrap_or_else(|| panic!("{id} is built in"))
+    Schemas::builtin().get(&id).unwrap_or_else(|| panic!("{id} is built in"))
 }
 
 fn pod() -> Value {
@@ -82,11 +80,7 @@ fn what_cannot_be_read_is_told_in_gos_words() {
             json!(1.5),
             "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
         ),
-        (
-            "/spec",
-            json!([]),
-            "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
-        ),
+        ("/spec", json!([]), "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec"),
         (
             "/spec/containers/0/resources/limits",
             json!({"cpu": "lots"}),
@@ -99,13 +93,8 @@ fn what_cannot_be_read_is_told_in_gos_words() {
         ),
     ];
     for (path, bad, expected) in table {
-        let error = schema
-            .accept(pod_with(path, bad).into(), FieldValidation::Warn)
-            .expect_err(path);
-        assert_eq!(
-            error.message,
-            format!("Pod in version \"v1\" cannot be handled as a Pod: {expected}")
-        );
+        let error = schema.accept(pod_with(path, bad).into(), FieldValidation::Warn).expect_err(path);
+        assert_eq!(error.message, format!("Pod in version \"v1\" cannot be handled as a Pod: {expected}"));
         assert_eq!(error.code, 400);
     }
 }
@@ -117,10 +106,7 @@ fn unknown_and_duplicate_fields_follow_the_validation_asked_for() {
     let decode = |validation| schema.decode("application/json", body, validation);
     let (value, warnings) = decode(FieldValidation::Ignore).expect("dropped");
     assert!(warnings.is_empty());
-    assert_eq!(
-        value,
-        json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "b"}]}})
-    );
+    assert_eq!(value, json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "b"}]}}));
     let (_, warnings) = decode(FieldValidation::Warn).expect("dropped");
     let expected = [
         r#"duplicate field "spec.containers[0].name""#,
@@ -141,50 +127,37 @@ fn identity_must_fit() {
     let schema = schema("apps/v1", "Deployment");
     let accept = |value: Value| schema.accept(value.into(), FieldValidation::Strict);
     let (value, _) = accept(json!({})).expect("filled in");
-    assert_eq!(
-        value,
-        json!({"apiVersion": "apps/v1", "kind": "Deployment"})
-    );
-    let error = accept(json!({"apiVersion": "apps/v1beta1", "kind": "Deployment"}))
-        .expect_err("another version");
+    assert_eq!(value, json!({"apiVersion": "apps/v1", "kind": "Deployment"}));
+    let error =
+        accept(json!({"apiVersion": "apps/v1beta1", "kind": "Deployment"})).expect_err("another version");
     assert_eq!(
         error.message,
         "the API version in the data (apps/v1beta1) does not match the expected API version (apps/v1)"
     );
-    let error =
-        accept(json!({"apiVersion": "apps/v1", "kind": "StatefulSet"})).expect_err("another kind");
-    assert!(
-        error
-            .message
-            .starts_with("StatefulSet in version \"v1\" cannot be handled as a Deployment")
-    );
+    let error = accept(json!({"apiVersion": "apps/v1", "kind": "StatefulSet"})).expect_err("another kind");
+    assert!(error.message.starts_with("StatefulSet in version \"v1\" cannot be handled as a Deployment"));
     assert_eq!(accept(json!([])).expect_err("a list").code, 400);
+    let options = json!({"apiVersion": "apps/v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+    assert!(self::schema("v1", "DeleteOptions").accept(options.into(), FieldValidation::Strict).is_ok());
 }
 
 #[test]
 fn nulls_read_as_gos_decoder_reads_them() {
     let schema = schema("v1", "ConfigMap");
     let mut value = json!({"data": {"a": null}, "metadata": null, "binaryData": {}});
-    assert_eq!(
-        schema.check(&mut value, FieldValidation::Strict),
-        Checked::default()
-    );
+    assert_eq!(schema.check(&mut value, FieldValidation::Strict), Checked::default());
     assert_eq!(value, json!({"data": {"a": ""}}));
 }
 
 #[test]
 fn special_types() {
-    let mut service = json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 81.0, "targetPort": 8080}]}});
-    assert_eq!(
-        schema("v1", "Service").check(&mut service, FieldValidation::Strict),
-        Checked::default()
-    );
+    let mut service =
+        json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 81.0, "targetPort": 8080}]}});
+    assert_eq!(schema("v1", "Service").check(&mut service, FieldValidation::Strict), Checked::default());
     assert_eq!(service["spec"]["ports"][1]["port"], json!(81));
     let mut secret = json!({"data": {"a": "?"}});
     assert_eq!(
-        schema("v1", "Secret")
-            .check(&mut secret, FieldValidation::Strict)
-            .errors,
+        schema("v1", "Secret").check(&mut secret, FieldValidation::Strict).errors,
         ["illegal base64 data at input byte 0"]
     );
     let mut crd = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": {
@@ -192,17 +165,10 @@ fn special_types() {
         "properties": {"a": {"items": {"type": "string"}, "additionalProperties": false}}}}}]}});
     let same = crd.clone();
     let id = schema("apiextensions.k8s.io/v1", "CustomResourceDefinition");
-    assert_eq!(
-        id.check(&mut crd, FieldValidation::Strict),
-        Checked::default()
-    );
+    assert_eq!(id.check(&mut crd, FieldValidation::Strict), Checked::default());
     assert_eq!(crd, same);
-    let mut event =
-        json!({"eventTime": "2024-01-01T00:00:00.123456Z", "involvedObject": {"name": "x"}});
-    assert_eq!(
-        schema("v1", "Event").check(&mut event, FieldValidation::Strict),
-        Checked::default()
-    );
+    let mut event = json!({"eventTime": "2024-01-01T00:00:00.123456Z", "involvedObject": {"name": "x"}});
+    assert_eq!(schema("v1", "Event").check(&mut event, FieldValidation::Strict), Checked::default());
     let mut revision = json!({"data": {"spec": {"x": 1}}, "revision": 1});
     assert_eq!(
         schema("apps/v1", "ControllerRevision").check(&mut revision, FieldValidation::Strict),
@@ -224,60 +190,24 @@ fn lists_have_upstreams_keys() {
             .unwrap_or_else(|| panic!("{kind} has {path}"));
         }
         let keys: Vec<String> = at.list_keys().map(str::to_owned).collect();
-        (
-            at.list_kind(),
-            keys.join(","),
-            at.merges(),
-            at.merge_key().unwrap_or_default().to_owned(),
-        )
+        (at.list_kind(), keys.join(","), at.merges(), at.merge_key().unwrap_or_default().to_owned())
     };
-    let row =
-        |kind, keys: &str, merges, key: &str| (Some(kind), keys.to_owned(), merges, key.to_owned());
+    let row = |kind, keys: &str, merges, key: &str| (Some(kind), keys.to_owned(), merges, key.to_owned());
     use ListKind::{Atomic, Map, Set};
-    assert_eq!(
-        node("v1", "Pod", "spec.containers"),
-        row(Map, "name", true, "name")
-    );
+    assert_eq!(node("v1", "Pod", "spec.containers"), row(Map, "name", true, "name"));
     assert_eq!(
         node("v1", "Pod", "spec.containers.ports"),
         row(Map, "containerPort,protocol", true, "containerPort")
     );
-    assert_eq!(
-        node("v1", "Service", "spec.ports"),
-        row(Map, "port,protocol", true, "port")
-    );
-    assert_eq!(
-        node("v1", "Pod", "spec.tolerations"),
-        row(Atomic, "", false, "")
-    );
-    assert_eq!(
-        node("v1", "Pod", "metadata.finalizers"),
-        row(Set, "", true, "")
-    );
-    assert_eq!(
-        node("v1", "Pod", "metadata.ownerReferences"),
-        row(Map, "uid", true, "uid")
-    );
-    assert_eq!(
-        node("v1", "Node", "status.conditions"),
-        row(Map, "type", true, "type")
-    );
-    assert_eq!(
-        node("v1", "Pod", "spec.containers.args"),
-        row(Atomic, "", false, "")
-    );
-    assert_eq!(
-        node("apps/v1", "StatefulSet", "spec.volumeClaimTemplates"),
-        row(Atomic, "", false, "")
-    );
-    assert_eq!(
-        node("batch/v1", "Job", "status.conditions"),
-        row(Atomic, "", true, "type")
-    );
-    assert_eq!(
-        node("v1", "Pod", "spec.volumes"),
-        row(Map, "name", true, "name")
-    );
+    assert_eq!(node("v1", "Service", "spec.ports"), row(Map, "port,protocol", true, "port"));
+    assert_eq!(node("v1", "Pod", "spec.tolerations"), row(Atomic, "", false, ""));
+    assert_eq!(node("v1", "Pod", "metadata.finalizers"), row(Set, "", true, ""));
+    assert_eq!(node("v1", "Pod", "metadata.ownerReferences"), row(Map, "uid", true, "uid"));
+    assert_eq!(node("v1", "Node", "status.conditions"), row(Map, "type", true, "type"));
+    assert_eq!(node("v1", "Pod", "spec.containers.args"), row(Atomic, "", false, ""));
+    assert_eq!(node("apps/v1", "StatefulSet", "spec.volumeClaimTemplates"), row(Atomic, "", false, ""));
+    assert_eq!(node("batch/v1", "Job", "status.conditions"), row(Atomic, "", true, "type"));
+    assert_eq!(node("v1", "Pod", "spec.volumes"), row(Map, "name", true, "name"));
     assert_eq!(
         node("v1", "Pod", "spec.topologySpreadConstraints"),
         row(Map, "topologyKey,whenUnsatisfiable", true, "topologyKey")
@@ -295,20 +225,9 @@ fn lists_have_upstreams_keys() {
         .and_then(NodeRef::item)
         .and_then(|c| c.child("ports"))
         .and_then(NodeRef::item);
-    assert_eq!(
-        port.and_then(|p| p.field("protocol"))
-            .and_then(Field::default),
-        Some(json!("TCP"))
-    );
+    assert_eq!(port.and_then(|p| p.field("protocol")).and_then(Field::default), Some(json!("TCP")));
     let service = schema("v1", "Service");
-    assert!(
-        service
-            .root()
-            .child("spec")
-            .and_then(|s| s.child("selector"))
-            .expect("a field")
-            .is_atomic()
-    );
+    assert!(service.root().child("spec").and_then(|s| s.child("selector")).expect("a field").is_atomic());
 }
 
 #[test]
@@ -316,31 +235,18 @@ fn descriptions_belong_to_their_fields() {
     let schema = schema("v1", "Pod");
     let tree = schema.tree();
     let docs = Docs::builtin(tree);
-    let pod = tree
-        .definitions()
-        .find(|d| d.name() == "io.k8s.api.core.v1.Pod")
-        .expect("defined");
-    assert!(
-        docs.definition(pod)
-            .starts_with("Pod is a collection of containers")
-    );
+    let pod = tree.definitions().find(|d| d.name() == "io.k8s.api.core.v1.Pod").expect("defined");
+    assert!(docs.definition(pod).starts_with("Pod is a collection of containers"));
     let spec = schema.root().child("spec").expect("a spec");
     let field = spec.field("restartPolicy").expect("a field");
-    assert!(
-        docs.field(field)
-            .starts_with("Restart policy for all containers within the pod.")
-    );
+    assert!(docs.field(field).starts_with("Restart policy for all containers within the pod."));
 }
 
 #[test]
 fn every_field_can_be_found() {
     for schema in Schemas::builtin().kinds() {
         for field in schema.root().fields() {
-            assert!(
-                schema.root().field(field.name()).is_some(),
-                "{schema:?}.{}",
-                field.name()
-            );
+            assert!(schema.root().field(field.name()).is_some(), "{schema:?}.{}", field.name());
         }
     }
     assert!(Schemas::builtin().kinds().count() >= 70);

@@ -102,6 +102,13 @@ pub struct Kind {
     pub(super) node: u32,
 }
 
+impl Kind {
+    /// The number of its type in the tree; see [`NodeRef::id`].
+    pub fn node_id(&self) -> u32 {
+        self.node
+    }
+}
+
 /// The types of a group of kinds.
 #[derive(Debug)]
 pub struct Tree {
@@ -123,6 +130,11 @@ impl Tree {
     /// The named types, ordered by name.
     pub fn definitions(&self) -> impl Iterator<Item = Definition<'_>> {
         (0..self.definitions.len()).map(|index| Definition { tree: self, index })
+    }
+
+    /// Whether it is the tree of the built-in kinds, whose descriptions [`super::Docs`] holds.
+    pub fn is_builtin(&self) -> bool {
+        self.typed
     }
 
     pub(super) fn node(&self, id: u32) -> NodeRef<'_> {
@@ -193,10 +205,7 @@ impl<'t> NodeRef<'t> {
             Node::Object(o) => o.first..o.first + o.count,
             _ => 0..0,
         };
-        range.map(move |index| Field {
-            tree: self.tree,
-            index,
-        })
+        range.map(move |index| Field { tree: self.tree, index })
     }
 
     /// A known field of an object.
@@ -204,15 +213,9 @@ impl<'t> NodeRef<'t> {
         let Node::Object(object) = self.node() else {
             return None;
         };
-        let fields =
-            &self.tree.fields[object.first as usize..(object.first + object.count) as usize];
-        let found = fields
-            .binary_search_by(|f| self.tree.text(f.name).cmp(name))
-            .ok()?;
-        Some(Field {
-            tree: self.tree,
-            index: object.first + found as u32,
-        })
+        let fields = &self.tree.fields[object.first as usize..(object.first + object.count) as usize];
+        let found = fields.binary_search_by(|f| self.tree.text(f.name).cmp(name)).ok()?;
+        Some(Field { tree: self.tree, index: object.first + found as u32 })
     }
 
     /// The type of the value under a key: a known field's, or a map's value's.

@@ -108,11 +108,16 @@ fn unescape(value: &str) -> Result<String, Error> {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
                 other => {
                     let sequence = other.map_or_else(|| "\\".to_owned(), |c| format!("\\{c}"));
-                    return Err(Error(format!("invalid field selector: invalid escape sequence: {sequence}")));
+                    return Err(Error(format!(
+                        "invalid field selector: invalid escape sequence: {sequence}"
+                    )));
                 }
             },
             ',' | '=' => {
-                return Err(Error(format!("invalid field selector: unescaped character in value: {}", c as u32)));
+                return Err(Error(format!(
+                    "invalid field selector: unescaped character in value: {}",
+                    c as u32
+                )));
             }
             c => out.push(c),
         }
@@ -128,9 +133,13 @@ mod tests {
 
     #[test]
     fn reads_terms() {
-        let s = FieldSelector::parse("status.phase!=Running,metadata.name==a\\,b,,spec.x=").expect("a selector");
+        let s =
+            FieldSelector::parse("status.phase!=Running,metadata.name==a\\,b,,spec.x=").expect("a selector");
         let terms: Vec<_> = s.terms().iter().map(|t| (t.field.as_str(), t.equal, t.value.as_str())).collect();
-        assert_eq!(terms, [("metadata.name", true, "a,b"), ("spec.x", true, ""), ("status.phase", false, "Running")]);
+        assert_eq!(
+            terms,
+            [("metadata.name", true, "a,b"), ("spec.x", true, ""), ("status.phase", false, "Running")]
+        );
         assert_eq!(s.exact("metadata.name"), Some("a,b"));
         assert_eq!(s.exact("status.phase"), None);
         assert!(FieldSelector::parse("").expect("everything").is_everything());

@@ -47,7 +47,9 @@ pub struct Requirement {
 impl Requirement {
     /// A requirement that is well-formed: counts of values, the key's and the values' syntax.
     fn new(key: String, operator: Operator, mut values: Vec<String>) -> Result<Self, Error> {
-        use Operator::{DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn};
+        use Operator::{
+            DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn,
+        };
         let mut errors = Vec::new();
         let wrong_key = names::qualified_name(&key);
         if !wrong_key.is_empty() {
@@ -59,7 +61,9 @@ impl Requirement {
             Equals | DoubleEquals | NotEquals if values.len() != 1 => {
                 Some("exact-match compatibility requires one single value")
             }
-            Exists | DoesNotExist if !values.is_empty() => Some("values set must be empty for exists and does not exist"),
+            Exists | DoesNotExist if !values.is_empty() => {
+                Some("values set must be empty for exists and does not exist")
+            }
             GreaterThan | LessThan if values.len() != 1 => {
                 Some("for 'Gt', 'Lt' operators, exactly one value is required")
             }
@@ -73,7 +77,11 @@ impl Requirement {
             }
             let wrong = names::label_value(value);
             if !wrong.is_empty() {
-                errors.push(FieldError::invalid(&path.index(index).key(&key), value.as_str(), wrong.join("; ")));
+                errors.push(FieldError::invalid(
+                    &path.index(index).key(&key),
+                    value.as_str(),
+                    wrong.join("; "),
+                ));
             }
         }
         let texts: Vec<String> = errors.iter().map(FieldError::to_string).collect();
@@ -90,7 +98,9 @@ impl Requirement {
 
     /// Whether a label's value, or its absence, fulfils it.
     pub fn matches(&self, value: Option<&str>) -> bool {
-        use Operator::{DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn};
+        use Operator::{
+            DoesNotExist, DoubleEquals, Equals, Exists, GreaterThan, In, LessThan, NotEquals, NotIn,
+        };
         let listed = |v: &str| self.values.iter().any(|mine| mine == v);
         let compare = |f: fn(&i64, &i64) -> bool| {
             let number = value.and_then(|v| v.parse().ok());
@@ -169,7 +179,9 @@ impl LabelSelector {
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(Error(format!("{} is not a valid label selector operator", quote(other)))),
+                other => {
+                    return Err(Error(format!("{} is not a valid label selector operator", quote(other))));
+                }
             };
             let values = expression["values"].as_array().into_iter().flatten().map(text).collect();
             requirements.push(Requirement::new(text(&expression["key"]), operator, values)?);

@@ -3,12 +3,24 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>. Each plugin is a file;
 //! [`Chain::standard`] is their order.
 
+mod default_storage_class;
+mod default_toleration_seconds;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod service_account;
+mod taint_nodes;
+#[cfg(test)]
+mod testing;
+
 use serde_json::Value;
 
-use crate::api::Status;
+use crate::api::{Meta, Status};
 use crate::server::auth::user::User;
 use crate::server::reader::Reader;
 use crate::server::registry::Resource;
+pub use priority::system_classes;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +61,26 @@ pub struct Attributes<'a> {
     pub warnings: Vec<String>,
 }
 
+impl Attributes<'_> {
+    /// The request is about this resource itself, not about a subresource: `pods`, `storageclasses.storage.k8s.io`.
+    fn is(&self, resource: &str) -> bool {
+        self.subresource.is_none() && self.is_or_below(resource)
+    }
+
+    /// The request is about this resource or a subresource of it.
+    fn is_or_below(&self, resource: &str) -> bool {
+        self.resource.group_resource().to_string() == resource
+    }
+
+    /// 403 with `why`, about the object; one without a name yet is called by its `generateName`.
+    fn forbidden(&self, why: impl std::fmt::Display) -> Status {
+        let meta = self.object.as_deref().map(Meta::of);
+        let candidates = [Some(self.name), meta.map(Meta::name), meta.map(Meta::generate_name)];
+        let name = candidates.into_iter().flatten().find(|n| !n.is_empty()).unwrap_or("Unknown!");
+        Status::forbidden(&self.resource.group_resource(), name, why)
+    }
+}
+
 /// One rule. Both hooks do nothing unless implemented.
 pub trait Plugin: Send + Sync {
     /// Changes the object, or refuses it.
@@ -78,7 +110,17 @@ pub struct Chain {
 impl Chain {
     /// The plugins upstream has on by default, as far as kedge has what they are about.
     pub fn standard() -> Self {
-        Self { plugins: Vec::new() }
+        let plugins: Vec<Box<dyn Plugin>> = vec![
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(limit_ranger::LimitRanger),
+            Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
+            Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(priority::Priority),
+            Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+            Box::new(default_storage_class::DefaultStorageClass),
+        ];
+        Self { plugins }
     }
 
     /// Lets every plugin change the object.
@@ -86,6 +128,7 @@ impl Chain {
     /// # Errors
     /// What the first plugin that refuses says.
     pub async fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        service_account::wait_for_default(attributes).await;
         self.plugins.iter().try_for_each(|p| p.mutate(attributes))
     }
 
@@ -95,5 +138,11 @@ impl Chain {
     /// What the first plugin that refuses says.
     pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
         self.plugins.iter().try_for_each(|p| p.validate(attributes))
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self::standard()
     }
 }

@@ -131,6 +131,11 @@ impl Kind {
         self.len() == 0
     }
 
+    /// The newest revision that changed the kind.
+    pub fn last(&self) -> Revision {
+        self.state.read().last
+    }
+
     pub(super) fn restore(&self, key: Bytes, object: Arc<Object>) {
         self.state.write().objects.insert(key, object);
     }

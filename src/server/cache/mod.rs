@@ -21,7 +21,7 @@ use crate::api::object::{Error as ObjectError, SelectableField};
 use crate::server::reader::Reader;
 use crate::store::{Entry, Event as StoreEvent, Observer, Revision};
 
-pub use event::{Event, EventType};
+pub use event::{Event, EventType, frame as event_frame};
 pub use kind::{Expired, Kind, Page, Scope};
 pub use splice::with_revision;
 pub use watch::Watcher;
@@ -145,6 +145,10 @@ impl Reader for Cache {
     fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Object>> {
         let scope = namespace.map_or(Scope::All, |n| Scope::Namespace(n.to_owned()));
         self.kind(resource).map(|kind| kind.all(&scope)).unwrap_or_default()
+    }
+
+    fn revision(&self, resource: &str) -> Option<u64> {
+        self.kind(resource).map(|kind| kind.last())
     }
 }
 

@@ -16,10 +16,14 @@ pub struct Registry {
 impl Registry {
     /// The built-in resources, each with the strategy that `strategy` knows for it.
     pub fn builtin(strategy: impl Fn(&str) -> Arc<dyn Strategy>) -> Self {
+        // One of each: a strategy may hold allocators, and views share that of what they show.
+        let mut strategies: HashMap<String, Arc<dyn Strategy>> = HashMap::new();
         let entries: Vec<Arc<Resource>> = resources::all()
             .into_iter()
             .map(|mut entry| {
-                entry.strategy = strategy(&entry.stored_name());
+                let stored = entry.stored_name();
+                let known = strategies.entry(stored).or_insert_with_key(|name| strategy(name));
+                entry.strategy = Arc::clone(known);
                 Arc::new(entry)
             })
             .collect();

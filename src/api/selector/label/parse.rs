@@ -51,7 +51,9 @@ fn is_space(c: char) -> bool {
 /// The next token of a text, what it says, and what follows.
 fn next(text: &str) -> (Token, String, &str) {
     let text = text.trim_start_matches(is_space);
-    let Some(first) = text.chars().next() else { return (Token::End, String::new(), "") };
+    let Some(first) = text.chars().next() else {
+        return (Token::End, String::new(), "");
+    };
     if !is_symbol(first) {
         let end = text.find(|c| is_symbol(c) || is_space(c)).unwrap_or(text.len());
         let (word, rest) = text.split_at(end);
@@ -121,7 +123,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, Error> {
         match token {
             Token::End => return Ok(requirements),
             Token::Identifier | Token::Not => {}
-            _ => return Err(Error(format!("found '{literal}', expected: !, identifier, or 'end of string'"))),
+            _ => {
+                return Err(Error(format!("found '{literal}', expected: !, identifier, or 'end of string'")));
+            }
         }
         let requirement = requirement(&mut tokens);
         requirements.push(requirement.map_err(|e| Error(format!("unable to parse requirement: {e}")))?);
@@ -134,7 +138,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, Error> {
                     return Err(Error(format!("found '{literal}', expected: identifier after ','")));
                 }
             }
-            _ => return Err(Error(format!("found '{literal}', expected: ',' or 'end of string'"))),
+            _ => {
+                return Err(Error(format!("found '{literal}', expected: ',' or 'end of string'")));
+            }
         }
     }
 }
@@ -235,7 +241,9 @@ fn list(tokens: &mut Tokens) -> Result<Vec<String>, Error> {
                     return Ok(values);
                 }
             }
-            _ => return Err(Error(format!("found '{literal}', expected: ',', or identifier"))),
+            _ => {
+                return Err(Error(format!("found '{literal}', expected: ',', or identifier")));
+            }
         }
     }
 }

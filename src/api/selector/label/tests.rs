@@ -76,7 +76,10 @@ fn errors_are_upstreams() {
         ("!=x", "found '!=', expected: !, identifier, or 'end of string'"),
         ("-x=a", "unable to parse requirement: <nil>: Invalid value: \"-x\": name part must consist of"),
         ("x=a b", "found 'b', expected: ',' or 'end of string'"),
-        ("x>a", "unable to parse requirement: values[0]: Invalid value: \"a\": for 'Gt', 'Lt' operators, the value must be an integer"),
+        (
+            "x>a",
+            "unable to parse requirement: values[0]: Invalid value: \"a\": for 'Gt', 'Lt' operators, the value must be an integer",
+        ),
         ("x=-a", "unable to parse requirement: values[0][x]: Invalid value: \"-a\": a valid label must be"),
     ];
     for (text, error) in &table[1..] {

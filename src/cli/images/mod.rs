@@ -1,0 +1,93 @@
+//! `kedge images`: the node's images. A running server is asked over a socket in its run-time
+//! directory, since one process at a time works on the image store; without one, the store is opened here.
+
+mod client;
+pub mod service;
+mod show;
+mod wire;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::options::DataDir;
+use super::{Error, require_root};
+use wire::Request;
+
+/// Flags of `kedge images`.
+#[derive(Args, Debug)]
+pub struct ImagesOptions {
+    #[command(subcommand)]
+    command: ImagesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImagesCommand {
+    /// Take all images of an OCI or Docker archive, compressed or not
+    Import {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// The archive; `-` is standard input
+        #[arg(required = true)]
+        archive: Vec<PathBuf>,
+    },
+    /// List the node's images
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        data_dir: DataDir,
+    },
+    /// Remove images by name or id
+    #[command(visible_alias = "remove")]
+    Rm {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// Names or ids
+        #[arg(required = true)]
+        image: Vec<String>,
+    },
+    /// Pull images from their registries
+    Pull {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// User name and password for the registry
+        #[arg(short, long, value_name = "NAME:PASSWORD", env = "KEDGE_REGISTRY_USER", hide_env_values = true)]
+        user: Option<String>,
+        /// Names, such as `nginx:1.24` or `registry.example:5000/team/app:2`
+        #[arg(required = true)]
+        image: Vec<String>,
+    },
+}
+
+/// Runs the sub-command.
+///
+/// # Errors
+/// A right is missing, an archive or name is of no use, or a registry refuses; the first one ends it.
+pub fn run(options: ImagesOptions) -> Result<(), Error> {
+    require_root("kedge images")?;
+    match options.command {
+        ImagesCommand::Import { data_dir, archive } => {
+            for path in archive {
+                client::import(&data_dir.path(), &path)?;
+            }
+        }
+        ImagesCommand::List { data_dir } => client::ask(&data_dir.path(), &Request::List)?,
+        ImagesCommand::Rm { data_dir, image } => {
+            for name in image {
+                client::ask(&data_dir.path(), &Request::Remove { name })?;
+            }
+        }
+        ImagesCommand::Pull { data_dir, user, image } => {
+            let user = user.as_deref().map(credentials).transpose()?;
+            for name in image {
+                client::ask(&data_dir.path(), &Request::Pull { name, user: user.clone() })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn credentials(text: &str) -> Result<(String, String), Error> {
+    let (name, password) = text.split_once(':').ok_or("--user: expected NAME:PASSWORD")?;
+    Ok((name.to_owned(), password.to_owned()))
+}

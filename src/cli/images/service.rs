@@ -1,0 +1,168 @@
+//! The answering side of `kedge images`: in the server, for its node's image store.
+
+use std::collections::HashSet;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_util::io::SyncIoBridge;
+use tokio_util::sync::CancellationToken;
+
+use super::super::node;
+use super::Error;
+use super::wire::{Answer, Layer, Request};
+use crate::config::Instance;
+use crate::runtime::Runtime;
+use crate::runtime::images::{Images, Progress};
+use crate::runtime::spec::RegistryAuth;
+
+/// A request's line is at most this long.
+const MAX_REQUEST: usize = 64 << 10;
+/// So many progress lines may wait for a slow reader; more are dropped, since each tells all.
+const WAITING: usize = 16;
+
+/// Where a server answers.
+pub fn socket(instance: &Instance) -> PathBuf {
+    instance.run_dir().join("images.sock")
+}
+
+/// Binds the socket, for root alone.
+///
+/// # Errors
+/// The run-time directory cannot be written to.
+pub fn bind(instance: &Instance) -> std::io::Result<UnixListener> {
+    let path = socket(instance);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Answers until `token` is cancelled.
+///
+/// # Errors
+/// The socket fails.
+pub async fn serve(
+    listener: &UnixListener,
+    images: &Images,
+    runtime: &Runtime,
+    token: &CancellationToken,
+) -> std::io::Result<()> {
+    loop {
+        let stream = tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted?.0,
+        };
+        let (images, runtime) = (images.clone(), runtime.clone());
+        // One connection's request, as short as its client wishes; not a task of the process's own.
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream, &images, &runtime).await {
+                tracing::debug!(%error, "a client of the image socket has gone");
+            }
+        });
+    }
+}
+
+async fn connection(stream: UnixStream, images: &Images, runtime: &Runtime) -> Result<(), Error> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read);
+    let mut line = Vec::new();
+    tokio::io::AsyncReadExt::take(&mut read, MAX_REQUEST as u64).read_until(b'\n', &mut line).await?;
+    let request: Request = serde_json::from_slice(&line)?;
+    let (answers, mut answered) = mpsc::channel(WAITING);
+    let in_use = containers(runtime).await;
+    let archive: Box<dyn Read + Send> = Box::new(SyncIoBridge::new(read));
+    let work = answer(images, &in_use, request, Some(archive), answers);
+    let send = async {
+        while let Some(answer) = answered.recv().await {
+            let mut line = serde_json::to_vec(&answer)?;
+            line.push(b'\n');
+            write.write_all(&line).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    let ((), sent) = tokio::join!(work, send);
+    sent
+}
+
+/// Ids of images of which there are containers.
+async fn containers(runtime: &Runtime) -> HashSet<String> {
+    let sandboxes = runtime.sandboxes().await;
+    sandboxes.into_iter().flat_map(|s| s.containers).map(|c| c.image).collect()
+}
+
+/// Does what is asked and sends the answers.
+async fn answer(
+    images: &Images,
+    in_use: &HashSet<String>,
+    request: Request,
+    archive: Option<Box<dyn Read + Send>>,
+    answers: mpsc::Sender<Answer>,
+) {
+    let result = match request {
+        Request::List => Ok(Answer::Images(images.list())),
+        Request::Remove { name } => images.remove(&name, in_use).map(|()| Answer::Removed(name)),
+        Request::Import => match archive {
+            Some(archive) => images.import(archive).await.map(Answer::Images),
+            None => Ok(Answer::Error("no archive was sent".into())),
+        },
+        Request::Pull { name, user } => {
+            let auth = user.map(|(username, password)| RegistryAuth { username, password });
+            let report = answers.clone();
+            let progress = move |progress: Progress| {
+                // A reader that is behind gets the next one.
+                let _ = report.try_send(Answer::Progress(layers(&progress)));
+            };
+            images.pull(&name, auth, progress).await.map(|image| Answer::Images(vec![image]))
+        }
+    };
+    let last = result.unwrap_or_else(|error| Answer::Error(error.to_string()));
+    // The client may have gone; what was asked for is done all the same.
+    let _ = answers.send(last).await;
+}
+
+fn layers(progress: &Progress) -> Vec<Layer> {
+    let layer = |l: &crate::runtime::images::LayerProgress| Layer {
+        digest: l.digest.clone(),
+        current: l.current,
+        total: l.total,
+    };
+    progress.layers.iter().map(layer).collect()
+}
+
+/// Does what is asked in this process, where no server runs.
+///
+/// # Errors
+/// What the image store answers, or that it cannot be opened.
+pub fn answer_here(
+    data_dir: &Path,
+    request: Request,
+    archive: Option<Box<dyn Read + Send>>,
+    show: &mut dyn FnMut(Answer),
+) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let images = node::open_images(data_dir, Path::new(node::DEFAULT_REGISTRIES))?;
+        let (answers, mut answered) = mpsc::channel(WAITING);
+        // Nothing runs, but containers that ended keep their image: removal by id is the user's word.
+        let in_use = HashSet::new();
+        let work = answer(&images, &in_use, request, archive, answers);
+        let receive = async {
+            while let Some(answer) = answered.recv().await {
+                match answer {
+                    Answer::Error(error) => return Err(error.into()),
+                    answer => show(answer),
+                }
+            }
+            Ok(())
+        };
+        let ((), result) = tokio::join!(work, receive);
+        result
+    })
+}

@@ -1,0 +1,91 @@
+//! kedge's side of a shim's socket.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+
+use super::error::Error;
+use super::paths::SandboxDir;
+use super::protocol::{Reply, Request, decode, encode};
+use super::sys;
+
+/// One connection to a shim.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    sandbox: String,
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
+impl Connection {
+    /// Connects; [`Error::SandboxLost`] if the shim is gone.
+    pub async fn open(sandbox: &str, dir: &SandboxDir) -> Result<Self, Error> {
+        let lost = |_: io::Error| Error::SandboxLost(sandbox.to_string());
+        // Named through a descriptor: addresses of sockets are short.
+        let handle = File::open(&dir.0).map_err(|_| Error::SandboxNotFound(sandbox.to_string()))?;
+        let path = format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd());
+        let stream = UnixStream::connect(path).await.map_err(lost)?;
+        Ok(Self {
+            sandbox: sandbox.to_string(),
+            stream,
+            buffer: Vec::new(),
+            fds: Vec::new(),
+        })
+    }
+
+    /// Sends a request.
+    pub async fn send(&mut self, request: &Request) -> Result<(), Error> {
+        let sent = self.stream.write_all(&encode(request)).await;
+        sent.map_err(|_| Error::SandboxLost(self.sandbox.clone()))
+    }
+
+    /// The next reply; failures are errors. [`Error::SandboxLost`] when the shim is gone.
+    pub async fn receive(&mut self) -> Result<Reply, Error> {
+        loop {
+            match decode(&mut self.buffer)? {
+                Some(Reply::Failed(failure)) => return Err(failure.into()),
+                Some(reply) => return Ok(reply),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), Error> {
+        let stream = &self.stream;
+        let mut chunk = [0; 16 * 1024];
+        let got = stream
+            .async_io(Interest::READABLE, || {
+                sys::recv_with_fds(stream, &mut chunk)
+            })
+            .await;
+        match got {
+            Ok((n, fds)) if n > 0 => {
+                self.buffer.extend_from_slice(&chunk[..n]);
+                self.fds.extend(fds);
+                Ok(())
+            }
+            _ => Err(Error::SandboxLost(self.sandbox.clone())),
+        }
+    }
+
+    /// The descriptors that have come so far.
+    pub fn take_fds(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.fds)
+    }
+
+    /// Sends a request and waits for its reply.
+    pub async fn ask(sandbox: &str, dir: &SandboxDir, request: &Request) -> Result<Reply, Error> {
+        let mut connection = Self::open(sandbox, dir).await?;
+        connection.send(request).await?;
+        connection.receive().await
+    }
+}
+
+/// For replies of the wrong kind.
+pub(crate) fn unexpected(reply: &Reply) -> Error {
+    Error::Other(format!("unexpected reply of a shim: {reply:?}"))
+}

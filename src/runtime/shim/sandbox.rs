@@ -1,0 +1,271 @@
+//! What the containers of a sandbox share: namespaces, `/dev/shm`, and the process that keeps a
+//! shared PID namespace alive.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, pause, setgroups, setresgid, setresuid};
+use oci_spec::runtime::LinuxNamespaceType as Ns;
+
+use crate::runtime::error::Error;
+use crate::runtime::paths::SandboxDir;
+use crate::runtime::spec::SandboxSpec;
+use crate::runtime::sys;
+
+/// Size of `/dev/shm`, as Docker's and containerd's.
+const SHM_SIZE: &str = "mode=1777,size=67108864";
+/// User and group of the pause process.
+const NOBODY: u32 = 65535;
+
+/// The shared things of a sandbox.
+pub struct Shared {
+    dir: SandboxDir,
+    kinds: Vec<(Ns, &'static str)>,
+    host_ipc: bool,
+    /// Process 1 of the shared PID namespace.
+    pub pause: Option<Pid>,
+}
+
+impl Shared {
+    /// Makes them. Nothing else may run in this process meanwhile: its own namespaces change.
+    pub fn make(spec: &SandboxSpec, dir: &SandboxDir) -> Result<Self, Error> {
+        let mut kinds = Vec::new();
+        let mut flags = CloneFlags::empty();
+        if !spec.host_network {
+            kinds.push((Ns::Network, "net"));
+            kinds.push((Ns::Uts, "uts"));
+            flags |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+        }
+        if !spec.host_ipc {
+            kinds.push((Ns::Ipc, "ipc"));
+            flags |= CloneFlags::CLONE_NEWIPC;
+            make_shm(&dir.shm()).map_err(Error::io("mount", dir.shm()))?;
+        }
+        let mut host = Vec::new();
+        for (_, kind) in &kinds {
+            let path = format!("/proc/self/ns/{kind}");
+            host.push(File::open(&path).map_err(Error::io("open", &path))?);
+        }
+        unshare(flags).map_err(|e| Error::Other(format!("unshare {flags:?}: {e}")))?;
+        let made = configure(spec).and_then(|()| pin(dir, &kinds));
+        for file in &host {
+            setns(file, CloneFlags::empty()).map_err(|e| Error::Other(format!("setns: {e}")))?;
+        }
+        made?;
+        let pause = (spec.share_pid && !spec.host_pid)
+            .then(start_pause)
+            .transpose();
+        let pause = pause.map_err(|e| Error::Other(format!("pause process: {e}")))?;
+        Ok(Self {
+            dir: dir.clone(),
+            kinds,
+            host_ipc: spec.host_ipc,
+            pause,
+        })
+    }
+
+    /// A path that opens the namespace a container is to join.
+    pub fn namespace(&self, typ: Ns) -> Option<PathBuf> {
+        if typ == Ns::Pid {
+            return self
+                .pause
+                .map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
+        }
+        let (_, kind) = self.kinds.iter().find(|(t, _)| *t == typ)?;
+        Some(self.dir.namespace(kind))
+    }
+
+    /// What containers see as `/dev/shm`.
+    pub fn shm(&self) -> PathBuf {
+        if self.host_ipc {
+            PathBuf::from("/dev/shm")
+        } else {
+            self.dir.shm()
+        }
+    }
+}
+
+fn make_shm(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    Ok(mount(
+        Some("shm"),
+        dir,
+        Some("tmpfs"),
+        flags,
+        Some(SHM_SIZE),
+    )?)
+}
+
+/// Sets up the new namespaces this process is in.
+fn configure(spec: &SandboxSpec) -> Result<(), Error> {
+    if !spec.host_network {
+        sys::loopback_up().map_err(|e| Error::Other(format!("bring up lo: {e}")))?;
+        if !spec.hostname.is_empty() {
+            nix::unistd::sethostname(&spec.hostname)
+                .map_err(|e| Error::Other(format!("set host name {:?}: {e}", spec.hostname)))?;
+        }
+        // containerd's defaults: ping and low ports without privileges.
+        for (name, value) in [
+            ("ping_group_range", "0 2147483647"),
+            ("ip_unprivileged_port_start", "0"),
+        ] {
+            let file = format!("/proc/sys/net/ipv4/{name}");
+            if let Err(e) = fs::write(&file, value) {
+                tracing::warn!("write {file}: {e}");
+            }
+        }
+    }
+    for (name, value) in &spec.sysctls {
+        check_sysctl(spec, name)?;
+        let file = Path::new("/proc/sys").join(name.replace('.', "/"));
+        fs::write(&file, value).map_err(Error::io("write", &file))?;
+    }
+    Ok(())
+}
+
+/// Only parameters of a namespace that is the sandbox's own may be set.
+fn check_sysctl(spec: &SandboxSpec, name: &str) -> Result<(), Error> {
+    let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."]
+        .iter()
+        .any(|p| name.starts_with(p));
+    let plain = name
+        .split('.')
+        .all(|part| !part.is_empty() && !part.contains('/'));
+    let own = (name.starts_with("net.") && !spec.host_network) || (ipc && !spec.host_ipc);
+    if plain && own {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!(
+        "sysctl {name:?} is not allowed: it is not of a namespace of the pod's own"
+    )))
+}
+
+/// Binds this process's namespaces to files, which keeps them alive without a process.
+fn pin(dir: &SandboxDir, kinds: &[(Ns, &str)]) -> Result<(), Error> {
+    for (_, kind) in kinds {
+        let (from, to) = (
+            PathBuf::from(format!("/proc/self/ns/{kind}")),
+            dir.namespace(kind),
+        );
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+        }
+        File::create(&to).map_err(Error::io("make", &to))?;
+        let bound = mount(
+            Some(&from),
+            &to,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        );
+        bound.map_err(|e| Error::io("pin namespace on", &to)(e.into()))?;
+    }
+    Ok(())
+}
+
+/// Starts process 1 of a new PID namespace. It can see and do nothing, and nothing in the pod can
+/// end it: it has no handlers, and as process 1 ignores signals without.
+fn start_pause() -> io::Result<Pid> {
+    match sys::fork_pid_namespace()? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let code = match be_pause() {
+                Ok(()) => 0,
+                Err(e) => {
+                    tracing::error!("pause process: {e}");
+                    1
+                }
+            };
+            sys::exit_now(code)
+        }
+    }
+}
+
+fn be_pause() -> io::Result<()> {
+    nix::sys::prctl::set_name(c"pause")?;
+    nix::sys::prctl::set_dumpable(false)?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // An own, empty and read-only root: /proc/1/root inside the pod must not be the host's.
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    mount(
+        Some("none"),
+        "/proc",
+        Some("tmpfs"),
+        MsFlags::MS_RDONLY,
+        Some("size=0,mode=555"),
+    )?;
+    nix::unistd::chdir("/proc")?;
+    nix::unistd::pivot_root(".", ".")?;
+    nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")?;
+    // Orphans of the pod become its children; ignoring SIGCHLD reaps them.
+    sys::ignore_signal(Signal::SIGCHLD)?;
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGPIPE,
+    ] {
+        sys::reset_signal(signal)?;
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    setgroups(&[])?;
+    setresgid(
+        Gid::from_raw(NOBODY),
+        Gid::from_raw(NOBODY),
+        Gid::from_raw(NOBODY),
+    )?;
+    setresuid(
+        Uid::from_raw(NOBODY),
+        Uid::from_raw(NOBODY),
+        Uid::from_raw(NOBODY),
+    )?;
+    // Changing the user cleared it and made the process dumpable again, where the kernel says so.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    nix::sys::prctl::set_dumpable(false)?;
+    sys::close_from(0)?;
+    loop {
+        pause();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaced_parameters() {
+        let spec = SandboxSpec::default();
+        for good in [
+            "net.core.somaxconn",
+            "kernel.shmmax",
+            "kernel.sem",
+            "fs.mqueue.msg_max",
+        ] {
+            check_sysctl(&spec, good).unwrap();
+        }
+        for bad in [
+            "kernel.panic",
+            "vm.swappiness",
+            "net./../kernel.panic",
+            "net..x",
+            "fs.file-max",
+        ] {
+            assert!(check_sysctl(&spec, bad).is_err(), "{bad}");
+        }
+        let host = SandboxSpec {
+            host_network: true,
+            host_ipc: true,
+            ..Default::default()
+        };
+        assert!(check_sysctl(&host, "net.core.somaxconn").is_err());
+        assert!(check_sysctl(&host, "kernel.shmmax").is_err());
+    }
+}

@@ -1,0 +1,116 @@
+//! What every cluster has from its first moment: namespaces, default roles, the API's own Service.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use serde_json::{Value, json};
+
+use super::auth::User;
+use super::auth::authz::rbac::bootstrap as roles;
+use super::objects::{Call, Change, Objects, WriteOptions};
+use super::registry::Resource;
+use crate::api::{GroupVersionKind, Meta, Status};
+use crate::config::ServerSettings;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// So many are made at a time: they share the disk's sync.
+const AT_ONCE: usize = 64;
+
+/// Makes what is missing.
+///
+/// # Errors
+/// What could not be made, and why.
+pub(super) async fn ensure(objects: &Objects, settings: &ServerSettings, port: u16) -> Result<(), String> {
+    let namespaces =
+        NAMESPACES.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    all(objects, namespaces.to_vec()).await?;
+    all(objects, roles::objects()).await?;
+    let Some(address) = settings.service_cidr.nth(1) else {
+        return Err(format!("{} has no room for a Service", settings.service_cidr));
+    };
+    create_if_missing(objects, service(address.into(), port)).await?;
+    for object in [endpoints(settings.node.node_ip, port), slice(settings.node.node_ip, port)] {
+        // Where the API is may have changed since the last start. That nobody else can reach it, as
+        // with a loopback address, is no reason not to start.
+        if let Err(error) = create_or_replace(objects, object).await {
+            tracing::warn!(%error, "the address of the API cannot be published");
+        }
+    }
+    Ok(())
+}
+
+async fn all(objects: &Objects, list: Vec<Value>) -> Result<(), String> {
+    stream::iter(list)
+        .map(|object| create_if_missing(objects, object))
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<Vec<()>>()
+        .await
+        .map(drop)
+}
+
+fn entry<'a>(objects: &'a Objects, object: &Value) -> Result<&'a Arc<Resource>, String> {
+    let (version, kind) = (Meta::of(object).api_version(), Meta::of(object).kind());
+    let wanted = GroupVersionKind::from_api_version(version, kind);
+    let found = objects.registry.entries().iter().find(|e| e.gvk() == wanted);
+    found.ok_or_else(|| format!("{wanted} is not served"))
+}
+
+fn namespace(object: &Value) -> Option<&str> {
+    Some(Meta::of(object).namespace()).filter(|n| !n.is_empty())
+}
+
+fn options() -> WriteOptions {
+    WriteOptions { field_manager: "kedge".to_owned(), ..WriteOptions::default() }
+}
+
+fn failed(object: &Value, status: &Status) -> String {
+    format!("{} {}: {status}", Meta::of(object).kind(), Meta::of(object).name())
+}
+
+async fn create_if_missing(objects: &Objects, object: Value) -> Result<(), String> {
+    let (resource, user, options) = (entry(objects, &object)?, User::loopback(), options());
+    if objects.get(resource, namespace(&object), Meta::of(&object).name()).is_ok() {
+        return Ok(());
+    }
+    let call = Call { resource, namespace: namespace(&object), user: &user, options: &options };
+    match objects.create(&call, object.clone()).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code == 409 => Ok(()),
+        Err(status) => Err(failed(&object, &status)),
+    }
+}
+
+async fn create_or_replace(objects: &Objects, object: Value) -> Result<(), String> {
+    let (resource, user, options) = (entry(objects, &object)?, User::loopback(), options());
+    let call = Call { resource, namespace: namespace(&object), user: &user, options: &options };
+    let change = Change { name: Meta::of(&object).name(), create: true, ..Change::default() };
+    let replaced = objects.update(&call, change, &mut |_| Ok(object.clone())).await;
+    replaced.map(drop).map_err(|status| failed(&object, &status))
+}
+
+fn metadata(labels: Value) -> Value {
+    json!({"name": "kubernetes", "namespace": "default", "labels": labels})
+}
+
+fn service(address: IpAddr, port: u16) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service",
+        "metadata": metadata(json!({"component": "apiserver", "provider": "kubernetes"})),
+        "spec": {"clusterIP": address.to_string(), "type": "ClusterIP", "sessionAffinity": "None",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]}})
+}
+
+fn endpoints(address: IpAddr, port: u16) -> Value {
+    json!({"apiVersion": "v1", "kind": "Endpoints",
+        "metadata": metadata(json!({"endpointslice.kubernetes.io/skip-mirror": "true"})),
+        "subsets": [{"addresses": [{"ip": address.to_string()}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]})
+}
+
+fn slice(address: IpAddr, port: u16) -> Value {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": family,
+        "metadata": metadata(json!({"kubernetes.io/service-name": "kubernetes"})),
+        "endpoints": [{"addresses": [address.to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}]})
+}

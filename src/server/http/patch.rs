@@ -1,0 +1,147 @@
+//! `patch`: JSON patch, merge patch, strategic merge patch, apply.
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::api::{Answer, Api, Cx, created_or_ok};
+use super::render::{self, view};
+use super::write::to_stored;
+use crate::api::decode::{Decoded, decode};
+use crate::api::meta::now;
+use crate::api::{FieldError, GroupKind, Path, Schema, Status};
+use crate::server::objects::{Change, WriteOptions, schema_of};
+use crate::server::patch;
+
+/// The ways to describe a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+const ACCEPTED: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+impl Kind {
+    /// From a content type.
+    ///
+    /// # Errors
+    /// 415.
+    pub(super) fn of(content_type: &str) -> Result<Self, Status> {
+        let media = content_type.split(';').next().unwrap_or_default().trim();
+        let known = [Self::Json, Self::Merge, Self::Strategic, Self::Apply];
+        let found = ACCEPTED.iter().position(|a| *a == media);
+        found.map(|i| known[i]).ok_or_else(|| Status::unsupported_media_type(&ACCEPTED))
+    }
+}
+
+/// A patch, decoded once, to be applied to whatever is stored.
+pub(super) struct Patch {
+    kind: Kind,
+    bytes: Bytes,
+    /// The decoded body of a merge patch or an applied configuration.
+    value: Value,
+}
+
+impl Patch {
+    /// Decodes a body.
+    ///
+    /// # Errors
+    /// 400 or 415.
+    pub(super) fn decode(content_type: &str, bytes: Bytes) -> Result<(Self, Vec<String>), Status> {
+        let kind = Kind::of(content_type)?;
+        let media = if kind == Kind::Apply { "application/yaml" } else { "application/json" };
+        let decoded = decode(media, &bytes)?;
+        Ok((Self { kind, bytes, value: decoded.value }, decoded.duplicates))
+    }
+
+    /// What the patch makes of an object.
+    pub(super) fn apply_to(&self, schema: &Schema, current: &Value) -> Result<Value, Status> {
+        match self.kind {
+            Kind::Json => patch::json(current, &self.bytes),
+            Kind::Merge | Kind::Apply => Ok(patch::merge(current, &self.value)),
+            Kind::Strategic => patch::strategic(schema, current, &self.value),
+        }
+    }
+
+    pub(super) fn is_apply(&self) -> bool {
+        self.kind == Kind::Apply
+    }
+}
+
+/// Patches an object, or one of its subresources that are parts of it. An apply makes what is missing.
+pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
+    let options = cx.params.write_options("PatchOptions", &cx.parts.headers)?;
+    let body = cx.read_body().await?;
+    let (patch, duplicates) = Patch::decode(cx.content_type(), body)?;
+    let schema = schema_of(&cx.entry)?;
+    let change = Change {
+        name: cx.name()?,
+        subresource: cx.info.subresource.as_deref(),
+        create: patch.is_apply() && cx.info.subresource.is_none(),
+        owned: patch.is_apply(),
+    };
+    let mut warnings = Vec::new();
+    let written = if patch.is_apply() {
+        if cx.params.get("fieldManager").is_none() {
+            return Err(no_manager().into());
+        }
+        let config = Decoded { value: patch.value, duplicates };
+        let (config, found) = schema.accept(config, options.field_validation)?;
+        warnings = found;
+        let mut apply = |live: Option<&Value>| apply(&cx, &schema, live, &config, &options);
+        api.objects.update(&cx.call(&options), change, &mut apply).await?
+    } else {
+        let mut apply = |current: Option<&Value>| {
+            let current = view(&cx.entry, current.cloned().unwrap_or_default());
+            let value = patch.apply_to(&schema, &current)?;
+            let decoded = Decoded { value, duplicates: duplicates.clone() };
+            let (object, found) = schema.accept(decoded, options.field_validation)?;
+            warnings = found;
+            Ok(to_stored(&cx.entry, object))
+        };
+        api.objects.update(&cx.call(&options), change, &mut apply).await?
+    };
+    warnings.extend(written.warnings);
+    render::object(&cx, created_or_ok(written.created), written.bytes, &warnings)
+}
+
+fn apply(
+    cx: &Cx,
+    schema: &Schema,
+    live: Option<&Value>,
+    config: &Value,
+    options: &WriteOptions,
+) -> Result<Value, Status> {
+    let live = live.map(|live| view(&cx.entry, live.clone()));
+    let part = cx.info.subresource.as_deref().unwrap_or_default();
+    let manager = &options.field_manager;
+    let object = patch::apply(schema, live.as_ref(), config, manager, options.force, part, &now())?;
+    Ok(to_stored(&cx.entry, object))
+}
+
+fn no_manager() -> Status {
+    let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
+    Status::invalid(&GroupKind::new("meta.k8s.io", "PatchOptions"), "", &[error])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_follow_the_content_type() {
+        assert_eq!(Kind::of("application/json-patch+json").unwrap(), Kind::Json);
+        assert_eq!(Kind::of("application/merge-patch+json; charset=utf-8").unwrap(), Kind::Merge);
+        assert_eq!(Kind::of("application/apply-patch+yaml").unwrap(), Kind::Apply);
+        let status = Kind::of("application/json").unwrap_err();
+        assert_eq!(status.code, 415);
+        assert!(status.message.contains("application/merge-patch+json"), "{status}");
+    }
+}

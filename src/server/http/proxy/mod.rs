@@ -1,0 +1,157 @@
+//! Streams through the API server: logs, exec, attach, port-forward, and HTTP proxies.
+//!
+//! What a request asks for is found out from the objects in the cache ([`target`]); then its bytes go
+//! to the node API or the pod, and back, unseen. A protocol upgrade (WebSocket, SPDY) is passed on as
+//! it is: both ends speak to each other.
+
+mod client;
+mod target;
+mod upgrade;
+
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http_body_util::BodyExt;
+
+use super::api::{Answer, Api, Cx};
+use super::body::{self, Body};
+use crate::api::Status;
+use crate::server::objects::WriteOptions;
+pub(super) use client::NodeClient;
+use target::Target;
+
+/// Headers that concern one connection only.
+const HOP_BY_HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// `pods/log`.
+pub(super) async fn log(api: &Api, cx: Cx) -> Answer {
+    let pod = target::pod(api, &cx)?;
+    let container = target::container(&pod, cx.params.get("container"))?;
+    if pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
+        let mut response = Response::new(body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        return Ok(response);
+    }
+    let path = format!("/containerLogs/{}/{}/{container}", cx.namespace().unwrap_or_default(), cx.name()?);
+    let target = target::node_of(api, &pod)?.path(path, cx.parts.uri.query());
+    send(api, cx, target).await
+}
+
+/// `pods/exec`, `pods/attach` and `pods/portforward`.
+pub(super) async fn stream(api: &Api, cx: Cx) -> Answer {
+    let options = WriteOptions::default();
+    let subresource = cx.info.subresource.clone().unwrap_or_default();
+    api.objects.connect(&cx.call(&options), cx.name()?, &subresource).await?;
+    let pod = target::pod(api, &cx)?;
+    let (namespace, name) = (cx.namespace().unwrap_or_default(), cx.name()?);
+    let (path, query) = if subresource == "portforward" {
+        (format!("/portForward/{namespace}/{name}"), cx.parts.uri.query().map(str::to_owned))
+    } else {
+        let container = target::container(&pod, cx.params.get("container"))?;
+        (format!("/{subresource}/{namespace}/{name}/{container}"), Some(target::stream_query(&cx.params)))
+    };
+    target::check_running(&pod, &subresource)?;
+    let target = target::node_of(api, &pod)?.path(path, query.as_deref());
+    send(api, cx, target).await
+}
+
+/// `nodes/proxy`, `pods/proxy` and `services/proxy`.
+pub(super) async fn proxy(api: &Api, cx: Cx) -> Answer {
+    let plain = cx.info.rest.is_none() && !cx.parts.uri.path().ends_with('/');
+    if plain && matches!(cx.parts.method, Method::GET | Method::HEAD) && !upgrade::is_asked(&cx.parts.headers) {
+        return Ok(to_slash(&cx.parts.uri));
+    }
+    let options = WriteOptions::default();
+    api.objects.connect(&cx.call(&options), cx.name()?, "proxy").await?;
+    let target = match &*cx.entry.plural {
+        "nodes" => target::node(api, cx.name()?)?,
+        "pods" => target::pod_address(api, &cx)?,
+        _ => target::service_address(api, &cx)?,
+    };
+    let path = format!("/{}", cx.info.rest.as_deref().unwrap_or_default());
+    let target = target.path(path, cx.parts.uri.query());
+    send(api, cx, target).await
+}
+
+/// Relative links of a page only work below a path that ends in a slash.
+fn to_slash(uri: &Uri) -> Response<Body> {
+    let query = uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let mut response = Response::new(body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(location) = HeaderValue::from_str(&format!("{}/{query}", uri.path())) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// Passes a request on to a target, and the answer back.
+async fn send(api: &Api, cx: Cx, target: Target) -> Answer {
+    let Cx { mut parts, body, .. } = cx;
+    let upgraded = upgrade::take(&mut parts);
+    let mut request = Request::new(body.into_inner());
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = target.uri.parse().map_err(|e| Status::bad_request(format!("{}: {e}", target.uri)))?;
+    *request.headers_mut() = passed_on(&parts.headers, upgraded.is_some());
+    if let Ok(host) = HeaderValue::from_str(&target.authority()) {
+        request.headers_mut().insert(http::header::HOST, host);
+    }
+    let mut response = api.nodes.send(&target, request).await.map_err(|e| Status::internal(format!("error dialing backend: {e}")))?;
+    match upgraded {
+        Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let backend = hyper::upgrade::on(&mut response);
+            upgrade::join(client, backend);
+            let (parts, _) = response.into_parts();
+            Ok(Response::from_parts(parts, body::empty()))
+        }
+        _ => {
+            let (mut parts, body) = response.into_parts();
+            parts.headers = passed_on(&parts.headers, false);
+            Ok(Response::from_parts(parts, body.map_err(Into::into).boxed_unsync()))
+        }
+    }
+}
+
+/// The headers of a message that are not about its connection. The caller's credentials are for this
+/// server alone.
+fn passed_on(headers: &HeaderMap, upgrade: bool) -> HeaderMap {
+    let mut kept = headers.clone();
+    kept.remove(AUTHORIZATION);
+    for name in HOP_BY_HOP.map(HeaderName::from_static) {
+        if !(upgrade && matches!(name.as_str(), "connection" | "upgrade")) {
+            kept.remove(name);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_stay_here_and_upgrades_go_on() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("authorization", "Bearer x"),
+            ("connection", "Upgrade"),
+            ("upgrade", "SPDY/3.1"),
+            ("x-stream-protocol-version", "v4.channel.k8s.io"),
+            ("te", "trailers"),
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let names = |upgrade| {
+            let mut names: Vec<_> = passed_on(&headers, upgrade).keys().map(|k| k.to_string()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(true), ["connection", "upgrade", "x-stream-protocol-version"]);
+        assert_eq!(names(false), ["x-stream-protocol-version"]);
+    }
+
+    #[test]
+    fn a_proxied_root_ends_in_a_slash() {
+        let response = to_slash(&"/api/v1/nodes/n/proxy?a=b".parse().unwrap());
+        assert_eq!(response.headers()[LOCATION], "/api/v1/nodes/n/proxy/?a=b");
+    }
+}

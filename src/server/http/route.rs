@@ -1,0 +1,128 @@
+//! Who answers a request: by verb and subresource, never by kind.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Method, StatusCode};
+use parking_lot::Mutex;
+
+use super::api::{Answer, Api, Cx};
+use super::body::Body;
+use super::params::Params;
+use super::{discovery, health, list, metrics, patch, proxy, read, render, review, scale, special, write};
+use crate::api::{GroupResource, Status};
+use crate::server::auth::User;
+use crate::server::registry::{Resource, Storage, Subresource};
+use crate::server::request_info::RequestInfo;
+
+/// Hands a request that may be served to its handler.
+pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInfo, user: User) -> Answer {
+    let params = Params::parse(&parts.uri);
+    if !info.is_resource {
+        return other(api, &parts, &info, &params);
+    }
+    let registry = &api.objects.registry;
+    let entry = registry
+        .find(&info.api_group, &info.api_version, &info.resource)
+        .ok_or_else(Status::no_such_path)?;
+    let entry = Arc::clone(entry);
+    let stored = match entry.storage {
+        Storage::View(_) => registry.stored(&entry.stored_name()).map(Arc::clone),
+        Storage::Own | Storage::Virtual => Some(Arc::clone(&entry)),
+    };
+    let stored = stored.ok_or_else(Status::no_such_path)?;
+    check_path(&entry, &info)?;
+    let cx = Cx { parts, info, params, user, body: Mutex::new(body), entry, stored };
+    match cx.info.subresource.clone() {
+        None => main(api, cx).await,
+        Some(name) => {
+            let entry = Arc::clone(&cx.entry);
+            let sub = entry.subresource(&name).ok_or_else(Status::no_such_path)?;
+            subresource(api, cx, sub).await
+        }
+    }
+}
+
+/// Namespaced objects are named within a namespace, others outside of all.
+fn check_path(entry: &Resource, info: &RequestInfo) -> Result<(), Status> {
+    let in_namespace = info.namespace.is_some() && info.resource != "namespaces";
+    if !entry.namespaced && in_namespace {
+        return Err(Status::no_such_path());
+    }
+    let collection = matches!(&*info.verb, "list" | "watch" | "deletecollection");
+    if entry.namespaced && !in_namespace && !collection {
+        return Err(Status::no_such_path());
+    }
+    Ok(())
+}
+
+fn refuse(entry: &Resource, verb: &str) -> Status {
+    let resource = GroupResource::new(entry.group.clone(), entry.plural.clone());
+    Status::method_not_supported(&resource, verb)
+}
+
+async fn main(api: &Api, cx: Cx) -> Answer {
+    let verb = cx.info.verb.clone();
+    if !cx.entry.verbs.contains(&verb.as_str()) {
+        return Err(refuse(&cx.entry, &verb).into());
+    }
+    if matches!(cx.entry.storage, Storage::Virtual) {
+        return match &*verb {
+            "create" => review::create(api, cx).await,
+            _ => review::components(api, &cx),
+        };
+    }
+    match &*verb {
+        "get" => read::get(api, &cx),
+        "list" => list::list(api, &cx),
+        "watch" => list::watch(api, &cx),
+        "create" if cx.info.name.is_none() => write::create(api, cx).await,
+        "update" => write::update(api, cx).await,
+        "patch" => patch::patch(api, cx).await,
+        "delete" => write::delete(api, cx).await,
+        "deletecollection" => list::delete_collection(api, cx).await,
+        _ => Err(Status::method_not_allowed().into()),
+    }
+}
+
+async fn subresource(api: &Api, cx: Cx, sub: &Subresource) -> Answer {
+    let verb = cx.info.verb.clone();
+    if !sub.verbs.contains(&verb.as_str()) {
+        return Err(refuse(&cx.entry, &verb).into());
+    }
+    match (&*sub.name, &*verb) {
+        ("log", _) => proxy::log(api, cx).await,
+        ("exec" | "attach" | "portforward", _) => proxy::stream(api, cx).await,
+        ("proxy", _) => proxy::proxy(api, cx).await,
+        ("binding", _) => special::binding(api, cx).await,
+        ("eviction", _) => special::evict(api, cx).await,
+        ("token", _) => special::token(api, cx).await,
+        ("scale", "get") => scale::get(api, &cx),
+        ("scale", "update") => scale::update(api, cx).await,
+        ("scale", _) => scale::patch(api, cx).await,
+        // Parts of the object: the strategy keeps the rest as it is.
+        (_, "get") => read::get(api, &cx),
+        (_, "update") => write::update(api, cx).await,
+        (_, "patch") => patch::patch(api, cx).await,
+        _ => Err(Status::method_not_allowed().into()),
+    }
+}
+
+/// Paths that are no resources.
+fn other(api: &Api, parts: &Parts, info: &RequestInfo, params: &Params) -> Answer {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        return Err(Status::method_not_allowed().into());
+    }
+    if info.path == "/metrics" {
+        let mut response = render::text(StatusCode::OK, metrics::text(api));
+        let kind = http::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        return Ok(response);
+    }
+    let found = health::serve(api, &info.path, params)
+        .or_else(|| discovery::serve(api, &info.path, &parts.headers));
+    if found.is_none() && info.path == "/openapi/v2" {
+        return Err(Status::not_acceptable(&["application/json"]).into());
+    }
+    found.ok_or_else(|| Status::no_such_path().into())
+}

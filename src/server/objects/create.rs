@@ -1,0 +1,109 @@
+//! Creates objects.
+
+use serde_json::Value;
+
+use super::commit::Refused;
+use super::{Call, Objects, Review, Written, meta, schema_of};
+use crate::api::meta::{MetaMut, generate_name, now};
+use crate::api::{Meta, Status};
+use crate::server::admission::Operation;
+use crate::server::patch::managed;
+use crate::store::Expect;
+
+/// So many names are generated before a create gives up.
+const NAMES_TRIED: usize = 8;
+
+impl Objects {
+    /// Creates an object from a value that is decoded and checked against the kind's schema.
+    ///
+    /// # Errors
+    /// 400, 403, 409 or 422 for the client; 500 and 507 when the store failed.
+    pub async fn create(&self, call: &Call<'_>, mut object: Value) -> Result<Written, Status> {
+        let generated = Meta::of(&object).name().is_empty() && !Meta::of(&object).generate_name().is_empty();
+        schema_of(call.resource)?.default(&mut object);
+        meta::begin_create(call, &mut object)?;
+        for _ in 1..NAMES_TRIED {
+            match self.create_named(call, object.clone(), generated).await {
+                Err(Refused::Conflict) if generated => {}
+                Err(refused) => return Err(self.why_not_created(call, &object, refused)),
+                Ok(written) => return Ok(written),
+            }
+        }
+        match self.create_named(call, object.clone(), generated).await {
+            Ok(written) => Ok(written),
+            Err(Refused::Conflict) if generated => {
+                let prefix = Meta::of(&object).generate_name();
+                Err(Status::generate_name_conflict(&call.resource.group_resource(), prefix))
+            }
+            Err(refused) => Err(self.why_not_created(call, &object, refused)),
+        }
+    }
+
+    fn why_not_created(&self, call: &Call<'_>, object: &Value, refused: Refused) -> Status {
+        match refused {
+            Refused::Failed(status) => status,
+            Refused::Conflict => {
+                Status::already_exists(&call.resource.group_resource(), Meta::of(object).name())
+            }
+        }
+    }
+
+    async fn create_named(
+        &self,
+        call: &Call<'_>,
+        mut object: Value,
+        generated: bool,
+    ) -> Result<Written, Refused> {
+        if generated {
+            let name = generate_name(Meta::of(&object).generate_name());
+            MetaMut::of(&mut object).set_name(&name);
+        }
+        let name = Meta::of(&object).name().to_owned();
+        let review = Review { operation: Operation::Create, subresource: None, name: &name };
+        let mut warnings = Vec::new();
+        let failed = Refused::Failed;
+        self.mutate(call, &review, Some(&mut object), None, &mut warnings).await.map_err(failed)?;
+        let strategy = &call.resource.strategy;
+        strategy.prepare_create(&self.context(call), &mut object).map_err(failed)?;
+        if let Err(status) = self.check_new(call, &review, &mut object).await {
+            strategy.rollback(&object);
+            return Err(Refused::Failed(status));
+        }
+        warnings.extend(strategy.warnings(&object));
+        if call.options.dry_run {
+            strategy.rollback(&object);
+            let taken = self.kind(call.resource).map_err(failed)?.get(call.namespace, &name).is_some();
+            if taken {
+                return Err(Refused::Conflict);
+            }
+            return Ok(Written { bytes: object.to_string().into(), created: true, warnings });
+        }
+        match self.put(call, &name, object.clone(), Expect::Absent).await {
+            Ok(bytes) => Ok(Written { bytes, created: true, warnings }),
+            Err(refused) => {
+                strategy.rollback(&object);
+                Err(refused)
+            }
+        }
+    }
+
+    async fn check_new(
+        &self,
+        call: &Call<'_>,
+        review: &Review<'_>,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        let mut errors = meta::validate(call, object);
+        errors.extend(call.resource.strategy.validate_create(&self.context(call), object));
+        if !errors.is_empty() {
+            return Err(Status::invalid(&call.resource.group_kind(), review.name, &errors));
+        }
+        self.validate(call, review, Some(object), None).await?;
+        let (manager, version) = (&call.options.field_manager, call.resource.api_version());
+        // An apply has entries of its own already.
+        if Meta::of(object).managed_fields().is_empty() {
+            managed::track_update(&schema_of(call.resource)?, None, object, manager, &version, "", &now());
+        }
+        Ok(())
+    }
+}

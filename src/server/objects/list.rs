@@ -1,0 +1,269 @@
+//! Lists objects: selectors, consistency, pages.
+//!
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>. A page token names
+//! the revision of the first page and the last key; later pages show the objects of that revision.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::Objects;
+use crate::api::object::SelectableField;
+use crate::api::{FieldSelector, LabelSelector, Object, Reason, Status};
+use crate::server::cache::{Expired, Page, Scope};
+use crate::server::registry::Resource;
+use crate::store::Revision;
+
+/// `resourceVersionMatch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// Exactly the objects of that revision.
+    Exact,
+    /// The objects of that revision or a newer one.
+    NotOlderThan,
+}
+
+/// Which objects a list or watch is about.
+#[derive(Clone, Debug, Default)]
+pub struct ListOptions {
+    /// By labels.
+    pub labels: LabelSelector,
+    /// By fields.
+    pub fields: FieldSelector,
+    /// At most so many in a page; 0 is all.
+    pub limit: usize,
+    /// The page token of the page before.
+    pub continues: Option<String>,
+    /// The revision asked for; `None` is the newest.
+    pub revision: Option<Revision>,
+    /// What the revision means.
+    pub matching: Option<Match>,
+}
+
+/// A list, or one page of it.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The objects.
+    pub objects: Vec<Arc<Object>>,
+    /// The revision they are of.
+    pub revision: Revision,
+    /// The token of the next page.
+    pub continues: Option<String>,
+    /// How many objects follow this page, if that is known.
+    pub remaining: Option<usize>,
+}
+
+/// A list that is refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub status: Status,
+    /// A page token with which the client can go on all the same.
+    pub continues: Option<String>,
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self { status, continues: None }
+    }
+}
+
+impl ListOptions {
+    /// Whether an object is selected; `fields` are its kind's.
+    pub fn selects(&self, object: &Object, fields: &[SelectableField]) -> bool {
+        (self.labels.is_everything() || self.labels.matches(|key| object.label(key)))
+            && (self.fields.is_everything() || self.fields.matches(|label| object.field(label, fields)))
+    }
+
+    /// Whether every object is selected.
+    pub fn selects_all(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Checks that a field selector names fields of the kind only.
+    ///
+    /// # Errors
+    /// 400.
+    pub fn check_fields(&self, resource: &Resource) -> Result<(), Status> {
+        for term in self.fields.terms() {
+            let known = matches!(&*term.field, "metadata.name" | "metadata.namespace")
+                || resource.fields.iter().any(|f| f.label == term.field);
+            if !known {
+                return Err(Status::bad_request(format!(
+                    "Unable to find \"{}/{}, Resource={}\" that match label selector {:?}, field selector {:?}: \
+                     field label not supported: {}",
+                    resource.group,
+                    resource.version,
+                    resource.plural,
+                    self.labels.to_string(),
+                    format!("{}{}{}", term.field, if term.equal { "=" } else { "!=" }, term.value),
+                    term.field
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The objects of the request's namespace, or the one the field selector names.
+    pub fn scope(&self, namespaced: bool, namespace: Option<&str>) -> Scope {
+        let namespace = namespace.or_else(|| self.fields.exact("metadata.namespace")).filter(|_| namespaced);
+        match (namespace, self.fields.exact("metadata.name")) {
+            (Some(namespace), Some(name)) => Scope::Key(format!("{namespace}/{name}")),
+            (Some(namespace), None) => Scope::Namespace(namespace.to_owned()),
+            (None, Some(name)) if !namespaced => Scope::Key(name.to_owned()),
+            (None, _) => Scope::All,
+        }
+    }
+}
+
+impl Objects {
+    /// Lists objects of a kind.
+    ///
+    /// # Errors
+    /// 400 for options that make no sense, 410 for a revision that is forgotten, 504 for one to come.
+    pub fn list(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        options: &ListOptions,
+    ) -> Result<Listed, Refused> {
+        let kind = self.kind(resource)?;
+        options.check_fields(self.stored_entry(resource)?)?;
+        let scope = options.scope(resource.namespaced, namespace);
+        let page = match &options.continues {
+            Some(token) => {
+                let (revision, after) = decode_token(token)?;
+                // Revision 0 stands for the newest, in the token that a 410 offers.
+                let revision = if revision == 0 { self.cache.revision() } else { revision };
+                kind.at(revision, &scope, Some(after.as_bytes())).map_err(|_| token_expired(&after))?
+            }
+            None => match (options.revision, options.matching) {
+                (Some(revision), Some(Match::Exact)) => {
+                    self.check_reached(revision)?;
+                    kind.at(revision, &scope, None).map_err(gone)?
+                }
+                (revision, _) => {
+                    self.check_reached(revision.unwrap_or(0))?;
+                    kind.newest(&scope)
+                }
+            },
+        };
+        Ok(cut(page, options, kind.fields()))
+    }
+
+    /// A revision this server has not reached cannot be waited for long: there is one writer.
+    ///
+    /// # Errors
+    /// 504, as upstream after its wait.
+    pub fn check_reached(&self, revision: Revision) -> Result<(), Status> {
+        let current = self.cache.revision();
+        if revision <= current {
+            return Ok(());
+        }
+        let message = format!("Too large resource version: {revision}, current: {current}");
+        let status = Status::timeout(message, 1);
+        Err(status.cause("ResourceVersionTooLarge", "Too large resource version", ""))
+    }
+
+    /// The entry whose fields selectors may name.
+    fn stored_entry<'a>(&'a self, resource: &Resource) -> Result<&'a Resource, Status> {
+        self.registry.stored(&resource.stored_name()).map(|e| &**e).ok_or_else(Status::no_such_path)
+    }
+}
+
+fn gone(expired: Expired) -> Status {
+    Status::too_old(expired.requested, expired.oldest)
+}
+
+/// One page of what is selected.
+fn cut(page: Page, options: &ListOptions, fields: &[SelectableField]) -> Listed {
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let mut listed = Listed { revision: page.revision, ..Listed::default() };
+    let mut last = Bytes::new();
+    let mut objects = page.objects.into_iter();
+    for (key, object) in objects.by_ref() {
+        if !options.selects(&object, fields) {
+            continue;
+        }
+        if listed.objects.len() == limit {
+            listed.continues = Some(encode_token(page.revision, &last));
+            // Only then is what follows worth counting: a selector would have to look at each.
+            listed.remaining = options.selects_all().then(|| objects.len() + 1);
+            break;
+        }
+        last = key;
+        listed.objects.push(object);
+    }
+    listed
+}
+
+fn encode_token(revision: Revision, last: &[u8]) -> String {
+    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": String::from_utf8_lossy(last)});
+    URL_SAFE_NO_PAD.encode(token.to_string())
+}
+
+fn decode_token(token: &str) -> Result<(Revision, String), Status> {
+    let bad = || Status::bad_request("continue key is not valid: it is not a token of this server");
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+    match (value["rv"].as_u64(), value["start"].as_str()) {
+        (Some(revision), Some(start)) => Ok((revision, start.to_owned())),
+        _ => Err(bad()),
+    }
+}
+
+/// 410 with a token that goes on with the newest objects, as upstream offers it.
+fn token_expired(after: &str) -> Refused {
+    let status = Status::new(
+        410,
+        Reason::Expired,
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+         without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+         results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+         modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+    );
+    Refused { status, continues: Some(encode_token(0, after.as_bytes())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::object::serialize;
+
+    fn page(names: &[&str]) -> Page {
+        let objects = names.iter().map(|name| {
+            let bytes = serialize(json!({"metadata": {"name": name}})).at(1);
+            (Bytes::from((*name).to_owned()), Arc::new(Object::from_stored(bytes, 1, &[]).unwrap()))
+        });
+        Page { objects: objects.collect(), revision: 9 }
+    }
+
+    #[test]
+    fn pages_end_with_a_token_and_the_last_has_none() {
+        let options = ListOptions { limit: 2, ..ListOptions::default() };
+        let first = cut(page(&["a", "b", "c", "d"]), &options, &[]);
+        assert_eq!((first.objects.len(), first.remaining), (2, Some(2)));
+        assert_eq!(decode_token(&first.continues.unwrap()).unwrap(), (9, "b".to_owned()));
+        let last = cut(page(&["c", "d"]), &options, &[]);
+        assert_eq!((last.objects.len(), last.remaining, last.continues), (2, None, None));
+    }
+
+    #[test]
+    fn damaged_tokens_are_the_clients_fault() {
+        for token in ["x", "e30", ""] {
+            assert_eq!(decode_token(token).unwrap_err().code, 400, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_name_in_the_selector_narrows_the_scope() {
+        let fields = FieldSelector::parse("metadata.name=a").unwrap();
+        let options = ListOptions { fields, ..ListOptions::default() };
+        assert_eq!(options.scope(true, Some("n")), Scope::Key("n/a".into()));
+        assert_eq!(options.scope(true, None), Scope::All);
+        assert_eq!(options.scope(false, None), Scope::Key("a".into()));
+    }
+}

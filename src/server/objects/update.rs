@@ -1,0 +1,181 @@
+//! Changes objects: replace, patch, apply, and all of their subresources that are parts of the object.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::commit::Refused;
+use super::{Call, Objects, Review, Written, meta, schema_of};
+use crate::api::meta::{MetaMut, now};
+use crate::api::{Meta, Object, Status};
+use crate::server::admission::Operation;
+use crate::server::patch::managed;
+use crate::store::Expect;
+
+/// A change that names no revision is tried so often when others write at the same time.
+const ATTEMPTS: usize = 16;
+
+/// How an object is to be changed.
+#[derive(Clone, Copy, Default)]
+pub struct Change<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Through which subresource.
+    pub subresource: Option<&'a str>,
+    /// If the object does not exist, create what is made of nothing, instead of a 404.
+    pub create: bool,
+    /// The changed object has its managed fields already, as an apply makes them.
+    pub owned: bool,
+}
+
+impl Change<'_> {
+    fn review(&self) -> Review<'_> {
+        Review { operation: Operation::Update, subresource: self.subresource, name: self.name }
+    }
+
+    /// Subresources that are a field of the object, which strategies prepare on their own; a scale is a
+    /// change of the spec like another.
+    fn part(&self) -> Option<&str> {
+        self.subresource.filter(|s| *s != "scale")
+    }
+}
+
+impl Objects {
+    /// Changes an object to what `apply` makes of it; `apply` is called again when another write came
+    /// between. A resource version in what it makes must be the object's.
+    ///
+    /// # Errors
+    /// 400, 403, 404, 409 or 422 for the client; 500 and 507 when the store failed.
+    pub async fn update(
+        &self,
+        call: &Call<'_>,
+        change: Change<'_>,
+        apply: &mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send),
+    ) -> Result<Written, Status> {
+        let kind = Arc::clone(self.kind(call.resource)?);
+        for _ in 0..ATTEMPTS {
+            let Some(current) = kind.get(call.namespace, change.name) else {
+                if !change.create {
+                    return Err(call.not_found(change.name));
+                }
+                let mut object = apply(None)?;
+                meta::fill_name(change.name, &mut object)?;
+                match self.create(call, object).await {
+                    Err(status) if status.code == 409 => continue,
+                    result => return result,
+                }
+            };
+            let old = current.value();
+            let new = self.changed(call, &change, &old, apply(Some(&old))?)?;
+            match self.commit_change(call, &change, &current, &old, new).await {
+                Err(Refused::Conflict) => {}
+                Err(Refused::Failed(status)) => return Err(status),
+                Ok(written) => return Ok(written),
+            }
+        }
+        Err(Status::modified(&call.resource.group_resource(), change.name))
+    }
+
+    /// Checks that the change is one of this object, and keeps what it cannot change.
+    fn changed(
+        &self,
+        call: &Call<'_>,
+        change: &Change<'_>,
+        old: &Value,
+        mut new: Value,
+    ) -> Result<Value, Status> {
+        meta::fill_namespace(call, &mut new)?;
+        meta::fill_name(change.name, &mut new)?;
+        let resource = call.resource.group_resource();
+        let (given, stored) = (Meta::of(&new).resource_version(), Meta::of(old).resource_version());
+        if !given.is_empty() && given != stored {
+            return Err(Status::modified(&resource, change.name));
+        }
+        let (given, stored) = (Meta::of(&new).uid(), Meta::of(old).uid());
+        if !given.is_empty() && given != stored {
+            let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
+            return Err(Status::conflict(&resource, change.name, why));
+        }
+        schema_of(call.resource)?.default(&mut new);
+        meta::carry(&mut new, old);
+        // As every object in the store, so that an update that changes nothing is seen as such.
+        MetaMut::of(&mut new).set_resource_version(Meta::of(old).resource_version());
+        Ok(new)
+    }
+
+    async fn commit_change(
+        &self,
+        call: &Call<'_>,
+        change: &Change<'_>,
+        current: &Object,
+        old: &Value,
+        mut new: Value,
+    ) -> Result<Written, Refused> {
+        let failed = Refused::Failed;
+        let mut warnings = Vec::new();
+        let review = change.review();
+        self.mutate(call, &review, Some(&mut new), Some(old), &mut warnings).await.map_err(failed)?;
+        let (strategy, context) = (&call.resource.strategy, self.context(call));
+        match change.part() {
+            None => strategy.prepare_update(&context, &mut new, old),
+            Some(part) => strategy.prepare_subresource(&context, part, &mut new, old),
+        }
+        .map_err(failed)?;
+        if let Err(status) = self.check_change(call, change, old, &mut new).await {
+            strategy.rollback(&new);
+            return Err(Refused::Failed(status));
+        }
+        if change.subresource.is_none() {
+            warnings.extend(strategy.warnings(&new));
+        }
+        if call.options.dry_run || new == *old {
+            strategy.rollback(&new);
+            return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
+        }
+        let expect = Expect::Revision(current.revision());
+        if self.is_finished(&new) {
+            self.remove(call, change.name, expect).await?;
+            strategy.deleted(&new);
+            return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
+        }
+        match self.put(call, change.name, new.clone(), expect).await {
+            Ok(bytes) => Ok(Written { bytes, created: false, warnings }),
+            Err(refused) => {
+                strategy.rollback(&new);
+                Err(refused)
+            }
+        }
+    }
+
+    async fn check_change(
+        &self,
+        call: &Call<'_>,
+        change: &Change<'_>,
+        old: &Value,
+        new: &mut Value,
+    ) -> Result<(), Status> {
+        let (strategy, context) = (&call.resource.strategy, self.context(call));
+        let mut errors = meta::validate_update(new, old);
+        errors.extend(match change.part() {
+            None => strategy.validate_update(&context, new, old),
+            Some(part) => strategy.validate_subresource(&context, part, new, old),
+        });
+        if !errors.is_empty() {
+            return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
+        }
+        self.validate(call, &change.review(), Some(new), Some(old)).await?;
+        if !change.owned {
+            let (manager, version) = (&call.options.field_manager, call.resource.api_version());
+            let part = change.subresource.unwrap_or_default();
+            managed::track_update(&schema_of(call.resource)?, Some(old), new, manager, &version, part, &now());
+        }
+        Ok(())
+    }
+
+    /// Whether the last finalizer of an object that is being deleted is gone.
+    fn is_finished(&self, object: &Value) -> bool {
+        let meta = Meta::of(object);
+        let grace = meta.deletion_grace_period_seconds().unwrap_or(0);
+        meta.deletion_timestamp().is_some() && grace == 0 && !meta::is_held(object)
+    }
+}
