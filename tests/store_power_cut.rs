@@ -59,10 +59,11 @@ fn record(options: Options, writers: usize, commits: usize, wanted: usize) -> Ve
         .map(|w| {
             let (store, steps) = (store.clone(), Arc::clone(&steps));
             runtime.spawn(async move {
-                let mut n = 0;
+                let (mut n, start) = (0, std::time::Instant::now());
                 while n < commits || (n % 10 != 0 || checkpoints(&steps.lock()) < wanted) {
                     store.commit(ops(w, n)).await.unwrap();
                     n += 1;
+                    assert!(start.elapsed().as_secs() < 60, "no checkpoint is finished");
                 }
             })
         })
