@@ -4,6 +4,7 @@
 //! Adding one is one row in [`all`].
 
 pub mod config;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
@@ -65,10 +66,11 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 15] = [
+static CONTROLLERS: [Controller; 16] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
+    controller!("daemonset-controller", "daemonset-controller", "daemon-set-controller", daemonset::run),
     controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
     controller!("namespace-controller", "namespace-controller", namespace::run),
     controller!("endpointslice-controller", "endpointslice-controller", endpoints::run_slices),
