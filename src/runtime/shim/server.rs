@@ -164,13 +164,16 @@ impl Server {
                 Err(e) => break e.kind() == io::ErrorKind::WouldBlock,
             }
         };
-        match decode::<Request>(&mut connection.input) {
-            Ok(Some(request)) => self.request(id, request),
-            Ok(None) => {}
-            // Of a newer kedge, maybe.
-            Err(e) => {
-                self.set_role(id, Role::Answered);
-                self.send(id, Reply::Failed(e.into()), Vec::new());
+        while let Some(connection) = self.connections.get_mut(&id) {
+            match decode::<Request>(&mut connection.input) {
+                Ok(Some(request)) => self.request(id, request),
+                Ok(None) => break,
+                // Of a newer kedge, maybe.
+                Err(e) => {
+                    connection.input.clear();
+                    connection.role = Role::Answered;
+                    self.send(id, Reply::Failed(e.into()), Vec::new());
+                }
             }
         }
         if !open {
