@@ -20,6 +20,7 @@ mod rootfs;
 mod session;
 pub mod shim;
 mod signals;
+pub mod images;
 pub mod spec;
 #[allow(unsafe_code)] // the one place for it, see there
 mod sys;
