@@ -1,8 +1,9 @@
 //! kedge: Kubernetes for small machines, in one executable.
 #![deny(unsafe_code)]
 
+pub mod agent;
 pub mod api;
-// pub mod cli;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod network;

@@ -1,1 +1,208 @@
-//! agent
+//! The node agent: what kubelet, kube-proxy's reflectors and the DNS feed are elsewhere.
+//!
+//! [`Agent::new`] takes the parts of a node and a client that speaks as `system:node:<name>`;
+//! [`Agent::run`] spawns its tasks under the supervisor: node registration and lease, the watch of
+//! this node's pods with one worker a pod, the node API, and the feeds of service proxy and DNS.
+//! Everything is driven by events of the API, the runtime and the kernel; the lease is the only
+//! regular timer.
+
+mod api;
+mod backoff;
+mod container;
+mod context;
+mod error;
+mod events;
+mod expand;
+mod fields;
+mod images;
+mod node;
+mod objects;
+mod paths;
+mod pod;
+mod probes;
+mod qos;
+mod quantity;
+mod services;
+mod source;
+mod spec;
+mod volumes;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::NodeSettings;
+use crate::runtime::Runtime;
+use crate::supervisor::{OnFailure, Stage, Supervisor, TaskError};
+use api::{NodeApi, NodeTls};
+use context::{Context, Pods};
+use node::{Machine, Registration};
+use objects::Objects;
+use paths::Paths;
+use services::{Feed, Reflector};
+use source::Source;
+
+pub use error::Error;
+pub use images::{ImageService, PullError};
+
+/// The certificates of a node, as PEM text.
+#[derive(Clone)]
+pub struct NodeCredentials {
+    /// The CA that signed the API server's certificate; pods see it as `ca.crt`.
+    pub ca_pem: String,
+    /// The CA that clients of the node API must be signed by.
+    pub client_ca_pem: String,
+    /// Serving certificate of the node API.
+    pub serving_cert_pem: String,
+    /// Its private key.
+    pub serving_key_pem: String,
+}
+
+impl std::fmt::Debug for NodeCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NodeCredentials(..)")
+    }
+}
+
+/// A node, ready to run.
+pub struct Agent {
+    settings: NodeSettings,
+    client: kube::Client,
+    runtime: Runtime,
+    images: Arc<dyn ImageService>,
+    machine: Machine,
+    tls: NodeTls,
+}
+
+impl Agent {
+    /// Checks what can be checked before anything runs: credentials, directories, the machine.
+    ///
+    /// `client` must act as `system:node:<node name>`.
+    ///
+    /// # Errors
+    /// Certificates that cannot be used, directories that cannot be made.
+    pub fn new(
+        settings: NodeSettings,
+        client: kube::Client,
+        credentials: NodeCredentials,
+        runtime: Runtime,
+        images: Arc<dyn ImageService>,
+    ) -> Result<Self, Error> {
+        let paths = Paths::new(&settings.data_dir);
+        std::fs::create_dir_all(paths.pods()).map_err(Error::io("make", paths.pods()))?;
+        let machine = Machine::read(&settings.data_dir)?;
+        let tls = NodeTls::new(&credentials)?;
+        Ok(Self { settings, client, runtime, images, machine, tls })
+    }
+
+    /// Spawns the node's tasks and returns.
+    pub fn run(self, supervisor: &Supervisor) {
+        let Self { settings, client, runtime, images, machine, tls } = self;
+        let (recorder, events) = events::channel();
+        let (network, network_ready) = watch::channel(None);
+        let changed = Arc::new(Notify::new());
+        let (services, service_store) = Reflector::new(Arc::clone(&changed));
+        let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
+        let images_changed = Arc::new(Notify::new());
+        let context = Arc::new(Context {
+            objects: Objects::new(client.clone(), supervisor.clone()),
+            paths: Paths::new(&settings.data_dir),
+            settings,
+            client: client.clone(),
+            runtime: runtime.clone(),
+            images,
+            images_changed: Arc::clone(&images_changed),
+            events: recorder,
+            supervisor: supervisor.clone(),
+            network: network_ready,
+            services: service_store,
+            pods: Pods::default(),
+            memory_capacity: machine.memory,
+        });
+        let (dns, _) = watch::channel(Arc::default());
+        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network));
+        let feed = Arc::new(Feed { context: Arc::clone(&context), slices: slice_store, changed, dns });
+        let tasks = Tasks { context, registration, feed, events: Arc::new(events), tls };
+        tasks.spawn(Arc::new(services), Arc::new(slices));
+    }
+}
+
+/// What the agent's tasks are made of.
+struct Tasks {
+    context: Arc<Context>,
+    registration: Arc<Registration>,
+    feed: Arc<Feed>,
+    events: Arc<events::Writer>,
+    tls: NodeTls,
+}
+
+impl Tasks {
+    fn spawn(self, services: Arc<Reflector<Service>>, slices: Arc<Reflector<EndpointSlice>>) {
+        let Self { context, registration, feed, events, tls } = self;
+        let spawn = |name: &'static str, stage: Stage, mut task: Task| {
+            context.supervisor.spawn(name, stage, OnFailure::Restart, move |token| task(token));
+        };
+        let agent = |name: &'static str, task: Task| spawn(name, Stage::Agent, task);
+        let client = context.client.clone();
+        let listen = |runtime: Runtime, token| async move {
+            runtime.run(token).await;
+            Ok(())
+        };
+        agent("runtime", task(context.runtime.clone(), listen));
+        let writer = (events, client.clone(), context.settings.node_name.clone());
+        let write = |(events, client, node): (Arc<events::Writer>, kube::Client, String), token| async move {
+            events.run(client, &node, token).await;
+            Ok(())
+        };
+        agent("events", task(writer, write));
+        let renew = |registration: Arc<Registration>, token| async move {
+            registration.run_lease(token).await;
+            Ok(())
+        };
+        agent("node lease", task(Arc::clone(&registration), renew));
+        agent("node", task(registration, |r, token| async move { r.run(token).await }));
+        agent("services", task((services, client.clone()), |(r, c), token| async move { r.run(c, token).await }));
+        agent("endpoint slices", task((slices, client), |(r, c), token| async move { r.run(c, token).await }));
+        agent("service proxy", task(Arc::clone(&feed), |f, token| async move { f.run(token).await }));
+        let answer = |(feed, context): (Arc<Feed>, Arc<Context>), token| async move {
+            services::run_dns(&context, feed.dns.subscribe(), token).await
+        };
+        agent("cluster DNS", task((feed, Arc::clone(&context)), answer));
+        let source = Arc::new(Source::new(Arc::clone(&context)));
+        agent("pods", task(source, |s, token| async move { s.run(token).await }));
+        let api = Arc::new(NodeApi::new(Arc::clone(&context), tls));
+        let serve = |api: Arc<NodeApi>, token| async move {
+            let listener = api.bind().await?;
+            api.run(listener, token).await
+        };
+        spawn("node API", Stage::Listener, task(api, serve));
+    }
+}
+
+type Task = Box<dyn FnMut(CancellationToken) -> BoxFuture<'static, Result<(), TaskError>> + Send>;
+
+/// A task that may be started again, each time with a clone of `state`.
+fn task<S, F, Fut>(state: S, run: F) -> Task
+where
+    S: Clone + Send + 'static,
+    F: Fn(S, CancellationToken) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    Box::new(move |token| {
+        let run = run(state.clone(), token);
+        Box::pin(async move { Ok(run.await?) })
+    })
+}
+
+/// Unmounts the volumes of all pods of the installation at `data_dir`, for `kedge killall`.
+///
+/// # Errors
+/// What could not be unmounted.
+pub fn cleanup(data_dir: &std::path::Path) -> Result<(), Error> {
+    volumes::unmount_all(Paths::new(data_dir).pods())
+}

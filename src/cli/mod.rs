@@ -4,9 +4,13 @@ pub mod agent;
 pub mod demo;
 pub mod images;
 pub mod killall;
+mod node;
+mod notify;
 mod options;
+mod pidfile;
 pub mod server;
 pub mod status;
+mod supervise;
 pub mod uninstall;
 
 use std::process::ExitCode;

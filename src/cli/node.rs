@@ -43,13 +43,13 @@ pub async fn start(settings: &ServerSettings, server: &Server, supervisor: &Supe
     images.self_image().await?;
     let runtime = Runtime::open(runtime_config(&node.data_dir, &node.instance)).await?;
     serve_images(node, &images, &runtime, supervisor)?;
-    let client = server.node_client(&node.node_name)?;
-    let credentials = server.node_credentials(&node.node_name)?;
+    let client = crate::client::in_process(server.service_as(crate::server::auth::User::node(&node.node_name)));
+    let credentials = server.node_credentials(&node.node_name, &[node.node_ip])?;
     let credentials = NodeCredentials {
         ca_pem: credentials.ca_pem,
         client_ca_pem: credentials.client_ca_pem,
-        serving_cert_pem: credentials.serving_cert_pem,
-        serving_key_pem: credentials.serving_key_pem,
+        serving_cert_pem: credentials.serving.cert_pem,
+        serving_key_pem: credentials.serving.key_pem,
     };
     let agent = Agent::new(node.clone(), client, credentials, runtime, Arc::new(images))?;
     agent.run(supervisor);

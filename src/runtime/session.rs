@@ -22,9 +22,9 @@ use super::protocol::{Reply, Request};
 use super::sys;
 
 /// Bytes to a process.
-pub type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+pub type Writer = Box<dyn AsyncWrite + Send + Sync + Unpin>;
 /// Bytes from a process.
-pub type Reader = Box<dyn AsyncRead + Send + Unpin>;
+pub type Reader = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
 /// A process running beside a container's own. Dropping it does not end the process, but closes its
 /// streams; with a terminal that hangs up.

@@ -189,9 +189,6 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
     /// Puts an object into the cache and tells the handlers. Older and equal versions change nothing.
     pub fn apply(&self, mut object: K) {
         object.meta_mut().managed_fields = None;
-        if let Some(annotations) = &mut object.meta_mut().annotations {
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
         let handlers = self.handlers.lock();
         let key = Key::of(&object);
         let object = Arc::new(object);

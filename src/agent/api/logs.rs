@@ -1,0 +1,193 @@
+//! Container logs: `/containerLogs`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::follow::Follow;
+use super::target::{Query, observe};
+use super::{Body, Refusal};
+use crate::agent::context::Context;
+use crate::agent::spec::find_container;
+use crate::runtime::spec::ContainerState;
+
+/// Which part of a log is wanted, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// Go on with what is written later.
+    pub follow: bool,
+    /// Of the attempt before.
+    pub previous: bool,
+    /// With the time of each line.
+    pub timestamps: bool,
+    /// The last lines only.
+    pub tail: Option<usize>,
+    /// Lines from then on.
+    pub since: Option<Timestamp>,
+    /// At most so many bytes.
+    pub limit: Option<usize>,
+}
+
+impl Options {
+    fn parse(query: &Query, now: Timestamp) -> Result<Self, Refusal> {
+        let number = |name: &str, least: i64| -> Result<Option<i64>, Refusal> {
+            let Some(text) = query.get(name).filter(|t| !t.is_empty()) else { return Ok(None) };
+            match text.parse::<i64>() {
+                Ok(n) if n >= least => Ok(Some(n)),
+                _ => Err(Refusal::bad_request(format!("{name}: invalid value {text:?}: must be at least {least}"))),
+            }
+        };
+        let size = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
+        let since = match (number("sinceSeconds", 1)?, query.get("sinceTime").filter(|t| !t.is_empty())) {
+            (Some(_), Some(_)) => {
+                return Err(Refusal::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+            }
+            (Some(seconds), None) => Some(now - SignedDuration::from_secs(seconds)),
+            (None, Some(time)) => {
+                let wrong = |_| Refusal::bad_request(format!("sinceTime: invalid value {time:?}"));
+                Some(time.parse().map_err(wrong)?)
+            }
+            (None, None) => None,
+        };
+        Ok(Self {
+            follow: query.flag(&["follow"]),
+            previous: query.flag(&["previous"]),
+            timestamps: query.flag(&["timestamps"]),
+            tail: number("tailLines", 0)?.map(size),
+            since,
+            limit: number("limitBytes", 1)?.map(size),
+        })
+    }
+}
+
+/// Answers with a container's log.
+pub(super) async fn serve(
+    context: &Arc<Context>,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    query: &Query,
+) -> Result<Response<Body>, Refusal> {
+    let options = Options::parse(query, Timestamp::now())?;
+    let found = context.pods.find(namespace, pod, None);
+    let found = found.ok_or_else(|| Refusal::not_found(format!("pod \"{pod}\" not found")))?;
+    known_container(&found, container)?;
+    let (path, running) = locate(context, &found, container, options.previous).await?;
+    let (sender, receiver) = mpsc::channel(16);
+    let runtime = context.runtime.clone();
+    // It ends when all is sent or the client is gone.
+    tokio::spawn(async move {
+        let ended = async {
+            if let Some(id) = running {
+                let _ = runtime.wait_container(&id).await;
+            }
+        };
+        let follow = Follow { path: &path, options: &options };
+        if let Err(error) = follow.send(&sender, ended).await {
+            tracing::debug!(%error, path = %path.display(), "node API: a log could not be read to its end");
+        }
+    });
+    let stream = futures::StreamExt::map(ReceiverStream::new(receiver), |data: Bytes| Ok(Frame::data(data)));
+    let mut response = Response::new(StreamBody::new(stream).boxed());
+    *response.status_mut() = StatusCode::OK;
+    let text = http::HeaderValue::from_static("text/plain");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    Ok(response)
+}
+
+fn known_container(pod: &Pod, container: &str) -> Result<(), Refusal> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let ephemeral = spec.ephemeral_containers.iter().flatten().any(|c| c.name == container);
+    if find_container(&spec, container).is_some() || ephemeral {
+        return Ok(());
+    }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Err(Refusal::not_found(format!("container \"{container}\" not found in pod \"{name}\"")))
+}
+
+/// The log's path, and the container's id while it runs.
+async fn locate(
+    context: &Context,
+    pod: &Pod,
+    container: &str,
+    previous: bool,
+) -> Result<(PathBuf, Option<String>), Refusal> {
+    let observed = observe(context, pod).await;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    if previous {
+        // A crashed container that waits is the one before the next.
+        let newest = observed.newest(container).filter(|c| c.state == ContainerState::Exited);
+        let last = observed.previous(container).or(newest);
+        let last = last.ok_or_else(|| {
+            Refusal::bad_request(format!("previous terminated container \"{container}\" in pod \"{name}\" not found"))
+        })?;
+        return Ok((last.log_path.clone(), None));
+    }
+    match observed.newest(container) {
+        Some(status) if status.state != ContainerState::Created => {
+            let running = (status.state == ContainerState::Running).then(|| status.id.clone());
+            Ok((status.log_path.clone(), running))
+        }
+        _ => Err(Refusal::bad_request(why_not(pod, container))),
+    }
+}
+
+/// Why a container has no log, by the pod's status.
+fn why_not(pod: &Pod, container: &str) -> String {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let status = pod.status.as_ref();
+    let lists = status.map(|s| [&s.container_statuses, &s.init_container_statuses, &s.ephemeral_container_statuses]);
+    let all = lists.into_iter().flatten().flatten().flatten();
+    let found: Option<&ContainerStatus> = all.into_iter().find(|c| c.name == container);
+    let waiting = found.and_then(|c| c.state.as_ref()).and_then(|s| s.waiting.as_ref());
+    match waiting.and_then(|w| w.reason.as_deref()) {
+        None => format!("container \"{container}\" in pod \"{name}\" is not available"),
+        Some(reason) => {
+            let why = match reason {
+                "ErrImagePull" => "image can't be pulled",
+                "ImagePullBackOff" => "trying and failing to pull image",
+                other => other,
+            };
+            format!("container \"{container}\" in pod \"{name}\" is waiting to start: {why}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn options_are_checked() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
+        let parse = |text: &str| Options::parse(&Query::parse(text), now);
+        let options = parse("follow=true&tailLines=5&sinceSeconds=60&timestamps=1&limitBytes=9").expect("valid");
+        let since = "2026-01-01T00:00:00Z".parse().expect("a time");
+        let expected = Options { follow: true, previous: false, timestamps: true, tail: Some(5), since: Some(since), limit: Some(9) };
+        assert_eq!(options, expected);
+        for wrong in ["tailLines=-1", "limitBytes=0", "sinceSeconds=x", "sinceTime=x", "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn why_there_is_no_log() {
+        let pod = |reason: &str| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [
+                {"name": "c", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}}]}}))
+            .expect("a pod")
+        };
+        assert_eq!(why_not(&pod("ContainerCreating"), "c"), "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
+        assert_eq!(why_not(&pod("ImagePullBackOff"), "c"), "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image");
+        assert_eq!(why_not(&pod("x"), "d"), "container \"d\" in pod \"p\" is not available");
+    }
+}

@@ -1,0 +1,191 @@
+//! exec and attach over WebSocket: `v4.channel.k8s.io` and `v5.channel.k8s.io`.
+//!
+//! Each binary message begins with its channel: 0 standard input, 1 output, 2 error, 3 the final
+//! Status, 4 terminal size. Version 5 adds 255: the channel in the next byte is closed.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use super::exec::{Input, Options, Output, Wire, parse_resize};
+
+/// Sub-protocols, the newest first.
+pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const STATUS: u8 = 3;
+const RESIZE: u8 = 4;
+const CLOSE: u8 = 255;
+
+/// How long the client gets to answer a close.
+const CLOSE_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A server's WebSocket over a connection whose handshake is done.
+pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> WebSocketStream<S> {
+    WebSocketStream::from_raw_socket(io, Role::Server, None).await
+}
+
+fn frame(channel: u8, data: &[u8]) -> Message {
+    let mut message = BytesMut::with_capacity(data.len() + 1);
+    message.put_u8(channel);
+    message.put_slice(data);
+    Message::Binary(message.freeze())
+}
+
+/// Carries an exec or attach until it has ended or the client is gone.
+pub(super) async fn exec<S>(io: S, version: &str, options: Options, wire: Wire)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, mut stream) = accept(io).await.split();
+    // An empty message tells the client that the connection stands.
+    let first = match options {
+        Options { stdout: true, .. } => STDOUT,
+        Options { stderr: true, .. } => STDERR,
+        _ => STATUS,
+    };
+    if sink.send(frame(first, b"")).await.is_err() {
+        return;
+    }
+    let Wire { input, output } = wire;
+    let closes = version == "v5.channel.k8s.io";
+    let done = tokio::select! {
+        done = write(&mut sink, output) => done,
+        () = read(&mut stream, input, closes) => false,
+    };
+    if done && sink.close().await.is_ok() {
+        let answer = async { while let Some(Ok(_)) = stream.next().await {} };
+        let _ = tokio::time::timeout(CLOSE_WAIT, answer).await;
+    }
+}
+
+async fn write<S>(sink: &mut SplitSink<WebSocketStream<S>, Message>, mut output: mpsc::Receiver<Output>) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = output.recv().await {
+        let frame = match message {
+            Output::Stdout(data) => frame(STDOUT, &data),
+            Output::Stderr(data) => frame(STDERR, &data),
+            Output::Status(status) => frame(STATUS, status.to_string().as_bytes()),
+        };
+        if sink.send(frame).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+async fn read<S>(stream: &mut SplitStream<WebSocketStream<S>>, input: mpsc::Sender<Input>, closes: bool)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = stream.next().await {
+        let data = match message {
+            Message::Binary(data) => data,
+            Message::Text(text) => Bytes::copy_from_slice(text.as_bytes()),
+            Message::Close(_) => return,
+            _ => continue,
+        };
+        let Some(message) = parse(&data, closes) else { continue };
+        // A process that has ended reads no more; its Status is still on its way.
+        let _ = input.send(message).await;
+    }
+}
+
+fn parse(data: &Bytes, closes: bool) -> Option<Input> {
+    match *data.first()? {
+        STDIN if data.len() > 1 => Some(Input::Stdin(data.slice(1..))),
+        RESIZE => parse_resize(&data[1..]),
+        CLOSE if closes && data.get(1) == Some(&STDIN) => Some(Input::End),
+        _ => None,
+    }
+}
+
+/// Carries a byte stream in binary messages, as port-forward through a WebSocket needs it, until either
+/// side ends.
+pub(super) async fn tunnel<S>(io: S, bytes: DuplexStream)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (mut sink, mut stream) = accept(io).await.split();
+    let (mut from, mut to) = tokio::io::split(bytes);
+    let outgoing = async {
+        let mut buffer = vec![0; 32 << 10];
+        loop {
+            match from.read(&mut buffer).await {
+                Ok(0) | Err(_) => break,
+                Ok(n) => {
+                    if sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..n]))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        let _ = sink.close().await;
+    };
+    let incoming = async {
+        while let Some(Ok(message)) = stream.next().await {
+            match message {
+                Message::Binary(data) => {
+                    if to.write_all(&data).await.is_err() {
+                        return;
+                    }
+                }
+                Message::Close(_) => break,
+                _ => {}
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    tokio::select! {
+        () = outgoing => {}
+        () = incoming => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::api::exec::pair;
+    use serde_json::json;
+
+    #[test]
+    fn channels() {
+        let message = |data: &'static [u8], closes| parse(&Bytes::from_static(data), closes);
+        assert_eq!(message(b"\x00abc", true), Some(Input::Stdin(Bytes::from_static(b"abc"))));
+        assert_eq!(message(b"\x04{\"Width\":1,\"Height\":2}", true), Some(Input::Resize(1, 2)));
+        assert_eq!(message(b"\xff\x00", true), Some(Input::End));
+        assert_eq!(message(b"\xff\x00", false), None, "version 4 cannot close");
+        assert_eq!(message(b"", true), None);
+    }
+
+    #[tokio::test]
+    async fn a_session_from_first_message_to_status() {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (mut client, wire) = pair();
+        let options = Options { stdin: true, stdout: true, stderr: false, tty: false };
+        let serving = tokio::spawn(exec(ours, PROTOCOLS[0], options, wire));
+        let mut socket = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        assert_eq!(socket.next().await.expect("open").expect("first"), frame(STDOUT, b""));
+        socket.send(frame(STDIN, b"hello")).await.expect("sent");
+        assert_eq!(client.input.recv().await, Some(Input::Stdin(Bytes::from_static(b"hello"))));
+        socket.send(frame(CLOSE, &[STDIN])).await.expect("sent");
+        assert_eq!(client.input.recv().await, Some(Input::End));
+        client.output.send(Output::Stdout(Bytes::from_static(b"out"))).await.expect("sent");
+        client.output.send(Output::Status(json!({"status": "Success"}))).await.expect("sent");
+        drop(client);
+        assert_eq!(socket.next().await.expect("open").expect("stdout"), frame(STDOUT, b"out"));
+        assert_eq!(socket.next().await.expect("open").expect("status"), frame(STATUS, b"{\"status\":\"Success\"}"));
+        assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
+        let _ = socket.close(None).await;
+        serving.await.expect("served");
+    }
+}

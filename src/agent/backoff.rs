@@ -1,0 +1,97 @@
+//! Exponential back-off as kubelet counts it: by key, doubling from 10 s to 5 min, forgotten after
+//! twice the longest pause without a failure.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+const INITIAL: SignedDuration = SignedDuration::from_secs(10);
+const MAX: SignedDuration = SignedDuration::from_secs(300);
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    pause: SignedDuration,
+    updated: Timestamp,
+}
+
+/// Pauses by key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Backoff {
+    entries: HashMap<String, Entry>,
+}
+
+impl Backoff {
+    /// Until when `key` has to wait after its failure at `failed`; `None` if it need not.
+    pub(crate) fn until(&self, key: &str, failed: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let entry = self.entries.get(key)?;
+        if expired(entry, failed) {
+            return None;
+        }
+        let until = failed + entry.pause;
+        (now < until).then_some(until)
+    }
+
+    /// Until when `key` has to wait after it was counted last.
+    pub(crate) fn until_since_update(&self, key: &str, now: Timestamp) -> Option<Timestamp> {
+        let updated = self.entries.get(key)?.updated;
+        self.until(key, updated, now)
+    }
+
+    /// Counts a failure (or a restart after one): the next pause is the first, or twice the last.
+    pub(crate) fn next(&mut self, key: &str, now: Timestamp) {
+        let pause = match self.entries.get(key) {
+            Some(entry) if !expired(entry, now) => (entry.pause * 2).min(MAX),
+            _ => INITIAL,
+        };
+        self.entries.insert(key.to_owned(), Entry { pause, updated: now });
+    }
+
+    /// The pause `key` has now.
+    pub(crate) fn pause(&self, key: &str) -> SignedDuration {
+        self.entries.get(key).map_or(INITIAL, |e| e.pause)
+    }
+
+    /// Forgets `key`.
+    pub(crate) fn reset(&mut self, key: &str) {
+        self.entries.remove(key);
+    }
+}
+
+fn expired(entry: &Entry, at: Timestamp) -> bool {
+    at.duration_since(entry.updated) > MAX * 2
+}
+
+/// A pause as Go prints it: `10s`, `1m20s`, `5m0s`.
+pub(crate) fn go_seconds(pause: SignedDuration) -> String {
+    let seconds = pause.as_secs();
+    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + seconds).expect("in range")
+    }
+
+    #[test]
+    fn doubles_to_five_minutes_and_is_forgotten_after_ten() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.until("a", at(0), at(0)), None, "the first restart is immediate");
+        let mut pauses = Vec::new();
+        let mut now = 0;
+        for _ in 0..7 {
+            backoff.next("a", at(now));
+            pauses.push(go_seconds(backoff.pause("a")));
+            now += 1;
+        }
+        assert_eq!(pauses, ["10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]);
+        assert_eq!(backoff.until("a", at(10), at(20)), Some(at(310)));
+        assert_eq!(backoff.until("a", at(10), at(310)), None);
+        assert_eq!(backoff.until("a", at(700), at(701)), None, "ran longer than ten minutes");
+        backoff.next("a", at(700));
+        assert_eq!(backoff.pause("a"), INITIAL);
+        assert_eq!(backoff.until("b", at(0), at(0)), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! What all parts of the agent share.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::runtime::reflector::Store;
+use parking_lot::RwLock;
+use tokio::sync::{Notify, watch};
+
+use super::events::Recorder;
+use super::fields::Allocatable;
+use super::images::ImageService;
+use super::objects::Objects;
+use super::paths::Paths;
+use super::spec;
+use crate::config::NodeSettings;
+use crate::network::PodNetwork;
+use crate::runtime::Runtime;
+use crate::supervisor::Supervisor;
+
+/// Handles and settings, made once.
+pub(crate) struct Context {
+    /// The node's settings.
+    pub settings: NodeSettings,
+    /// A client that acts as this node.
+    pub client: kube::Client,
+    /// Sandboxes and containers.
+    pub runtime: Runtime,
+    /// Images.
+    pub images: Arc<dyn ImageService>,
+    /// Notified when an image was pulled: the node's status lists them.
+    pub images_changed: Arc<Notify>,
+    /// Events.
+    pub events: Recorder,
+    /// ConfigMaps and Secrets.
+    pub objects: Objects,
+    /// Directories.
+    pub paths: Paths,
+    /// Spawns tasks.
+    pub supervisor: Supervisor,
+    /// The pod network, once the node has its pod CIDR.
+    pub network: watch::Receiver<Option<PodNetwork>>,
+    /// All Services.
+    pub services: Store<Service>,
+    /// This node's pods.
+    pub pods: Pods,
+    /// Bytes of memory of this machine.
+    pub memory_capacity: i64,
+}
+
+impl Context {
+    /// The node's addresses, the first one first.
+    pub(crate) fn node_addresses(&self) -> [IpAddr; 1] {
+        [self.settings.node_ip]
+    }
+
+    /// What pods of this node may use at most.
+    pub(crate) fn allocatable(&self) -> Allocatable {
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Allocatable { cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000, memory: self.memory_capacity }
+    }
+}
+
+/// This node's pods by uid, as the watch shows them.
+#[derive(Debug, Default)]
+pub(crate) struct Pods(RwLock<BTreeMap<String, Arc<Pod>>>);
+
+impl Pods {
+    /// Notes a pod's newest state.
+    pub(crate) fn set(&self, pod: Arc<Pod>) {
+        self.0.write().insert(spec::uid(&pod).to_owned(), pod);
+    }
+
+    /// Forgets a pod.
+    pub(crate) fn remove(&self, uid: &str) {
+        self.0.write().remove(uid);
+    }
+
+    /// All pods.
+    pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
+        self.0.read().values().cloned().collect()
+    }
+
+    /// The pod of that name; a given uid must be its own.
+    pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
+        let pods = self.0.read();
+        pods.values()
+            .filter(|p| spec::namespace(p) == namespace && spec::name(p) == name)
+            .filter(|p| uid.is_none_or(|u| u == spec::uid(p)))
+            .max_by_key(|p| p.metadata.creation_timestamp.clone().map(|t| t.0))
+            .cloned()
+    }
+}

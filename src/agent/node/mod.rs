@@ -1,0 +1,153 @@
+//! The Node object: registration, status, lease.
+//!
+//! The node registers, waits until it has a pod CIDR, opens the pod network and is Ready then. Its
+//! status is written when it changes, and every five minutes at most; the lease is renewed every ten
+//! seconds.
+
+mod info;
+mod lease;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use info::Machine;
+
+use super::context::Context;
+use super::error::Error;
+use crate::network::{Cidr, PodNetwork, PodNetworkConfig};
+use crate::supervisor::{OnFailure, Stage};
+
+/// Pressures and images are looked at this often if nothing else happens.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// Keeps the Node object; see [`Registration::run`].
+pub(crate) struct Registration {
+    context: Arc<Context>,
+    machine: Machine,
+    network: watch::Sender<Option<PodNetwork>>,
+}
+
+impl Registration {
+    /// Registers `context`'s node; the network is announced through `network` once it is open.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        machine: Machine,
+        network: watch::Sender<Option<PodNetwork>>,
+    ) -> Self {
+        Self { context, machine, network }
+    }
+
+    fn api(&self) -> Api<Node> {
+        Api::all(self.context.client.clone())
+    }
+
+    /// Renews the lease until cancelled.
+    pub(crate) async fn run_lease(&self, token: CancellationToken) {
+        lease::run(&self.context.client, &self.context.settings.node_name, &self.api(), token).await;
+    }
+
+    /// Keeps the Node object right until cancelled.
+    pub(crate) async fn run(&self, token: CancellationToken) -> Result<(), Error> {
+        let mut node = self.register().await?;
+        self.context.events.node(&node, "Normal", "Starting", "Starting kubelet.".into());
+        let name = self.context.settings.node_name.clone();
+        let mut watched = std::pin::pin!(watch_object(self.api(), &name).default_backoff());
+        let mut resync = tokio::time::interval(RESYNC);
+        resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if self.network.borrow().is_none()
+                && let Some(cidr) = pod_cidr(&node)
+            {
+                self.open_network(cidr?).await?;
+                self.context.events.node(&node, "Normal", "NodeReady", format!("Node {name} status is now: NodeReady"));
+            }
+            self.write_status(&node).await?;
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                _ = resync.tick() => {}
+                () = self.context.images_changed.notified() => {}
+                next = watched.next() => match next {
+                    Some(Ok(Some(newer))) => node = newer,
+                    Some(Ok(None)) => node = self.register().await?,
+                    Some(Err(error)) => tracing::debug!(%error, "the watch of the node failed"),
+                    None => return Err(Error::Other("the watch of the node ended".into())),
+                },
+            }
+        }
+    }
+
+    /// Creates the Node object, or brings the labels of the one there is up to date.
+    async fn register(&self) -> Result<Node, Error> {
+        let wanted = self.machine.node(&self.context.settings);
+        match self.api().create(&PostParams::default(), &wanted).await {
+            Ok(node) => {
+                tracing::info!(node = %self.context.settings.node_name, "node registered");
+                Ok(node)
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let patch = Patch::Strategic(json!({"metadata": {"labels": wanted.metadata.labels}}));
+                Ok(self.api().patch(&self.context.settings.node_name, &PatchParams::default(), &patch).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn open_network(&self, pod_cidr: Cidr) -> Result<(), Error> {
+        let settings = &self.context.settings;
+        let config = PodNetworkConfig {
+            bridge: settings.instance.bridge.clone(),
+            pod_cidr,
+            cluster_cidr: network_cidr(settings.cluster_cidr)?,
+            service_cidr: network_cidr(settings.service_cidr)?,
+            mtu: None,
+            state_dir: settings.data_dir.join("agent/network"),
+            nft_table: settings.instance.name.clone(),
+        };
+        let network = PodNetwork::open(config).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
+        // Attachments of sandboxes that did not survive a reboot.
+        let live = self.context.runtime.sandboxes().await.into_iter().map(|s| s.id).collect();
+        network.release_stale(&live).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
+        let guard = network.clone();
+        self.context.supervisor.spawn("pod network", Stage::Agent, OnFailure::Restart, move |token| {
+            let guard = guard.clone();
+            async move { Ok(guard.run(token).await?) }
+        });
+        tracing::info!(%pod_cidr, "the pod network is ready");
+        self.network.send_replace(Some(network));
+        Ok(())
+    }
+
+    /// Writes the status if it differs from what the API has.
+    async fn write_status(&self, node: &Node) -> Result<(), Error> {
+        let images = self.context.images.list().await;
+        let ready = self.network.borrow().is_some();
+        let observation = status::Observation { machine: &self.machine, images: &images, network_ready: ready };
+        let wanted = observation.status(node, &self.context.settings);
+        if let Some(patch) = status::patch(node, &wanted) {
+            self.api()
+                .patch_status(&self.context.settings.node_name, &PatchParams::default(), &Patch::Strategic(patch))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The configured network as the network room has it.
+pub(crate) fn network_cidr(cidr: crate::config::Cidr) -> Result<Cidr, Error> {
+    Cidr::new(cidr.base, cidr.prefix).map_err(|e| Error::Other(e.to_string()))
+}
+
+fn pod_cidr(node: &Node) -> Option<Result<Cidr, Error>> {
+    let text = node.spec.as_ref()?.pod_cidr.as_deref()?;
+    Some(text.parse::<Cidr>().map_err(|e| Error::Other(format!("spec.podCIDR of the node: {e}"))))
+}

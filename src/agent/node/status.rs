@@ -1,0 +1,186 @@
+//! The Node's status, and the patch that brings the API's up to date.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+};
+use serde_json::{Map, Value, json};
+
+use super::info::Machine;
+use crate::config::NodeSettings;
+use crate::runtime::spec::Image;
+
+/// kubelet reports this many images at most.
+const MAX_IMAGES: usize = 50;
+
+/// What the status depends on.
+pub(super) struct Observation<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// Images on it.
+    pub images: &'a [Image],
+    /// Pods can be given addresses.
+    pub network_ready: bool,
+}
+
+impl Observation<'_> {
+    /// The status as it should be.
+    pub(super) fn status(&self, node: &Node, settings: &NodeSettings) -> NodeStatus {
+        let [capacity, allocatable] = self.machine.resources(settings.max_pods);
+        let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
+        NodeStatus {
+            capacity: Some(capacity),
+            allocatable: Some(allocatable),
+            addresses: Some(vec![
+                address("InternalIP", settings.node_ip.to_string()),
+                address("Hostname", settings.node_name.clone()),
+            ]),
+            conditions: Some(self.conditions(node)),
+            daemon_endpoints: Some(NodeDaemonEndpoints {
+                kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.node_api_port) }),
+            }),
+            node_info: Some(self.machine.info.clone()),
+            images: Some(self.image_list()),
+            ..NodeStatus::default()
+        }
+    }
+
+    fn image_list(&self) -> Vec<ContainerImage> {
+        let mut images: Vec<&Image> = self.images.iter().collect();
+        images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+        let entry = |i: &Image| ContainerImage {
+            names: Some(i.digests.iter().chain(&i.tags).cloned().collect()),
+            size_bytes: i64::try_from(i.size).ok(),
+        };
+        images.into_iter().take(MAX_IMAGES).map(entry).collect()
+    }
+
+    fn conditions(&self, node: &Node) -> Vec<NodeCondition> {
+        let memory = self.machine.memory_pressure();
+        let disk = self.machine.disk_pressure();
+        let ready = if self.network_ready {
+            (true, "KubeletReady", "kubelet is posting ready status")
+        } else {
+            (false, "KubeletNotReady", NETWORK_NOT_READY)
+        };
+        let memory = if memory {
+            (true, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+        } else {
+            (false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available")
+        };
+        let disk = if disk {
+            (true, "KubeletHasDiskPressure", "kubelet has disk pressure")
+        } else {
+            (false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
+        };
+        let pid = (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available");
+        let all = [("MemoryPressure", memory), ("DiskPressure", disk), ("PIDPressure", pid), ("Ready", ready)];
+        let now = Timestamp::now();
+        all.into_iter().map(|(type_, told)| condition(node, type_, told, now)).collect()
+    }
+}
+
+const NETWORK_NOT_READY: &str = "container runtime network not ready: NetworkReady=false \
+     reason:NetworkPluginNotReady message:the node has no pod CIDR yet";
+
+fn condition(node: &Node, type_: &str, (yes, reason, message): (bool, &str, &str), now: Timestamp) -> NodeCondition {
+    let status = if yes { "True" } else { "False" };
+    let known = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let old = known.and_then(|c| c.iter().find(|c| c.type_ == type_));
+    let since = old.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+    NodeCondition {
+        type_: type_.into(),
+        status: status.into(),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        last_heartbeat_time: Some(now.into()),
+        last_transition_time: Some(since.unwrap_or_else(|| now.into())),
+    }
+}
+
+/// The condition without the time it was written at.
+fn essence(condition: &NodeCondition) -> (&str, &str, Option<&str>, Option<&str>) {
+    (&condition.type_, &condition.status, condition.reason.as_deref(), condition.message.as_deref())
+}
+
+/// A strategic merge patch with what differs; `None` if nothing does. A new heartbeat time alone is
+/// no difference: the lease tells that the node lives.
+pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
+    let old = node.status.clone().unwrap_or_default();
+    let mut changes = Map::new();
+    let conditions = wanted.conditions.as_deref().unwrap_or_default();
+    let known = old.conditions.as_deref().unwrap_or_default();
+    if conditions.iter().any(|c| !known.iter().any(|k| essence(k) == essence(c))) {
+        changes.insert("conditions".into(), json!(conditions));
+    }
+    let mut compare = |field: &str, new: Value, old: Value| {
+        if new != old {
+            changes.insert(field.into(), new);
+        }
+    };
+    compare("capacity", json!(wanted.capacity), json!(old.capacity));
+    compare("allocatable", json!(wanted.allocatable), json!(old.allocatable));
+    compare("daemonEndpoints", json!(wanted.daemon_endpoints), json!(old.daemon_endpoints));
+    compare("nodeInfo", json!(wanted.node_info), json!(old.node_info));
+    compare("images", json!(wanted.images), json!(old.images.unwrap_or_default()));
+    if wanted.addresses != old.addresses {
+        // Addresses merge by type: one that moved is replaced.
+        changes.insert("addresses".into(), json!(wanted.addresses));
+    }
+    (!changes.is_empty()).then(|| json!({ "status": changes }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Instance, ProxyMode};
+    use std::path::Path;
+
+    fn settings() -> NodeSettings {
+        let cidr = |t: &str| t.parse().expect("a network");
+        NodeSettings {
+            data_dir: "/var/lib/kedge".into(),
+            instance: Instance::of(Path::new("/var/lib/kedge")),
+            node_name: "n1".into(),
+            node_ip: "10.0.0.1".parse().expect("an address"),
+            node_labels: vec![("a".into(), "b".into())],
+            node_api_port: 10250,
+            cluster_cidr: cidr("10.42.0.0/16"),
+            service_cidr: cidr("10.43.0.0/16"),
+            cluster_dns: "10.43.0.10".parse().expect("an address"),
+            cluster_domain: "cluster.local".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            private_registry: "/etc/kedge/registries.yaml".into(),
+            proxy_mode: ProxyMode::Auto,
+            max_pods: 110,
+        }
+    }
+
+    #[test]
+    fn an_equal_status_is_not_written_again() {
+        let machine = Machine::read(Path::new("/")).expect("a machine");
+        let mut node = machine.node(&settings());
+        let labels = node.metadata.labels.clone().expect("labels");
+        assert_eq!((labels["a"].as_str(), labels["kubernetes.io/hostname"].as_str()), ("b", "n1"));
+        let image = Image {
+            id: "sha256:1".into(),
+            tags: vec!["docker.io/library/x:1".into()],
+            digests: vec![],
+            size: 7,
+            user: String::new(),
+        };
+        let images = [image];
+        let observation = Observation { machine: &machine, images: &images, network_ready: true };
+        let status = observation.status(&node, &settings());
+        let first = patch(&node, &status).expect("a patch");
+        assert_eq!(first["status"]["images"][0]["sizeBytes"], 7);
+        let ready = first["status"]["conditions"].as_array().expect("conditions").iter().find(|c| c["type"] == "Ready");
+        assert_eq!(ready.expect("Ready")["reason"], "KubeletReady");
+        node.status = Some(status);
+        let again = observation.status(&node, &settings());
+        assert_eq!(patch(&node, &again), None);
+        let lost = Observation { network_ready: false, ..observation }.status(&node, &settings());
+        let change = patch(&node, &lost).expect("a patch");
+        assert_eq!(change["status"].as_object().expect("an object").len(), 1, "only conditions: {change}");
+    }
+}

@@ -1,0 +1,154 @@
+//! What a worker remembers beside the pod and the runtime's state.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+
+use super::labels;
+use super::observed::{Observed, finished};
+use super::status::terminated;
+use crate::agent::probes::{ProbeKind, ProbeState};
+use crate::agent::spec::{container_id, status_addresses};
+use crate::runtime::spec;
+
+/// What is left of a container that the runtime no longer knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Past {
+    /// Its attempt number.
+    pub restarts: u32,
+    /// Exit code and time of its end.
+    pub ended: Option<(i32, Timestamp)>,
+    /// Its end, as the status shows it.
+    pub state: Option<ContainerStateTerminated>,
+    /// Image as the status showed it.
+    pub image: String,
+    /// Image id as the status showed it.
+    pub image_id: String,
+    /// Container id as the status showed it.
+    pub container_id: Option<String>,
+}
+
+impl Past {
+    /// This attempt came after that container: its program could not be executed.
+    pub(crate) fn is_after(&self, container: &spec::ContainerStatus) -> bool {
+        self.restarts > labels::attempt(&container.labels)
+    }
+}
+
+/// Why a pod ended or is to end, for its status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// Such as `DeadlineExceeded`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// All a worker remembers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    /// By container name: why its last start came to nothing.
+    pub waiting: BTreeMap<String, (String, String)>,
+    /// By container id: what its probes found.
+    pub probes: BTreeMap<String, ProbeState>,
+    /// By container name: its last attempt of which the runtime knows nothing any more.
+    pub history: BTreeMap<String, Past>,
+    /// The pod's addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+    /// The pod has failed as a whole.
+    pub failed: Option<Verdict>,
+    /// The pod is being ended: what is missing is gone for good.
+    pub terminating: bool,
+}
+
+impl Memory {
+    /// What is known of a container that is gone.
+    pub(crate) fn past(&self, name: &str) -> Option<&Past> {
+        self.history.get(name)
+    }
+
+    /// The probe for whose failure this container is to be restarted.
+    pub(crate) fn probe_failure(&self, id: &str) -> Option<ProbeKind> {
+        self.probes.get(id)?.failed
+    }
+
+    /// A running container counts as started: no startup probe, or it succeeded.
+    pub(crate) fn started(&self, container: &Container, id: &str) -> bool {
+        container.startup_probe.is_none() || self.probes.get(id).is_some_and(|p| p.started)
+    }
+
+    /// A running container counts as ready.
+    pub(crate) fn is_ready(&self, container: &Container, id: &str) -> bool {
+        self.started(container, id)
+            && (container.readiness_probe.is_none() || self.probes.get(id).is_some_and(|p| p.ready))
+    }
+
+    /// Takes over what the API's status tells of containers that the runtime does not know: after a
+    /// reboot restart counts go on, and what ran is known to have ended.
+    pub(crate) fn adopt(&mut self, pod: &Pod, observed: &Observed, now: Timestamp) {
+        let Some(status) = &pod.status else { return };
+        let statuses = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        for status in statuses.into_iter().flatten().flatten() {
+            if observed.newest(&status.name).is_none()
+                && let Some(past) = past_of(status, now)
+            {
+                self.history.insert(status.name.clone(), past);
+            }
+        }
+        self.addresses = status_addresses(pod);
+    }
+
+    /// Keeps what is needed of containers whose sandbox is about to be removed.
+    pub(crate) fn absorb(&mut self, observed: &Observed, now: Timestamp) {
+        for name in observed.containers.keys() {
+            let Some(container) = observed.newest(name) else { continue };
+            let ended = container.state == spec::ContainerState::Exited;
+            let time = if ended { finished(container) } else { now };
+            let mut state = terminated(container, observed.messages.get(&container.id).cloned());
+            if !ended {
+                state.exit_code = 137;
+                state.reason = Some("ContainerStatusUnknown".into());
+                state.message = Some(GONE.into());
+            }
+            let past = Past {
+                restarts: labels::attempt(&container.labels),
+                ended: Some((state.exit_code, time)),
+                state: Some(state),
+                image: container.labels.get(labels::IMAGE).cloned().unwrap_or_default(),
+                image_id: container.labels.get(labels::IMAGE_ID).cloned().unwrap_or_default(),
+                container_id: Some(container_id(&container.id)),
+            };
+            self.history.insert(name.clone(), past);
+        }
+    }
+}
+
+/// Upstream's message for containers lost with a reboot.
+const GONE: &str = "The container could not be located when the pod was terminated";
+
+fn past_of(status: &ContainerStatus, now: Timestamp) -> Option<Past> {
+    let ContainerState { terminated, running, .. } = status.state.clone().unwrap_or_default();
+    let state = match (terminated, running) {
+        (Some(terminated), _) => terminated,
+        (None, Some(running)) => ContainerStateTerminated {
+            container_id: status.container_id.clone(),
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some(GONE.into()),
+            started_at: running.started_at,
+            finished_at: Some(now.into()),
+            signal: None,
+        },
+        (None, None) => status.last_state.clone()?.terminated?,
+    };
+    let finished = state.finished_at.as_ref().map_or(now, |t| t.0);
+    Some(Past {
+        restarts: u32::try_from(status.restart_count).unwrap_or(0),
+        ended: Some((state.exit_code, finished)),
+        state: Some(state),
+        image: status.image.clone(),
+        image_id: status.image_id.clone(),
+        container_id: status.container_id.clone(),
+    })
+}

@@ -1,0 +1,19 @@
+//! One worker a pod: brings the node to what the pod's specification says and reports its status.
+
+mod files;
+mod hooks;
+mod images;
+pub(crate) mod labels;
+pub(crate) mod memory;
+pub(crate) mod observed;
+pub(crate) mod phase;
+pub(crate) mod plan;
+mod report;
+mod sandbox;
+mod start;
+pub(crate) mod status;
+mod terminate;
+mod words;
+mod worker;
+
+pub(crate) use worker::{Wanted, Worker};

@@ -1,0 +1,191 @@
+//! Making and starting one container.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod};
+use sha2::{Digest, Sha256};
+
+use super::hooks;
+use super::images::NotReady;
+use super::labels;
+use super::memory::Past;
+use super::plan::{Role, Start, backoff_key};
+use super::worker::Worker;
+use crate::agent::container::{Request, hostname};
+use crate::agent::spec::{all_containers, container_id, host_network, uid};
+use crate::agent::volumes::Mounted;
+use crate::runtime::spec::Image;
+
+/// Pause before a container that could not be made is tried again, as kubelet's.
+const RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+/// How a start went.
+pub(super) enum Started {
+    /// It runs.
+    Running,
+    /// Its image is on its way: containers after it wait.
+    Waiting,
+    /// It did not start; the reason is remembered.
+    Failed,
+}
+
+/// A container's id: 64 hexadecimal digits, the same for the same attempt.
+fn new_id(pod: &Pod, container: &str, sandbox: &str, attempt: u32) -> String {
+    hex::encode(Sha256::digest(format!("{}/{sandbox}/{container}/{attempt}", uid(pod))))
+}
+
+impl Worker {
+    /// Starts one container as planned.
+    pub(super) async fn start(&mut self, pod: &Pod, start: &Start, volumes: &Mounted) -> Started {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let Some(container) = all_containers(&spec).into_iter().find(|c| c.name == start.container) else {
+            return Started::Failed;
+        };
+        let image = match self.pulls.ensure(pod, &container).await {
+            Ok(image) => image,
+            Err(NotReady::Pulling) => return Started::Waiting,
+            Err(NotReady::Failed { reason, message, retry_at }) => {
+                self.wait_because(&container.name, reason, message);
+                self.retry_at(retry_at);
+                return Started::Failed;
+            }
+        };
+        match self.run_container(pod, &container, start, &image, volumes).await {
+            Ok(()) => {
+                self.memory.waiting.remove(&container.name);
+                Started::Running
+            }
+            Err((reason, message)) => {
+                self.event(pod, &container.name, "Warning", "Failed", format!("Error: {message}"));
+                self.wait_because(&container.name, reason, message);
+                self.retry_at(Some(Timestamp::now() + RETRY));
+                Started::Failed
+            }
+        }
+    }
+
+    async fn run_container(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        start: &Start,
+        image: &Image,
+        volumes: &Mounted,
+    ) -> Result<(), (&'static str, String)> {
+        let sandbox = self.sandbox.clone().ok_or(("CreateContainerError", "the pod has no sandbox".to_owned()))?;
+        let id = new_id(pod, &container.name, &sandbox, start.attempt);
+        let spec = pod.spec.clone().unwrap_or_default();
+        let hostname = if host_network(pod) {
+            super::sandbox::node_hostname()
+        } else {
+            hostname(pod, &spec, &self.context.settings.cluster_domain).0
+        };
+        let request = Request {
+            context: &self.context,
+            pod,
+            container,
+            attempt: start.attempt,
+            image,
+            addresses: &self.addresses(pod),
+            volumes,
+            hostname: &hostname,
+            labels: container_labels(pod, container, start, image),
+            id: id.clone(),
+        };
+        let wanted = request.spec().await.map_err(|e| ("CreateContainerConfigError", e.to_string()))?;
+        let rootfs = self.context.images.rootfs(&image.id).await;
+        let rootfs = rootfs.map_err(|e| ("CreateContainerError", e.to_string()))?;
+        let runtime = self.context.runtime.clone();
+        if start.attempt > 0 && start.role != Role::Ephemeral {
+            self.backoff.next(&backoff_key(container), Timestamp::now());
+        }
+        if let Err(error) = runtime.create_container(&sandbox, &wanted, &rootfs).await {
+            let _ = runtime.remove_container(&id).await;
+            return Err(("CreateContainerError", error.to_string()));
+        }
+        self.event(pod, &container.name, "Normal", "Created", "Container created".into());
+        if let Err(error) = runtime.start_container(&id).await {
+            let _ = runtime.remove_container(&id).await;
+            self.start_failed(container, start, image, &id, error.to_string());
+            return Err(("RunContainerError", error.to_string()));
+        }
+        self.event(pod, &container.name, "Normal", "Started", "Container started".into());
+        self.remove_old_attempts(&container.name).await;
+        self.post_start(pod, container, &id).await
+    }
+
+    /// A program that could not be executed counts as a container that ended at once.
+    fn start_failed(&mut self, container: &Container, start: &Start, image: &Image, id: &str, message: String) {
+        let now = Timestamp::now();
+        let state = ContainerStateTerminated {
+            container_id: Some(container_id(id)),
+            exit_code: 128,
+            reason: Some("StartError".into()),
+            message: Some(message),
+            started_at: Some(Timestamp::UNIX_EPOCH.into()),
+            finished_at: Some(now.into()),
+            signal: None,
+        };
+        let past = Past {
+            restarts: start.attempt,
+            ended: Some((128, now)),
+            state: Some(state),
+            image: shown_image(container, image),
+            image_id: shown_image_id(image),
+            container_id: Some(container_id(id)),
+        };
+        self.memory.history.insert(container.name.clone(), past);
+    }
+
+    /// Keeps the newest ended attempt beside the running one, for `logs --previous`.
+    async fn remove_old_attempts(&mut self, name: &str) {
+        let observed = self.observe().await;
+        for old in observed.containers.get(name).into_iter().flatten().skip(2) {
+            if let Err(error) = self.context.runtime.remove_container(&old.id).await {
+                tracing::warn!(container = old.id, %error, "an ended container was not removed");
+                continue;
+            }
+            let _ = std::fs::remove_file(&old.log_path);
+        }
+    }
+
+    async fn post_start(&mut self, pod: &Pod, container: &Container, id: &str) -> Result<(), (&'static str, String)> {
+        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else { return Ok(()) };
+        let address = self.probe_address(pod);
+        if let Err(message) = hooks::run(&self.context.runtime, container, id, &address, hook).await {
+            self.event(pod, &container.name, "Warning", "FailedPostStartHook", message.clone());
+            let text = "FailedPostStartHook".to_owned();
+            self.kill_container(pod, &container.name, id, text, None).await;
+            return Err(("PostStartHookError", message));
+        }
+        Ok(())
+    }
+}
+
+/// The image's name as statuses show it.
+fn shown_image(container: &Container, image: &Image) -> String {
+    image.tags.first().cloned().or_else(|| container.image.clone()).unwrap_or_default()
+}
+
+/// The image's digest as statuses show it, or its id if it came without one.
+fn shown_image_id(image: &Image) -> String {
+    image.digests.first().cloned().unwrap_or_else(|| image.id.clone())
+}
+
+fn container_labels(
+    pod: &Pod,
+    container: &Container,
+    start: &Start,
+    image: &Image,
+) -> std::collections::BTreeMap<String, String> {
+    let mut all = labels::of_pod(pod);
+    for (key, value) in [
+        (labels::CONTAINER_NAME, container.name.clone()),
+        (labels::ATTEMPT, start.attempt.to_string()),
+        (labels::HASH, labels::hash(container)),
+        (labels::IMAGE, shown_image(container, image)),
+        (labels::IMAGE_ID, shown_image_id(image)),
+    ] {
+        all.insert(key.to_owned(), value);
+    }
+    all
+}

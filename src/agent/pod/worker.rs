@@ -1,0 +1,377 @@
+//! The worker of one pod: looks at what is wanted and what is, acts, reports, waits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::images::Pulls;
+use super::memory::{Memory, Verdict};
+use super::observed::Observed;
+use super::plan::{self, Plan};
+use super::sandbox::NoSandbox;
+use super::start::Started;
+use super::{labels, report, status, words};
+use crate::agent::backoff::Backoff;
+use crate::agent::context::Context;
+use crate::agent::probes::{ProbeState, Probes};
+use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, name, uid};
+use crate::agent::volumes::{Mounted, Volumes};
+use crate::runtime::spec::{ContainerState, SandboxStatus};
+
+/// A failed step is tried again after this long.
+const RETRY: SignedDuration = SignedDuration::from_secs(10);
+
+/// What the API says of the pod.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// It is there.
+    Pod(Arc<Pod>),
+    /// It is not there any more; this is its last state.
+    Gone(Arc<Pod>),
+}
+
+/// One pod's worker.
+pub(crate) struct Worker {
+    pub(super) context: Arc<Context>,
+    pub(super) wanted: watch::Receiver<Wanted>,
+    wake: Arc<Notify>,
+    /// Id of the pod's sandbox.
+    pub(super) sandbox: Option<String>,
+    pub(super) memory: Memory,
+    pub(super) backoff: Backoff,
+    pub(super) pulls: Pulls,
+    pub(super) probes: Probes,
+    volumes: Volumes,
+    /// Last words by container id.
+    messages: BTreeMap<String, String>,
+    /// The newest state of the pod that the API is known to have.
+    known: Option<Pod>,
+    /// Nothing of the pod will run again, and its sandbox is given up.
+    finished: bool,
+    adopted: bool,
+    wake_at: Option<Timestamp>,
+    /// The last event about volumes or sandbox, so that each is told once.
+    last_failure: String,
+}
+
+impl Worker {
+    /// A worker for the pod in `wanted`; `wake` is notified when the runtime tells of its sandbox.
+    pub(crate) fn new(
+        context: Arc<Context>,
+        wanted: watch::Receiver<Wanted>,
+        wake: Arc<Notify>,
+        sandboxes: &[SandboxStatus],
+    ) -> Self {
+        let newest = sandboxes.iter().max_by_key(|s| (labels::attempt(&s.labels), s.created_at));
+        Self {
+            pulls: Pulls::new(Arc::clone(&context), Arc::clone(&wake)),
+            probes: Probes::new(Arc::clone(&context), Arc::clone(&wake)),
+            volumes: Volumes::new(Arc::clone(&context), Arc::clone(&wake)),
+            sandbox: newest.map(|s| s.id.clone()),
+            memory: Memory::default(),
+            backoff: Backoff::default(),
+            messages: BTreeMap::new(),
+            known: None,
+            finished: false,
+            adopted: false,
+            wake_at: None,
+            last_failure: String::new(),
+            context,
+            wanted,
+            wake,
+        }
+    }
+
+    /// Works until the pod is gone or the agent stops; containers keep running then.
+    pub(crate) async fn run(mut self, token: CancellationToken) {
+        let mut network = self.context.network.clone();
+        loop {
+            self.wake_at = None;
+            if self.sync().await {
+                return;
+            }
+            let pause = self.wake_at.map(|at| at.duration_since(Timestamp::now()));
+            let pause = pause.map(|p| Duration::try_from(p).unwrap_or(Duration::ZERO));
+            let waits_for_network = self.sandbox.is_none() && network.borrow_and_update().is_none();
+            tokio::select! {
+                () = token.cancelled() => return,
+                changed = self.wanted.changed() => if changed.is_err() { return },
+                () = self.wake.notified() => {}
+                _ = network.changed(), if waits_for_network => {}
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            }
+        }
+    }
+
+    /// Looks again at that time at the latest.
+    pub(super) fn retry_at(&mut self, at: Option<Timestamp>) {
+        self.wake_at = [self.wake_at, at].into_iter().flatten().min();
+    }
+
+    pub(super) fn event(&self, pod: &Pod, container: &str, type_: &'static str, reason: &'static str, text: String) {
+        self.context.events.pod(pod, Some(container), type_, reason, text);
+    }
+
+    pub(super) fn wait_because(&mut self, container: &str, reason: &str, message: String) {
+        self.memory.waiting.insert(container.to_owned(), (reason.to_owned(), message));
+    }
+
+    /// The pod's addresses: its own or the node's.
+    pub(super) fn addresses(&self, pod: &Pod) -> Vec<std::net::IpAddr> {
+        if host_network(pod) { self.context.node_addresses().to_vec() } else { self.memory.addresses.clone() }
+    }
+
+    /// Where probes and hooks reach the pod.
+    pub(super) fn probe_address(&self, pod: &Pod) -> String {
+        self.addresses(pod).first().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// What the runtime knows now.
+    pub(super) async fn observe_quietly(&self) -> Observed {
+        match &self.sandbox {
+            Some(id) => Observed::new(self.context.runtime.sandbox(id).await),
+            None => Observed::default(),
+        }
+    }
+
+    /// What the runtime knows now, with the last words of containers that ended.
+    pub(super) async fn observe(&mut self) -> Observed {
+        let mut observed = self.observe_quietly().await;
+        let pod = self.pod();
+        let spec = pod.spec.clone().unwrap_or_default();
+        let mut seen = BTreeMap::new();
+        for (name, attempts) in &observed.containers {
+            for ended in attempts.iter().filter(|c| c.state == ContainerState::Exited) {
+                let said = self.messages.remove(&ended.id).unwrap_or_else(|| {
+                    let attempt = labels::attempt(&ended.labels);
+                    let file = self.context.paths.termination_log(uid(&pod), name, attempt);
+                    words::of(find_container(&spec, name), &file, &ended.log_path, ended.exit_code.unwrap_or(0))
+                });
+                seen.insert(ended.id.clone(), said);
+            }
+        }
+        self.messages = seen;
+        observed.messages.clone_from(&self.messages);
+        observed
+    }
+
+    fn pod(&self) -> Arc<Pod> {
+        match &*self.wanted.borrow() {
+            Wanted::Pod(pod) | Wanted::Gone(pod) => Arc::clone(pod),
+        }
+    }
+
+    /// The newest of what the watch shows and what our own writes returned.
+    fn newest(&self, pod: &Arc<Pod>) -> Pod {
+        let version = |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        match &self.known {
+            Some(known) if version(known) > version(pod) => known.clone(),
+            _ => Pod::clone(pod),
+        }
+    }
+
+    /// One round; whether the pod is gone from this node.
+    async fn sync(&mut self) -> bool {
+        let wanted = self.wanted.borrow_and_update().clone();
+        let (pod, gone) = match &wanted {
+            Wanted::Pod(pod) => (self.newest(pod), false),
+            Wanted::Gone(pod) => (self.newest(pod), true),
+        };
+        if !self.adopted {
+            self.adopted = true;
+            let observed = self.observe().await;
+            self.memory.adopt(&pod, &observed, Timestamp::now());
+        }
+        if gone || pod.metadata.deletion_timestamp.is_some() {
+            return match self.terminate(&pod, !gone).await {
+                Ok(true) => true,
+                Ok(false) => {
+                    self.wake.notify_one();
+                    false
+                }
+                Err(error) => {
+                    tracing::warn!(pod = %full_name(&pod), %error, "the pod could not be ended yet");
+                    self.retry_at(Some(Timestamp::now() + RETRY));
+                    false
+                }
+            };
+        }
+        self.keep(&pod).await;
+        false
+    }
+
+    /// Brings a pod that is to be there closer to its specification.
+    async fn keep(&mut self, pod: &Pod) {
+        let observed = self.observe().await;
+        let now = Timestamp::now();
+        if self.memory.failed.is_none() && !is_terminal(pod) && Self::deadline(pod).is_some_and(|d| d <= now) {
+            let message = "Pod was active on the node longer than the specified deadline";
+            self.context.events.pod(pod, None, "Normal", "DeadlineExceeded", message.into());
+            self.memory.failed = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
+        }
+        self.memory.probes = self.probes.states();
+        let inputs = plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
+        let plan = inputs.plan();
+        if is_terminal(pod) || self.memory.failed.is_some() || plan.finish {
+            self.finish(pod).await;
+        } else {
+            self.perform(pod, &observed, plan).await;
+            self.retry_at(Self::deadline(pod));
+        }
+        let observed = self.observe().await;
+        if !self.finished {
+            self.probe(pod, &observed);
+            self.memory.probes = self.probes.states();
+        }
+        self.report(pod, &observed, self.finished).await;
+    }
+
+    /// Ends what still runs and gives up the sandbox, once.
+    async fn finish(&mut self, pod: &Pod) {
+        if self.finished {
+            return;
+        }
+        self.probes.stop();
+        self.kill_all(pod, super::terminate::grace_seconds(pod)).await;
+        match self.give_up_sandbox(pod).await {
+            Ok(()) => self.finished = true,
+            Err(error) => {
+                tracing::warn!(pod = %full_name(pod), %error, "the pod could not be cleaned up yet");
+                self.retry_at(Some(Timestamp::now() + RETRY));
+            }
+        }
+    }
+
+    async fn perform(&mut self, pod: &Pod, observed: &Observed, plan: Plan) {
+        for kill in &plan.kill {
+            self.kill_container(pod, &kill.container, &kill.id, kill.message.clone(), kill.grace).await;
+        }
+        if !plan.kill.is_empty() {
+            // Their ends are decided upon in the next round.
+            self.wake.notify_one();
+        }
+        for wait in &plan.waiting {
+            let waiting = ("CrashLoopBackOff".to_owned(), wait.message.clone());
+            if self.memory.waiting.get(&wait.container) != Some(&waiting) {
+                let text = format!("Back-off restarting failed container {} in pod {}", wait.container, full_name(pod));
+                self.event(pod, &wait.container, "Warning", "BackOff", text);
+                self.memory.waiting.insert(wait.container.clone(), waiting);
+            }
+        }
+        self.retry_at(plan.wake_at);
+        let volumes = self.set_up_volumes(pod).await;
+        self.retry_at(self.volumes.refresh_at());
+        if plan.start.is_empty() {
+            return;
+        }
+        let Some(volumes) = volumes else { return };
+        if plan.create_sandbox && !self.new_sandbox(pod, observed).await {
+            return;
+        }
+        for start in &plan.start {
+            if let Started::Waiting = self.start(pod, start, &volumes).await {
+                break;
+            }
+        }
+    }
+
+    /// The pod's volumes, brought up to date; a failure is told in an event.
+    async fn set_up_volumes(&mut self, pod: &Pod) -> Option<Mounted> {
+        let addresses = self.addresses(pod);
+        match self.volumes.set_up(pod, &addresses).await {
+            Ok(mounted) => Some(mounted),
+            Err(error) => {
+                self.failure(pod, "FailedMount", error.to_string());
+                None
+            }
+        }
+    }
+
+    async fn new_sandbox(&mut self, pod: &Pod, observed: &Observed) -> bool {
+        if observed.sandbox.is_some() {
+            let text = "Pod sandbox changed, it will be killed and re-created.";
+            self.context.events.pod(pod, None, "Normal", "SandboxChanged", text.into());
+            self.memory.absorb(observed, Timestamp::now());
+        }
+        match self.create_sandbox(pod).await {
+            Ok(()) => {
+                self.last_failure.clear();
+                true
+            }
+            Err(NoSandbox::NetworkNotReady) => {
+                let text = "network is not ready: container runtime network not ready: the node has no pod CIDR yet";
+                self.failure(pod, "NetworkNotReady", text.into());
+                false
+            }
+            Err(NoSandbox::Failed(error)) => {
+                self.failure(pod, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
+                false
+            }
+        }
+    }
+
+    /// Tells a failure that holds the whole pod up, once, and looks again later.
+    fn failure(&mut self, pod: &Pod, reason: &'static str, message: String) {
+        self.retry_at(Some(Timestamp::now() + RETRY));
+        if self.last_failure != message {
+            self.last_failure.clone_from(&message);
+            self.context.events.pod(pod, None, "Warning", reason, message);
+        }
+    }
+
+    /// Probes what runs.
+    fn probe(&mut self, pod: &Pod, observed: &Observed) {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let containers: Vec<Container> = all_containers(&spec);
+        let running: Vec<(Container, String, Option<ProbeState>)> = observed
+            .running()
+            .filter_map(|(name, status)| {
+                let container = containers.iter().find(|c| c.name == name)?.clone();
+                let known = known_probe_state(pod, &status.id);
+                Some((container, status.id.clone(), known))
+            })
+            .collect();
+        let address = self.probe_address(pod);
+        self.probes.reconcile(pod, &address, &running);
+    }
+
+    /// Writes the pod's status if it changed.
+    pub(super) async fn report(&mut self, pod: &Pod, observed: &Observed, ended: bool) {
+        let base = match &self.known {
+            Some(known) if known.metadata.uid == pod.metadata.uid => self.newest(&Arc::new(pod.clone())),
+            _ => pod.clone(),
+        };
+        let inputs = status::Inputs {
+            pod: &base,
+            observed,
+            memory: &self.memory,
+            node_addresses: &self.context.node_addresses(),
+            ended,
+            now: Timestamp::now(),
+        };
+        let wanted = inputs.status();
+        match report::write(&self.context.client, &base, &wanted).await {
+            Ok(Some(pod)) => self.known = Some(pod),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(pod = name(pod), %error, "the pod's status was not written");
+                self.retry_at(Some(Timestamp::now() + RETRY));
+            }
+        }
+    }
+}
+
+/// What the API's status says of a container's probes: after a restart of the agent a ready container
+/// stays ready until its probe says otherwise.
+fn known_probe_state(pod: &Pod, id: &str) -> Option<ProbeState> {
+    let status = pod.status.as_ref()?;
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let id = crate::agent::spec::container_id(id);
+    let container = all.into_iter().find(|c| c.container_id.as_deref() == Some(&id))?;
+    Some(ProbeState { started: container.started == Some(true), ready: container.ready, failed: None })
+}

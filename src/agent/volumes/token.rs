@@ -1,0 +1,104 @@
+//! Bound service account tokens: requested from the API, renewed after four fifths of their life.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount, ServiceAccountTokenProjection};
+use kube::Api;
+use kube::api::PostParams;
+
+use crate::agent::spec::{name, namespace, uid};
+
+/// No token is used longer than this.
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
+
+#[derive(Clone, Debug)]
+struct Token {
+    value: String,
+    refresh_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+/// A pod's tokens by audience and life time.
+#[derive(Debug, Default)]
+pub(super) struct Tokens(BTreeMap<(String, i64), Token>);
+
+impl Tokens {
+    /// When the next token has to be renewed.
+    pub(super) fn refresh_at(&self) -> Option<Timestamp> {
+        self.0.values().map(|t| t.refresh_at).min()
+    }
+
+    /// The token of a projection, requested anew when it is due. While the API is away an old token is
+    /// used as long as it is valid.
+    pub(super) async fn get(
+        &mut self,
+        client: &kube::Client,
+        pod: &Pod,
+        source: &ServiceAccountTokenProjection,
+    ) -> Result<String, String> {
+        let seconds = source.expiration_seconds.unwrap_or(3600);
+        let key = (source.audience.clone().unwrap_or_default(), seconds);
+        let now = Timestamp::now();
+        if let Some(token) = self.0.get(&key).filter(|t| now < t.refresh_at) {
+            return Ok(token.value.clone());
+        }
+        match request(client, pod, source, seconds, now).await {
+            Ok(token) => Ok(self.0.entry(key).insert_entry(token).get().value.clone()),
+            Err(error) => match self.0.get_mut(&key).filter(|t| now < t.expires_at) {
+                Some(token) => {
+                    tracing::warn!(pod = name(pod), %error, "a service account token could not be renewed yet");
+                    token.refresh_at = now + SignedDuration::from_secs(30);
+                    Ok(token.value.clone())
+                }
+                None => Err(format!("failed to fetch token: {error}")),
+            },
+        }
+    }
+}
+
+async fn request(
+    client: &kube::Client,
+    pod: &Pod,
+    source: &ServiceAccountTokenProjection,
+    seconds: i64,
+    now: Timestamp,
+) -> Result<Token, kube::Error> {
+    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref()).unwrap_or("default");
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace(pod));
+    let wanted = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            audiences: Some(source.audience.iter().filter(|a| !a.is_empty()).cloned().collect()),
+            expiration_seconds: Some(seconds),
+            bound_object_ref: Some(BoundObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Pod".into()),
+                name: Some(name(pod).into()),
+                uid: Some(uid(pod).into()),
+            }),
+        }),
+        ..TokenRequest::default()
+    };
+    let answer = api.create_token_request(account, &PostParams::default(), &wanted).await?;
+    let status = answer.status.unwrap_or_default();
+    let expires_at = status.expiration_timestamp.map_or(now + SignedDuration::from_secs(seconds), |t| t.0);
+    Ok(Token { value: status.token.unwrap_or_default(), refresh_at: refresh_at(now, expires_at), expires_at })
+}
+
+fn refresh_at(issued: Timestamp, expires: Timestamp) -> Timestamp {
+    let life = expires.duration_since(issued);
+    issued + (life * 4 / 5).min(MAX_AGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewed_after_four_fifths_but_daily_at_least() {
+        let at = |s: i64| Timestamp::from_second(s).expect("in range");
+        assert_eq!(refresh_at(at(0), at(3600)), at(2880));
+        assert_eq!(refresh_at(at(0), at(365 * 86_400)), at(86_400));
+    }
+}
