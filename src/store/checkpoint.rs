@@ -76,10 +76,11 @@ pub(super) fn write(
     content: Content,
 ) -> Result<Meta, Error> {
     let target = path(dir, generation);
-    let temporary = target.with_extension("tmp");
-    if temporary.exists() {
-        disk.remove_dir_all(&temporary).on(&temporary)?;
+    for left in disk.list(dir).on(dir)?.into_iter().filter(|name| name.ends_with(".tmp")) {
+        disk.remove_dir_all(&dir.join(left)).on(dir)?;
     }
+    // The engine of a process that was killed may still write to the one it began.
+    let temporary = target.with_extension(format!("{}.tmp", std::process::id()));
     disk.create_dir_all(&temporary).on(&temporary)?;
     let build = || {
         let (written, _) = run(engine, Mode::Write, &temporary, Some(content))?;

@@ -38,6 +38,7 @@ mod log;
 mod open;
 mod pending;
 mod record;
+mod segment;
 mod state;
 mod types;
 
