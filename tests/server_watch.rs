@@ -28,7 +28,8 @@ async fn create(client: &Client, name: &str, labels: Value) -> Value {
 }
 
 async fn label(client: &Client, name: &str, labels: Value) {
-    let request = Request::patch(format!("{MAPS}/{name}")).header("content-type", "application/merge-patch+json");
+    let request =
+        Request::patch(format!("{MAPS}/{name}")).header("content-type", "application/merge-patch+json");
     let body = json!({"metadata": {"labels": labels}}).to_string().into_bytes();
     client.request::<Value>(request.body(body).unwrap()).await.unwrap();
 }
@@ -86,7 +87,10 @@ async fn pages_show_one_moment_while_others_write() {
         create(&client, &format!("m{i}"), json!({})).await;
     }
     let first = list(&client, "limit=3").await.unwrap();
-    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["m0", "m1", "m2"], &json!(4)));
+    assert_eq!(
+        (names(&first), &first["metadata"]["remainingItemCount"]),
+        (vec!["m0", "m1", "m2"], &json!(4))
+    );
     send(&client, "DELETE", &format!("{MAPS}/m4"), Value::Null).await;
     create(&client, "m3x", json!({})).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
@@ -98,7 +102,8 @@ async fn pages_show_one_moment_while_others_write() {
     assert_eq!((names(&third), &third["metadata"]["continue"]), (vec!["m6"], &Value::Null));
     assert_eq!(names(&list(&client, "").await.unwrap()), ["m0", "m1", "m2", "m3", "m3x", "m5", "m6"]);
     let version = first["metadata"]["resourceVersion"].as_str().unwrap();
-    let exact = list(&client, &format!("resourceVersion={version}&resourceVersionMatch=Exact")).await.unwrap();
+    let exact =
+        list(&client, &format!("resourceVersion={version}&resourceVersionMatch=Exact")).await.unwrap();
     assert_eq!(names(&exact).len(), 7);
     let (code, reason, _) = failure(list(&client, "resourceVersion=1&resourceVersionMatch=Exact").await);
     assert_eq!((code, &*reason), (410, "Expired"));
@@ -139,7 +144,10 @@ async fn a_watch_goes_on_from_a_revision() {
     let event = watch.next().await;
     assert_eq!(event["type"], "DELETED");
     // A deletion has a revision of its own.
-    assert!(event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap() > version.parse().unwrap());
+    assert!(
+        event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap()
+            > version.parse().unwrap()
+    );
     let request = Request::get(format!("{MAPS}?watch=true&resourceVersion=1")).body(Vec::new()).unwrap();
     let (code, reason, _) = failure(client.request::<Value>(request).await);
     assert_eq!((code, &*reason), (410, "Expired"));
@@ -179,7 +187,10 @@ async fn objects_come_and_go_with_the_selector() {
     label(&client, "a", json!({"in": "no"})).await;
     let gone = watch.next().await;
     // It goes away as it was known, at the revision of the change.
-    assert_eq!((&gone["type"], &gone["object"]["metadata"]["labels"]["in"]), (&json!("DELETED"), &json!("yes")));
+    assert_eq!(
+        (&gone["type"], &gone["object"]["metadata"]["labels"]["in"]),
+        (&json!("DELETED"), &json!("yes"))
+    );
     label(&client, "a", json!({"in": "yes"})).await;
     assert_eq!(watch.brief().await, brief("ADDED", "a"));
     label(&client, "a", json!({"more": "x"})).await;
@@ -212,7 +223,8 @@ async fn tables_and_metadata() {
     assert!(first["object"]["columnDefinitions"].is_array());
     create(&client, "b", json!({})).await;
     assert!(watch.next().await["object"]["columnDefinitions"].is_null());
-    let request = Request::get(MAPS).header("accept", "application/vnd.kubernetes.protobuf").body(Vec::new()).unwrap();
+    let request =
+        Request::get(MAPS).header("accept", "application/vnd.kubernetes.protobuf").body(Vec::new()).unwrap();
     assert_eq!(failure(client.request::<Value>(request).await).0, 406);
 }
 
@@ -220,7 +232,8 @@ async fn tables_and_metadata() {
 async fn many_watchers_see_every_event_in_order() {
     let server = TestServer::start().await;
     let client = server.admin();
-    let version = list(&client, "").await.unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let version =
+        list(&client, "").await.unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     let query = format!("resourceVersion={version}");
     let watches = (0..20).map(|_| Watch::start(&client, &query, "application/json"));
     let mut watches = futures::future::join_all(watches).await;
@@ -233,7 +246,8 @@ async fn many_watchers_see_every_event_in_order() {
         let mut last = 0;
         for _ in 0..50 {
             let event = watch.next().await;
-            let revision = event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+            let revision =
+                event["object"]["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
             assert!(revision > last);
             last = revision;
         }

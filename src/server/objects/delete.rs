@@ -154,7 +154,8 @@ fn check_preconditions(
     options: &DeleteOptions,
 ) -> Result<(), Status> {
     let revision = current.revision().to_string();
-    let checks = [("UID", &options.uid, current.uid()), ("ResourceVersion", &options.resource_version, &revision)];
+    let checks =
+        [("UID", &options.uid, current.uid()), ("ResourceVersion", &options.resource_version, &revision)];
     for (what, wanted, found) in checks {
         if let Some(wanted) = wanted.as_deref().filter(|w| !w.is_empty() && *w != found) {
             let why = format!(
@@ -212,8 +213,11 @@ fn set_finalizers(object: &mut Value, propagation: Option<Propagation>) {
         Propagation::Background => None,
     };
     let before: Vec<String> = Meta::of(object).finalizers().map(str::to_owned).collect();
-    let mut after: Vec<String> =
-        before.iter().filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND) || Some(f.as_str()) == wanted).cloned().collect();
+    let mut after: Vec<String> = before
+        .iter()
+        .filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND) || Some(f.as_str()) == wanted)
+        .cloned()
+        .collect();
     if let Some(wanted) = wanted
         && !after.iter().any(|f| f == wanted)
     {

@@ -109,7 +109,8 @@ impl Objects {
         }
         let (given, stored) = (Meta::of(&new).uid(), Meta::of(old).uid());
         if !given.is_empty() && given != stored {
-            let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
+            let why =
+                format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
             return Err(Status::conflict(&resource, change.name, why));
         }
         schema_of(call.resource)?.default(&mut new);
@@ -183,7 +184,15 @@ impl Objects {
         if !change.owned {
             let (manager, version) = (&call.options.field_manager, call.resource.api_version());
             let part = change.subresource.unwrap_or_default();
-            managed::track_update(&schema_of(call.resource)?, Some(old), new, manager, &version, part, &now());
+            managed::track_update(
+                &schema_of(call.resource)?,
+                Some(old),
+                new,
+                manager,
+                &version,
+                part,
+                &now(),
+            );
         }
         Ok(())
     }
