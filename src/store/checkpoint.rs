@@ -34,6 +34,17 @@ pub enum Engine {
     Process(Vec<OsString>),
 }
 
+/// The argument by which the executable is told to be an engine: `kedge checkpoint-engine …` must do
+/// nothing but call [`super::engine_main`] with the arguments behind it.
+pub const ENGINE_COMMAND: &str = "checkpoint-engine";
+
+impl Engine {
+    /// A process of this executable, also when its file has been replaced meanwhile.
+    pub fn this_executable() -> Self {
+        Self::Process(vec!["/proc/self/exe".into(), ENGINE_COMMAND.into()])
+    }
+}
+
 /// What a generation is built from.
 #[derive(Debug)]
 pub(super) struct Content {
