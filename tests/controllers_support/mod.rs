@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// Does for all placed pods what their nodes would: starts them, and removes those that are deleted.
-    /// A pod with the label `ready: "false"` never becomes ready.
+    /// A pod with the label `ready: "false"` never becomes ready; one with the label `ends` ends in that phase.
     pub fn run_pods(&self) {
         let pods: Api<Pod> = Api::all(self.client.clone());
         let client = self.client.clone();
@@ -99,6 +99,9 @@ impl Cluster {
                 let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
                 if pod.metadata.deletion_timestamp.is_some() {
                     let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+                } else if let Some(phase) = pod.metadata.labels.as_ref().and_then(|l| l.get("ends")) {
+                    let patch = json!({"status": {"phase": phase}});
+                    let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
                 } else if pod.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Running") {
                     address += 1;
                     let ready = pod.metadata.labels.as_ref().and_then(|l| l.get("ready")).is_none_or(|v| v != "false");

@@ -135,7 +135,7 @@ async fn channels(io: Io, place: Place, ports: Vec<u16>) {
                 return;
             }
         }
-        let _ = sink.close().await;
+        let _ = sink.send(websocket::normal_end()).await;
     };
     let receiving = async {
         while let Some(Ok(message)) = stream.next().await {

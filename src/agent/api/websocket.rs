@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::exec::{Input, Options, Output, Wire, parse_resize};
 
@@ -39,6 +40,11 @@ fn frame(channel: u8, data: &[u8]) -> Message {
     Message::Binary(message.freeze())
 }
 
+/// The close message of an orderly end; clients take one without a code for a failure.
+pub(super) fn normal_end() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Default::default() }))
+}
+
 /// Carries an exec or attach until it has ended or the client is gone.
 pub(super) async fn exec<S>(io: S, version: &str, options: Options, wire: Wire)
 where
@@ -60,7 +66,7 @@ where
         done = write(&mut sink, output) => done,
         () = read(&mut stream, input, closes) => false,
     };
-    if done && sink.close().await.is_ok() {
+    if done && sink.send(normal_end()).await.is_ok() {
         let answer = async { while let Some(Ok(_)) = stream.next().await {} };
         let _ = tokio::time::timeout(CLOSE_WAIT, answer).await;
     }
@@ -129,7 +135,7 @@ where
                 }
             }
         }
-        let _ = sink.close().await;
+        let _ = sink.send(normal_end()).await;
     };
     let incoming = async {
         while let Some(Ok(message)) = stream.next().await {
@@ -184,7 +190,7 @@ mod tests {
         drop(client);
         assert_eq!(socket.next().await.expect("open").expect("stdout"), frame(STDOUT, b"out"));
         assert_eq!(socket.next().await.expect("open").expect("status"), frame(STATUS, b"{\"status\":\"Success\"}"));
-        assert!(matches!(socket.next().await, Some(Ok(Message::Close(_)))));
+        assert_eq!(socket.next().await.expect("open").expect("close"), normal_end());
         let _ = socket.close(None).await;
         serving.await.expect("served");
     }

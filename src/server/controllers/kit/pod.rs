@@ -157,6 +157,8 @@ pub struct PodStatus {
     pub nominated_node_name: Option<String>,
     /// Containers' states.
     pub container_statuses: Vec<ContainerStatus>,
+    /// Init containers' states.
+    pub init_container_statuses: Vec<ContainerStatus>,
 }
 
 /// What of a container's status matters here.
