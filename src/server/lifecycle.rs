@@ -39,7 +39,9 @@ pub enum Error {
     #[error("certificates cannot be used for TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// Another process listens on the port.
-    #[error("port {port} of {address} is taken by another process: stop it, or choose another with --https-listen-port")]
+    #[error(
+        "port {port} of {address} is taken by another process: stop it, or choose another with --https-listen-port"
+    )]
     PortTaken {
         /// The address.
         address: IpAddr,

@@ -19,7 +19,8 @@ pub struct TestServer {
 
 pub fn settings(dir: &std::path::Path) -> ServerSettings {
     let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let (cluster_cidr, service_cidr): (Cidr, Cidr) = ("10.42.0.0/16".parse().unwrap(), "10.43.0.0/16".parse().unwrap());
+    let (cluster_cidr, service_cidr): (Cidr, Cidr) =
+        ("10.42.0.0/16".parse().unwrap(), "10.43.0.0/16".parse().unwrap());
     let cluster_dns = "10.43.0.10".parse().unwrap();
     ServerSettings {
         data_dir: dir.to_owned(),
