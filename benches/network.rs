@@ -7,9 +7,7 @@ use std::process::Command;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use kedge::network::table::{
-    Protocol, ServiceEndpoint, ServicePort, ServicePortName, ServiceTable,
-};
+use kedge::network::table::{Protocol, ServiceEndpoint, ServicePort, ServicePortName, ServiceTable};
 use kedge::network::{
     Names, PodNetwork, PodNetworkConfig, ProxyMode, ServiceProxy, ServiceProxyConfig, cleanup,
 };
@@ -23,22 +21,10 @@ const ENDPOINTS: u32 = 10;
 fn main() {
     if std::env::var_os(INSIDE).is_none() {
         let exe = std::env::current_exe().expect("the program's own path");
-        let status = Command::new("unshare")
-            .args(["--net", "--"])
-            .arg(exe)
-            .env(INSIDE, "1")
-            .status();
-        std::process::exit(
-            status
-                .expect("unshare runs (util-linux; as root)")
-                .code()
-                .unwrap_or(1),
-        );
+        let status = Command::new("unshare").args(["--net", "--"]).arg(exe).env(INSIDE, "1").status();
+        std::process::exit(status.expect("unshare runs (util-linux; as root)").code().unwrap_or(1));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         pods().await;
         services(false).await;
@@ -50,10 +36,7 @@ fn figure(name: &str, mut samples: Vec<Duration>) {
     samples.sort_unstable();
     let median = samples[samples.len() / 2].as_secs_f64() * 1e3;
     let worst = samples[samples.len() - 1].as_secs_f64() * 1e3;
-    println!(
-        "{name}: {median:.2} ms median, {worst:.2} ms worst of {}",
-        samples.len()
-    );
+    println!("{name}: {median:.2} ms median, {worst:.2} ms worst of {}", samples.len());
 }
 
 /// A path to a fresh network namespace that lives as long as the process.
@@ -66,11 +49,7 @@ fn namespace() -> PathBuf {
             std::thread::park();
         }
     });
-    PathBuf::from(format!(
-        "/proc/{}/task/{}/ns/net",
-        std::process::id(),
-        tid.recv().expect("made")
-    ))
+    PathBuf::from(format!("/proc/{}/task/{}/ns/net", std::process::id(), tid.recv().expect("made")))
 }
 
 async fn pods() {
@@ -95,10 +74,7 @@ async fn pods() {
     let mut samples = Vec::new();
     for (n, path) in one_by_one.iter().enumerate() {
         let start = Instant::now();
-        network
-            .attach(&format!("a{n}"), path, &[])
-            .await
-            .expect("attached");
+        network.attach(&format!("a{n}"), path, &[]).await.expect("attached");
         samples.push(start.elapsed());
     }
     figure("attach, one by one", samples);
@@ -123,11 +99,7 @@ async fn pods() {
     }
     figure("detach, one by one", samples);
     let start = Instant::now();
-    let names = Names {
-        bridge: "kedge0".into(),
-        nft_table: "kedge".into(),
-        state_dir: dir.clone(),
-    };
+    let names = Names { bridge: "kedge0".into(), nft_table: "kedge".into(), state_dir: dir.clone() };
     cleanup(&names).await.expect("cleaned");
     figure("cleanup of 180 pods", vec![start.elapsed()]);
     std::fs::remove_dir_all(dir).expect("removed");
@@ -143,20 +115,14 @@ fn table() -> ServiceTable {
         affinity_seconds: None,
         internal_local: false,
         external_local: false,
-        endpoints: (0..ENDPOINTS)
-            .map(|e| endpoint(n * ENDPOINTS + e))
-            .collect(),
+        endpoints: (0..ENDPOINTS).map(|e| endpoint(n * ENDPOINTS + e)).collect(),
     };
     let name = |n| ServicePortName {
         namespace: "default".into(),
         name: format!("service-{n}"),
         port: "http".into(),
     };
-    ServiceTable {
-        ports: (0..SERVICES)
-            .map(|n| (name(n), port(n)))
-            .collect::<BTreeMap<_, _>>(),
-    }
+    ServiceTable { ports: (0..SERVICES).map(|n| (name(n), port(n))).collect::<BTreeMap<_, _>>() }
 }
 
 fn endpoint(n: u32) -> ServiceEndpoint {
@@ -174,17 +140,8 @@ async fn services(watched: bool) {
         service_cidr: "10.43.0.0/16".parse().expect("valid"),
         bridge: "kedge0".to_owned(),
     };
-    let (proxy, reason) = ServiceProxy::select(ProxyMode::Auto, config)
-        .await
-        .expect("a back end");
-    println!(
-        "service proxy: {reason}{}",
-        if watched {
-            ", watching for foreign changes"
-        } else {
-            ""
-        }
-    );
+    let (proxy, reason) = ServiceProxy::select(ProxyMode::Auto, config).await.expect("a back end");
+    println!("service proxy: {reason}{}", if watched { ", watching for foreign changes" } else { "" });
     let token = CancellationToken::new();
     let watcher = watched.then(|| {
         let (proxy, token) = (proxy.clone(), token.clone());
@@ -194,10 +151,7 @@ async fn services(watched: bool) {
     let mut table = table();
     let start = Instant::now();
     proxy.apply(&table).await.expect("applied");
-    figure(
-        &format!("{SERVICES} Services x {ENDPOINTS} endpoints, from nothing"),
-        vec![start.elapsed()],
-    );
+    figure(&format!("{SERVICES} Services x {ENDPOINTS} endpoints, from nothing"), vec![start.elapsed()]);
     let names: Vec<_> = table.ports.keys().step_by(50).cloned().collect();
     for (what, change) in [
         ("one endpoint exchanged", exchange as fn(&mut ServicePort)),

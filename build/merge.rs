@@ -18,11 +18,22 @@ pub struct Merge {
     pub atomic_maps: Vec<String>,
 }
 
+const PACKAGE: &str = "k8s-openapi";
+
 /// By the name of the definition.
 pub type Merges = BTreeMap<String, Merge>;
 
-/// Where the source of k8s-openapi lies.
+/// Where the source of k8s-openapi lies. Cargo knows, unless it misses crates that this build does not need (those
+/// of the tests); then the source is where cargo unpacks what it downloads.
 pub fn source_directory() -> Result<PathBuf, Box<dyn Error>> {
+    let root = match package_by_metadata() {
+        Ok(root) => root,
+        Err(error) => package_in_registry().map_err(|second| format!("{error}; {second}"))?,
+    };
+    Ok(root.join("src").join("v1_36"))
+}
+
+fn package_by_metadata() -> Result<PathBuf, Box<dyn Error>> {
     let output = Command::new(std::env::var("CARGO")?)
         .args([
             "metadata",
@@ -35,18 +46,32 @@ pub fn source_directory() -> Result<PathBuf, Box<dyn Error>> {
         .current_dir(std::env::var("CARGO_MANIFEST_DIR")?)
         .output()?;
     if !output.status.success() {
-        return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim()).into());
     }
     let metadata: Value = serde_json::from_slice(&output.stdout)?;
     let manifest = metadata["packages"]
         .as_array()
         .into_iter()
         .flatten()
-        .find(|p| p["name"] == "k8s-openapi")
+        .find(|p| p["name"] == PACKAGE)
         .and_then(|p| p["manifest_path"].as_str())
         .ok_or("cargo metadata does not name k8s-openapi")?;
-    let root = Path::new(manifest).parent().ok_or("k8s-openapi has no directory")?;
-    Ok(root.join("src").join("v1_36"))
+    Ok(Path::new(manifest).parent().ok_or("k8s-openapi has no directory")?.to_owned())
+}
+
+fn package_in_registry() -> Result<PathBuf, Box<dyn Error>> {
+    let lock = fs::read_to_string(Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("Cargo.lock"))?;
+    let version = between(&lock, &format!("name = \"{PACKAGE}\"\nversion = \""), "\"")
+        .ok_or("Cargo.lock does not name k8s-openapi")?;
+    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo"))?;
+    let registries = Path::new(&home).join("registry").join("src");
+    for registry in fs::read_dir(&registries).map_err(|e| format!("{}: {e}", registries.display()))? {
+        let package = registry?.path().join(format!("{PACKAGE}-{version}"));
+        if package.is_dir() {
+            return Ok(package);
+        }
+    }
+    Err(format!("{PACKAGE} {version} is not below {}", registries.display()).into())
 }
 
 /// Reads every source file below a directory.

@@ -25,37 +25,18 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn services(list: Vec<(&str, DnsService)>) -> DnsTable {
-    let services = list
-        .into_iter()
-        .map(|(name, service)| (name.to_owned(), service))
-        .collect();
-    DnsTable {
-        services: BTreeMap::from([("default".to_owned(), services)]),
-        ..DnsTable::default()
-    }
+    let services = list.into_iter().map(|(name, service)| (name.to_owned(), service)).collect();
+    DnsTable { services: BTreeMap::from([("default".to_owned(), services)]), ..DnsTable::default() }
 }
 
 fn cluster_ip(address: &str) -> DnsService {
-    let http = DnsPort {
-        name: "http".into(),
-        protocol: Protocol::Tcp,
-        port: 80,
-    };
-    DnsService::ClusterIp {
-        addresses: vec![ip(address)],
-        ports: vec![http],
-    }
+    let http = DnsPort { name: "http".into(), protocol: Protocol::Tcp, port: 80 };
+    DnsService::ClusterIp { addresses: vec![ip(address)], ports: vec![http] }
 }
 
 fn headless(count: u8) -> DnsService {
-    let endpoint = |n| DnsEndpoint {
-        address: [10, 42, 1, n].into(),
-        hostname: None,
-        ports: Vec::new(),
-    };
-    DnsService::Headless {
-        endpoints: (0..count).map(endpoint).collect(),
-    }
+    let endpoint = |n| DnsEndpoint { address: [10, 42, 1, n].into(), hostname: None, ports: Vec::new() };
+    DnsService::Headless { endpoints: (0..count).map(endpoint).collect() }
 }
 
 /// A DNS server at 127.0.0.1:53 with a table that can be changed.
@@ -76,12 +57,7 @@ impl Server {
         assert_eq!(dns.addresses(), ["127.0.0.1:53".parse().expect("valid")]);
         let token = CancellationToken::new();
         let task = tokio::spawn(dns.run(token.clone()));
-        Self {
-            table: sender,
-            dir,
-            token,
-            task,
-        }
+        Self { table: sender, dir, token, task }
     }
 
     fn resolv_conf(&self) -> PathBuf {
@@ -110,32 +86,21 @@ fn udp(message: &Message) -> Message {
 
 fn udp_to(server: &str, message: &Message) -> Message {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("free");
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("set");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
     socket.connect(server).expect("connected");
-    socket
-        .send(&message.to_vec().expect("encodes"))
-        .expect("sent");
+    socket.send(&message.to_vec().expect("encodes")).expect("sent");
     let mut buffer = [0; 4096];
     let len = socket.recv(&mut buffer).expect("answered");
-    let limit = message
-        .edns
-        .as_ref()
-        .map_or(512, |e| usize::from(e.max_payload()));
+    let limit = message.edns.as_ref().map_or(512, |e| usize::from(e.max_payload()));
     assert!(len <= limit, "{len} bytes");
     Message::from_vec(&buffer[..len]).expect("a message")
 }
 
 fn tcp(message: &Message) -> Message {
     let mut stream = TcpStream::connect("127.0.0.1:53").expect("connected");
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("set");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
     let bytes = message.to_vec().expect("encodes");
-    stream
-        .write_all(&u16::try_from(bytes.len()).expect("short").to_be_bytes())
-        .expect("sent");
+    stream.write_all(&u16::try_from(bytes.len()).expect("short").to_be_bytes()).expect("sent");
     stream.write_all(&bytes).expect("sent");
     let mut len = [0; 2];
     stream.read_exact(&mut len).expect("answered");
@@ -169,13 +134,9 @@ fn name_server(address: &str, known: [u8; 4]) -> Arc<AtomicUsize> {
             let mut answer = Message::response(question.metadata.id, OpCode::Query);
             answer.add_query(query.clone());
             answer.metadata.recursion_available = true;
-            match (
-                query.name().to_ascii().to_lowercase().as_str(),
-                query.query_type(),
-            ) {
+            match (query.name().to_ascii().to_lowercase().as_str(), query.query_type()) {
                 ("known.test.", RecordType::A) => {
-                    let record =
-                        Record::from_rdata(query.name().clone(), 300, RData::A(A(known.into())));
+                    let record = Record::from_rdata(query.name().clone(), 300, RData::A(A(known.into())));
                     answer.add_answer(record);
                 }
                 ("known.test.", _) => {}
@@ -199,10 +160,7 @@ fn a_client_is_answered_over_udp_and_tcp() {
                 assert!(answer.metadata.authoritative && answer.metadata.recursion_available);
                 assert_eq!(data(&answer), ["10.43.0.5"]);
                 assert_eq!(answer.answers[0].ttl, 5);
-                let answer = ask(&question(
-                    "_http._tcp.web.default.svc.cluster.local.",
-                    RecordType::SRV,
-                ));
+                let answer = ask(&question("_http._tcp.web.default.svc.cluster.local.", RecordType::SRV));
                 assert_eq!(data(&answer), ["0 100 80 web.default.svc.cluster.local."]);
                 assert_eq!(answer.additionals[0].data.to_string(), "10.43.0.5");
                 let answer = ask(&question("5.0.43.10.in-addr.arpa.", RecordType::PTR));
@@ -224,23 +182,11 @@ fn negative_answers_carry_the_authority() {
         let server = Server::start(services(vec![("web", cluster_ip("10.43.0.5"))]), "").await;
         blocking(|| {
             for (name, kind, code) in [
-                (
-                    "nope.default.svc.cluster.local.",
-                    RecordType::A,
-                    ResponseCode::NXDomain,
-                ),
-                (
-                    "web.default.svc.cluster.local.",
-                    RecordType::AAAA,
-                    ResponseCode::NoError,
-                ),
+                ("nope.default.svc.cluster.local.", RecordType::A, ResponseCode::NXDomain),
+                ("web.default.svc.cluster.local.", RecordType::AAAA, ResponseCode::NoError),
             ] {
                 let answer = udp(&question(name, kind));
-                assert_eq!(
-                    (answer.metadata.response_code, answer.answers.len()),
-                    (code, 0),
-                    "{name}"
-                );
+                assert_eq!((answer.metadata.response_code, answer.answers.len()), (code, 0), "{name}");
                 assert_eq!(answer.authorities[0].record_type(), RecordType::SOA);
             }
             let mut update = question("web.default.svc.cluster.local.", RecordType::A);
@@ -254,30 +200,24 @@ fn negative_answers_carry_the_authority() {
 
 #[test]
 fn what_does_not_fit_is_truncated_and_asked_for_by_tcp() {
-    isolated(
-        "what_does_not_fit_is_truncated_and_asked_for_by_tcp",
-        || async {
-            let server = Server::start(services(vec![("db", headless(200))]), "").await;
-            blocking(|| {
-                let plain = question("db.default.svc.cluster.local.", RecordType::A);
-                let answer = udp(&plain);
-                assert!(answer.metadata.truncation && answer.answers.len() < 200);
-                assert_eq!(tcp(&plain).answers.len(), 200);
-                let mut large = plain.clone();
-                let mut edns = Edns::new();
-                edns.set_max_payload(1232);
-                large.set_edns(edns);
-                let more = udp(&large);
-                assert!(more.metadata.truncation && more.answers.len() > answer.answers.len());
-                assert!(
-                    more.edns.is_some(),
-                    "a client with EDNS is answered with it"
-                );
-            })
-            .await;
-            drop(server);
-        },
-    );
+    isolated("what_does_not_fit_is_truncated_and_asked_for_by_tcp", || async {
+        let server = Server::start(services(vec![("db", headless(200))]), "").await;
+        blocking(|| {
+            let plain = question("db.default.svc.cluster.local.", RecordType::A);
+            let answer = udp(&plain);
+            assert!(answer.metadata.truncation && answer.answers.len() < 200);
+            assert_eq!(tcp(&plain).answers.len(), 200);
+            let mut large = plain.clone();
+            let mut edns = Edns::new();
+            edns.set_max_payload(1232);
+            large.set_edns(edns);
+            let more = udp(&large);
+            assert!(more.metadata.truncation && more.answers.len() > answer.answers.len());
+            assert!(more.edns.is_some(), "a client with EDNS is answered with it");
+        })
+        .await;
+        drop(server);
+    });
 }
 
 #[test]
@@ -286,9 +226,7 @@ fn endpoints_come_in_changing_order() {
         let server = Server::start(services(vec![("db", headless(8))]), "").await;
         let firsts = blocking(|| {
             let ask = |_| {
-                udp(&question("db.default.svc.cluster.local.", RecordType::A)).answers[0]
-                    .data
-                    .to_string()
+                udp(&question("db.default.svc.cluster.local.", RecordType::A)).answers[0].data.to_string()
             };
             (0..40).map(ask).collect::<std::collections::HashSet<_>>()
         })
@@ -302,18 +240,9 @@ fn endpoints_come_in_changing_order() {
 fn the_newest_table_answers() {
     isolated("the_newest_table_answers", || async {
         let server = Server::start(services(vec![("web", cluster_ip("10.43.0.5"))]), "").await;
-        let ask = || {
-            blocking(|| {
-                data(&udp(&question(
-                    "web.default.svc.cluster.local.",
-                    RecordType::A,
-                )))
-            })
-        };
+        let ask = || blocking(|| data(&udp(&question("web.default.svc.cluster.local.", RecordType::A))));
         assert_eq!(ask().await, ["10.43.0.5"]);
-        server
-            .table
-            .send_replace(Arc::new(services(vec![("web", cluster_ip("10.43.0.6"))])));
+        server.table.send_replace(Arc::new(services(vec![("web", cluster_ip("10.43.0.6"))])));
         assert_eq!(ask().await, ["10.43.0.6"]);
     });
 }
@@ -323,11 +252,8 @@ fn other_names_are_forwarded_and_kept() {
     isolated("other_names_are_forwarded_and_kept", || async {
         let asked = name_server("127.0.0.2:53", [192, 0, 2, 80]);
         let external = DnsService::ExternalName("known.test".into());
-        let server = Server::start(
-            services(vec![("out", external)]),
-            "search lan\nnameserver 127.0.0.2\n",
-        )
-        .await;
+        let server =
+            Server::start(services(vec![("out", external)]), "search lan\nnameserver 127.0.0.2\n").await;
         let counter = Arc::clone(&asked);
         blocking(move || {
             for ask in [udp, tcp, udp] {
@@ -337,19 +263,12 @@ fn other_names_are_forwarded_and_kept() {
             }
             assert_eq!(counter.load(Ordering::SeqCst), 1, "the others were kept");
             let answer = udp(&question("out.default.svc.cluster.local.", RecordType::A));
-            assert_eq!(
-                data(&answer),
-                ["192.0.2.80", "known.test."],
-                "an alias with its address"
-            );
+            assert_eq!(data(&answer), ["192.0.2.80", "known.test."], "an alias with its address");
             let code = |name, kind| udp(&question(name, kind)).metadata.response_code;
             assert_eq!(code("unknown.test.", RecordType::A), ResponseCode::NXDomain);
             assert_eq!(code("known.test.", RecordType::AAAA), ResponseCode::NoError);
             assert_eq!(code("refused.test.", RecordType::A), ResponseCode::Refused);
-            assert_eq!(
-                code("9.9.9.9.in-addr.arpa.", RecordType::PTR),
-                ResponseCode::NXDomain
-            );
+            assert_eq!(code("9.9.9.9.in-addr.arpa.", RecordType::PTR), ResponseCode::NXDomain);
         })
         .await;
         drop(server);
@@ -374,18 +293,9 @@ fn a_changed_resolver_configuration_is_followed() {
         assert_eq!(ask().await, ["192.0.2.1"]);
         std::fs::remove_file(server.resolv_conf()).expect("removed");
         let start = Instant::now();
-        let code = blocking(|| {
-            udp(&question("known.test.", RecordType::A))
-                .metadata
-                .response_code
-        })
-        .await;
+        let code = blocking(|| udp(&question("known.test.", RecordType::A)).metadata.response_code).await;
         assert_eq!(code, ResponseCode::ServFail);
-        assert!(
-            start.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     });
 }
 
@@ -394,18 +304,9 @@ fn questions_are_not_forwarded_in_a_circle() {
     isolated("questions_are_not_forwarded_in_a_circle", || async {
         let server = Server::start(DnsTable::default(), "nameserver 127.0.0.1\n").await;
         let start = Instant::now();
-        let code = blocking(|| {
-            udp(&question("known.test.", RecordType::A))
-                .metadata
-                .response_code
-        })
-        .await;
+        let code = blocking(|| udp(&question("known.test.", RecordType::A)).metadata.response_code).await;
         assert_eq!(code, ResponseCode::ServFail);
-        assert!(
-            start.elapsed() < Duration::from_millis(500),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
         drop(server);
     });
 }
@@ -415,11 +316,7 @@ fn a_silent_name_server_is_passed_over() {
     isolated("a_silent_name_server_is_passed_over", || async {
         let _silent = UdpSocket::bind("127.0.0.2:53").expect("free");
         let _answers = name_server("127.0.0.3:53", [192, 0, 2, 2]);
-        let server = Server::start(
-            DnsTable::default(),
-            "nameserver 127.0.0.2\nnameserver 127.0.0.3\n",
-        )
-        .await;
+        let server = Server::start(DnsTable::default(), "nameserver 127.0.0.2\nnameserver 127.0.0.3\n").await;
         let answer = blocking(|| data(&udp(&question("known.test.", RecordType::A)))).await;
         assert_eq!(answer, ["192.0.2.2"]);
         drop(server);
@@ -431,31 +328,16 @@ fn pods_ask_at_the_cluster_dns_address() {
     isolated("pods_ask_at_the_cluster_dns_address", || async {
         let dir = tempfile::tempdir().expect("directory");
         let network = PodNetwork::open(config(dir.path())).await.expect("opens");
-        network
-            .add_address("10.43.0.10".parse().expect("valid"))
-            .await
-            .expect("added");
+        network.add_address("10.43.0.10".parse().expect("valid")).await.expect("added");
         let pod = Namespace::new();
-        network
-            .attach("a", pod.path(), &[])
-            .await
-            .expect("attached");
+        network.attach("a", pod.path(), &[]).await.expect("attached");
         let table = Arc::new(services(vec![("web", cluster_ip("10.43.0.5"))]));
         let (_sender, receiver) = watch::channel(table);
         let token = CancellationToken::new();
-        let dns = Dns::bind(
-            dns_config("10.43.0.10:53", dir.path().join("none")),
-            receiver,
-        )
-        .await
-        .expect("bound");
+        let dns =
+            Dns::bind(dns_config("10.43.0.10:53", dir.path().join("none")), receiver).await.expect("bound");
         let task = tokio::spawn(dns.run(token.clone()));
-        let ask = || {
-            udp_to(
-                "10.43.0.10:53",
-                &question("web.default.svc.cluster.local.", RecordType::A),
-            )
-        };
+        let ask = || udp_to("10.43.0.10:53", &question("web.default.svc.cluster.local.", RecordType::A));
         assert_eq!(data(&blocking(ask).await), ["10.43.0.5"], "from the node");
         assert_eq!(data(&pod.inside(ask)), ["10.43.0.5"], "from a pod");
         token.cancel();
@@ -469,25 +351,10 @@ fn a_taken_port_and_a_wrong_domain_are_named() {
         let _taken = UdpSocket::bind("127.0.0.1:53").expect("free");
         let (_sender, receiver) = watch::channel(Arc::new(DnsTable::default()));
         let good = dns_config("127.0.0.1:53", "/none".into());
-        let error = Dns::bind(good.clone(), receiver.clone())
-            .await
-            .expect_err("taken");
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot listen for DNS on 127.0.0.1:53: "),
-            "{error}"
-        );
-        let wrong = DnsConfig {
-            cluster_domain: "a..b".into(),
-            ..good
-        };
+        let error = Dns::bind(good.clone(), receiver.clone()).await.expect_err("taken");
+        assert!(error.to_string().starts_with("cannot listen for DNS on 127.0.0.1:53: "), "{error}");
+        let wrong = DnsConfig { cluster_domain: "a..b".into(), ..good };
         let error = Dns::bind(wrong, receiver).await.expect_err("wrong");
-        assert!(
-            error
-                .to_string()
-                .starts_with("cluster domain \"a..b\" is no domain name"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("cluster domain \"a..b\" is no domain name"), "{error}");
     });
 }

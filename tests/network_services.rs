@@ -5,9 +5,7 @@ mod network_support;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use kedge::network::table::{
-    Protocol, ServiceEndpoint, ServicePort, ServicePortName, ServiceTable,
-};
+use kedge::network::table::{Protocol, ServiceEndpoint, ServicePort, ServicePortName, ServiceTable};
 use kedge::network::{Names, PodNetwork, ProxyMode, ServiceProxy, cleanup};
 use network_support::{Namespace, ask, ask_udp, config, isolated, proxy_config, run, wire};
 use tokio_util::sync::CancellationToken;
@@ -26,27 +24,16 @@ async fn node(names: &[&'static str]) -> Node {
     let world = Namespace::new();
     wire(&world);
     let network = PodNetwork::open(config(dir.path())).await.expect("opens");
-    let (proxy, reason) = ServiceProxy::select(ProxyMode::Auto, proxy_config())
-        .await
-        .expect("a back end");
+    let (proxy, reason) = ServiceProxy::select(ProxyMode::Auto, proxy_config()).await.expect("a back end");
     assert!(reason.starts_with("nftables: the kernel has"), "{reason}");
     let mut pods = HashMap::new();
     for name in names {
         let pod = Namespace::new();
-        let attachment = network
-            .attach(name, pod.path(), &[])
-            .await
-            .expect("attached");
+        let attachment = network.attach(name, pod.path(), &[]).await.expect("attached");
         pod.serve(8080, name);
         pods.insert(*name, (pod, attachment.address.to_string()));
     }
-    Node {
-        dir,
-        network,
-        proxy,
-        world,
-        pods,
-    }
+    Node { dir, network, proxy, world, pods }
 }
 
 impl Node {
@@ -84,19 +71,9 @@ impl Node {
 }
 
 fn table(ports: &[ServicePort]) -> ServiceTable {
-    let name = |n| ServicePortName {
-        namespace: "default".into(),
-        name: format!("s{n}"),
-        port: String::new(),
-    };
-    ServiceTable {
-        ports: ports
-            .iter()
-            .cloned()
-            .enumerate()
-            .map(|(n, p)| (name(n), p))
-            .collect(),
-    }
+    let name =
+        |n| ServicePortName { namespace: "default".into(), name: format!("s{n}"), port: String::new() };
+    ServiceTable { ports: ports.iter().cloned().enumerate().map(|(n, p)| (name(n), p)).collect() }
 }
 
 /// How often each pod answered `times` connections.
@@ -116,20 +93,14 @@ fn a_cluster_address_spreads_over_its_endpoints() {
     isolated("a_cluster_address_spreads_over_its_endpoints", || async {
         let node = node(&["a", "b", "c"]).await;
         node.apply(&[node.service(&["a", "b"])]).await;
-        for counts in [
-            spread(40, || node.pod("c").ask("10.43.0.1:80")),
-            spread(40, || ask("10.43.0.1:80")),
-        ] {
+        for counts in [spread(40, || node.pod("c").ask("10.43.0.1:80")), spread(40, || ask("10.43.0.1:80"))] {
             assert_eq!(counts.len(), 2, "{counts:?}");
             assert!(counts.values().all(|n| *n > 4), "{counts:?}");
         }
         let seen = node.pod("c").ask("10.43.0.1:80").expect("answered").1;
         assert_eq!(seen, node.address("c"), "a pod keeps its address");
         node.apply(&[node.service(&["b"])]).await;
-        assert_eq!(
-            spread(10, || node.pod("c").ask("10.43.0.1:80")),
-            HashMap::from([("b".to_owned(), 10)])
-        );
+        assert_eq!(spread(10, || node.pod("c").ask("10.43.0.1:80")), HashMap::from([("b".to_owned(), 10)]));
     });
 }
 
@@ -137,69 +108,30 @@ fn a_cluster_address_spreads_over_its_endpoints() {
 fn a_pod_reaches_itself_through_its_service() {
     isolated("a_pod_reaches_itself_through_its_service", || async {
         let node = node(&["a"]).await;
-        let udp = ServicePort {
-            protocol: Protocol::Udp,
-            node_port: None,
-            ..node.service(&["a"])
-        };
+        let udp = ServicePort { protocol: Protocol::Udp, node_port: None, ..node.service(&["a"]) };
         node.apply(&[node.service(&["a"]), udp]).await;
         assert_eq!(node.pod("a").ask("10.43.0.1:80").expect("hairpin").0, "a");
-        assert_eq!(
-            node.pod("a").ask_udp("10.43.0.1:80").expect("hairpin").0,
-            "a"
-        );
-        assert_eq!(
-            node.pod("a")
-                .ask("192.0.2.1:30080")
-                .expect("by its node port")
-                .0,
-            "a"
-        );
+        assert_eq!(node.pod("a").ask_udp("10.43.0.1:80").expect("hairpin").0, "a");
+        assert_eq!(node.pod("a").ask("192.0.2.1:30080").expect("by its node port").0, "a");
     });
 }
 
 #[test]
 fn node_ports_and_external_addresses_answer_everywhere() {
-    isolated(
-        "node_ports_and_external_addresses_answer_everywhere",
-        || async {
-            let node = node(&["a", "b"]).await;
-            node.apply(&[node.service(&["a"])]).await;
-            node.world
-                .inside(|| run("ip", &["route", "add", "198.51.100.7", "via", "192.0.2.1"]));
-            let from_world = node.world.ask("192.0.2.1:30080").expect("from outside");
-            assert_eq!(
-                from_world,
-                ("a".to_owned(), "10.42.0.1".to_owned()),
-                "masqueraded"
-            );
-            assert_eq!(ask("192.0.2.1:30080").expect("from the node").0, "a");
-            assert_eq!(
-                ask("127.0.0.1:30080").expect("at the loopback address").0,
-                "a"
-            );
-            assert_eq!(ask("10.42.0.1:30080").expect("at the gateway").0, "a");
-            assert_eq!(
-                node.pod("b").ask("192.0.2.1:30080").expect("from a pod").0,
-                "a"
-            );
-            assert_eq!(
-                node.world
-                    .ask("198.51.100.7:80")
-                    .expect("external address")
-                    .0,
-                "a"
-            );
-            assert_eq!(
-                node.pod("b")
-                    .ask("198.51.100.7:80")
-                    .expect("external address")
-                    .0,
-                "a"
-            );
-            assert_eq!(ask("198.51.100.7:80").expect("external address").0, "a");
-        },
-    );
+    isolated("node_ports_and_external_addresses_answer_everywhere", || async {
+        let node = node(&["a", "b"]).await;
+        node.apply(&[node.service(&["a"])]).await;
+        node.world.inside(|| run("ip", &["route", "add", "198.51.100.7", "via", "192.0.2.1"]));
+        let from_world = node.world.ask("192.0.2.1:30080").expect("from outside");
+        assert_eq!(from_world, ("a".to_owned(), "10.42.0.1".to_owned()), "masqueraded");
+        assert_eq!(ask("192.0.2.1:30080").expect("from the node").0, "a");
+        assert_eq!(ask("127.0.0.1:30080").expect("at the loopback address").0, "a");
+        assert_eq!(ask("10.42.0.1:30080").expect("at the gateway").0, "a");
+        assert_eq!(node.pod("b").ask("192.0.2.1:30080").expect("from a pod").0, "a");
+        assert_eq!(node.world.ask("198.51.100.7:80").expect("external address").0, "a");
+        assert_eq!(node.pod("b").ask("198.51.100.7:80").expect("external address").0, "a");
+        assert_eq!(ask("198.51.100.7:80").expect("external address").0, "a");
+    });
 }
 
 #[test]
@@ -211,44 +143,25 @@ fn without_endpoints_clients_are_refused_at_once() {
         let refused = |name: &str, ask: Ask| {
             let start = Instant::now();
             let error = ask(&node).expect_err(name);
-            assert!(
-                start.elapsed() < Duration::from_millis(500),
-                "{name}: {:?}: {error}",
-                start.elapsed()
-            );
+            assert!(start.elapsed() < Duration::from_millis(500), "{name}: {:?}: {error}", start.elapsed());
             error.kind()
         };
         let tcp: [(&str, Ask); 7] = [
             ("from the node", |_| ask("10.43.0.1:80")),
             ("from a pod", |node| node.pod("a").ask("10.43.0.1:80")),
             ("node port", |node| node.world.ask("192.0.2.1:30080")),
-            ("node port at the loopback address", |_| {
-                ask("127.0.0.1:30080")
-            }),
-            ("external address", |node| {
-                node.pod("a").ask("198.51.100.7:80")
-            }),
-            ("from a pod, no such Service", |node| {
-                node.pod("a").ask("10.43.9.9:80")
-            }),
+            ("node port at the loopback address", |_| ask("127.0.0.1:30080")),
+            ("external address", |node| node.pod("a").ask("198.51.100.7:80")),
+            ("from a pod, no such Service", |node| node.pod("a").ask("10.43.9.9:80")),
             ("from the node, no such Service", |_| ask("10.43.9.9:80")),
         ];
         for (name, ask) in tcp {
-            assert_eq!(
-                refused(name, ask),
-                std::io::ErrorKind::ConnectionRefused,
-                "{name}"
-            );
+            assert_eq!(refused(name, ask), std::io::ErrorKind::ConnectionRefused, "{name}");
         }
-        let udp = ServicePort {
-            protocol: Protocol::Udp,
-            ..node.service(&[])
-        };
+        let udp = ServicePort { protocol: Protocol::Udp, ..node.service(&[]) };
         node.apply(&[udp]).await;
         assert_eq!(
-            refused("from a pod by UDP", |node| node
-                .pod("a")
-                .ask_udp("10.43.0.1:80")),
+            refused("from a pod by UDP", |node| node.pod("a").ask_udp("10.43.0.1:80")),
             std::io::ErrorKind::ConnectionRefused
         );
         // A sender on the machine itself is told by the system call.
@@ -263,71 +176,43 @@ fn without_endpoints_clients_are_refused_at_once() {
 
 #[test]
 fn a_client_sticks_to_its_endpoint_while_that_lives() {
-    isolated(
-        "a_client_sticks_to_its_endpoint_while_that_lives",
-        || async {
-            let node = node(&["a", "b", "c", "client"]).await;
-            let sticky = |pods: &[&str], seconds| ServicePort {
-                affinity_seconds: Some(seconds),
-                ..node.service(pods)
-            };
-            node.apply(&[sticky(&["a", "b", "c"], 100)]).await;
-            let stuck = spread(20, || node.pod("client").ask("10.43.0.1:80"));
-            assert_eq!(stuck.len(), 1, "{stuck:?}");
-            let first = stuck.keys().next().expect("one").clone();
-            // Elsewhere in the order, and one more: it still sticks.
-            let others: Vec<_> = ["c", "b", "a"]
-                .into_iter()
-                .filter(|p| *p != first)
-                .collect();
-            node.apply(&[sticky(&[others[0], others[1], &first], 100)])
-                .await;
-            assert_eq!(
-                spread(20, || node.pod("client").ask("10.43.0.1:80"))
-                    .keys()
-                    .collect::<Vec<_>>(),
-                [&first]
-            );
-            // Gone: it sticks to another.
-            node.apply(&[sticky(&others, 100)]).await;
-            let stuck = spread(20, || node.pod("client").ask("10.43.0.1:80"));
-            assert_eq!(stuck.len(), 1, "{stuck:?}");
-            assert!(!stuck.contains_key(&first), "{stuck:?}");
-        },
-    );
+    isolated("a_client_sticks_to_its_endpoint_while_that_lives", || async {
+        let node = node(&["a", "b", "c", "client"]).await;
+        let sticky =
+            |pods: &[&str], seconds| ServicePort { affinity_seconds: Some(seconds), ..node.service(pods) };
+        node.apply(&[sticky(&["a", "b", "c"], 100)]).await;
+        let stuck = spread(20, || node.pod("client").ask("10.43.0.1:80"));
+        assert_eq!(stuck.len(), 1, "{stuck:?}");
+        let first = stuck.keys().next().expect("one").clone();
+        // Elsewhere in the order, and one more: it still sticks.
+        let others: Vec<_> = ["c", "b", "a"].into_iter().filter(|p| *p != first).collect();
+        node.apply(&[sticky(&[others[0], others[1], &first], 100)]).await;
+        assert_eq!(
+            spread(20, || node.pod("client").ask("10.43.0.1:80")).keys().collect::<Vec<_>>(),
+            [&first]
+        );
+        // Gone: it sticks to another.
+        node.apply(&[sticky(&others, 100)]).await;
+        let stuck = spread(20, || node.pod("client").ask("10.43.0.1:80"));
+        assert_eq!(stuck.len(), 1, "{stuck:?}");
+        assert!(!stuck.contains_key(&first), "{stuck:?}");
+    });
 }
 
 #[test]
 fn clients_stick_across_a_restart_and_a_repair() {
     isolated("clients_stick_across_a_restart_and_a_repair", || async {
         let mut node = node(&["a", "b", "c", "client"]).await;
-        let service = ServicePort {
-            affinity_seconds: Some(100),
-            ..node.service(&["a", "b", "c"])
-        };
+        let service = ServicePort { affinity_seconds: Some(100), ..node.service(&["a", "b", "c"]) };
         node.apply(std::slice::from_ref(&service)).await;
         let first = node.pod("client").ask("10.43.0.1:80").expect("answered").0;
         let only_first = HashMap::from([(first, 10)]);
-        node.proxy = ServiceProxy::select(ProxyMode::Auto, proxy_config())
-            .await
-            .expect("a back end")
-            .0;
+        node.proxy = ServiceProxy::select(ProxyMode::Auto, proxy_config()).await.expect("a back end").0;
         node.apply(std::slice::from_ref(&service)).await;
-        assert_eq!(
-            spread(10, || node.pod("client").ask("10.43.0.1:80")),
-            only_first
-        );
+        assert_eq!(spread(10, || node.pod("client").ask("10.43.0.1:80")), only_first);
         run("nft", &["flush map ip kedge-services endpoints"]);
-        node.apply(&[ServicePort {
-            node_port: None,
-            ..service
-        }])
-        .await;
-        assert_eq!(
-            spread(10, || node.pod("client").ask("10.43.0.1:80")),
-            only_first,
-            "written anew"
-        );
+        node.apply(&[ServicePort { node_port: None, ..service }]).await;
+        assert_eq!(spread(10, || node.pod("client").ask("10.43.0.1:80")), only_first, "written anew");
     });
 }
 
@@ -335,117 +220,72 @@ fn clients_stick_across_a_restart_and_a_repair() {
 fn affinity_ends_after_its_time() {
     isolated("affinity_ends_after_its_time", || async {
         let node = node(&["a", "client"]).await;
-        let service = ServicePort {
-            affinity_seconds: Some(1),
-            ..node.service(&["a"])
-        };
+        let service = ServicePort { affinity_seconds: Some(1), ..node.service(&["a"]) };
         node.apply(&[service]).await;
         node.pod("client").ask("10.43.0.1:80").expect("answered");
-        let stuck = || {
-            run("nft", &["list", "map", "ip", "kedge-services", "affinity"]).contains("elements")
-        };
+        let stuck = || run("nft", &["list", "map", "ip", "kedge-services", "affinity"]).contains("elements");
         assert!(stuck());
         let start = Instant::now();
         while stuck() {
             assert!(start.elapsed() < Duration::from_secs(5), "still stuck");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(
-            start.elapsed() > Duration::from_millis(500),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() > Duration::from_millis(500), "{:?}", start.elapsed());
     });
 }
 
 #[test]
 fn local_policies_use_this_nodes_endpoints_and_keep_the_client() {
-    isolated(
-        "local_policies_use_this_nodes_endpoints_and_keep_the_client",
-        || async {
-            let node = node(&["a", "b"]).await;
-            let mut service = ServicePort {
-                external_local: true,
-                ..node.service(&["a", "b"])
-            };
-            service.endpoints[1].local = false;
-            node.apply(&[service.clone()]).await;
-            for _ in 0..10 {
-                let answer = node.world.ask("192.0.2.1:30080").expect("answered");
-                assert_eq!(answer, ("a".to_owned(), "192.0.2.2".to_owned()));
-            }
-            assert_eq!(
-                spread(30, || node.pod("a").ask("10.43.0.1:80")).len(),
-                2,
-                "inside, all endpoints"
-            );
-            assert_eq!(
-                spread(30, || ask("192.0.2.1:30080")).len(),
-                2,
-                "the node is inside"
-            );
-            assert_eq!(
-                spread(30, || node.pod("a").ask("192.0.2.1:30080")).len(),
-                2,
-                "pods are inside"
-            );
-            service.internal_local = true;
-            node.apply(&[service.clone()]).await;
-            assert_eq!(
-                spread(20, || node.pod("b").ask("10.43.0.1:80")),
-                HashMap::from([("a".to_owned(), 20)])
-            );
-            service.endpoints.remove(0);
-            node.apply(&[service]).await;
-            let dropped = node.world.inside(|| {
-                let address = "192.0.2.1:30080".parse().expect("valid");
-                std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300))
-            });
-            assert_eq!(
-                dropped.expect_err("dropped").kind(),
-                std::io::ErrorKind::TimedOut
-            );
-        },
-    );
+    isolated("local_policies_use_this_nodes_endpoints_and_keep_the_client", || async {
+        let node = node(&["a", "b"]).await;
+        let mut service = ServicePort { external_local: true, ..node.service(&["a", "b"]) };
+        service.endpoints[1].local = false;
+        node.apply(&[service.clone()]).await;
+        for _ in 0..10 {
+            let answer = node.world.ask("192.0.2.1:30080").expect("answered");
+            assert_eq!(answer, ("a".to_owned(), "192.0.2.2".to_owned()));
+        }
+        assert_eq!(spread(30, || node.pod("a").ask("10.43.0.1:80")).len(), 2, "inside, all endpoints");
+        assert_eq!(spread(30, || ask("192.0.2.1:30080")).len(), 2, "the node is inside");
+        assert_eq!(spread(30, || node.pod("a").ask("192.0.2.1:30080")).len(), 2, "pods are inside");
+        service.internal_local = true;
+        node.apply(&[service.clone()]).await;
+        assert_eq!(spread(20, || node.pod("b").ask("10.43.0.1:80")), HashMap::from([("a".to_owned(), 20)]));
+        service.endpoints.remove(0);
+        node.apply(&[service]).await;
+        let dropped = node.world.inside(|| {
+            let address = "192.0.2.1:30080".parse().expect("valid");
+            std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300))
+        });
+        assert_eq!(dropped.expect_err("dropped").kind(), std::io::ErrorKind::TimedOut);
+    });
 }
 
 #[test]
 fn udp_clients_find_new_endpoints_when_theirs_is_gone() {
-    isolated(
-        "udp_clients_find_new_endpoints_when_theirs_is_gone",
-        || async {
-            let node = node(&["a", "b", "client"]).await;
-            let udp = |pod: &str| ServicePort {
-                protocol: Protocol::Udp,
-                ..node.service(&[pod])
-            };
+    isolated("udp_clients_find_new_endpoints_when_theirs_is_gone", || async {
+        let node = node(&["a", "b", "client"]).await;
+        let udp = |pod: &str| ServicePort { protocol: Protocol::Udp, ..node.service(&[pod]) };
+        node.apply(&[udp("a")]).await;
+        // One socket for all: the same connection for the kernel.
+        let ask = |address: &'static str| {
+            node.pod("client").inside(move || {
+                let socket = std::net::UdpSocket::bind("0.0.0.0:5353").expect("free");
+                socket.set_read_timeout(Some(Duration::from_secs(2))).expect("set");
+                socket.connect(address).expect("connected");
+                socket.send(b"who?").expect("sent");
+                let mut buffer = [0; 64];
+                let len = socket.recv(&mut buffer).expect("answered");
+                String::from_utf8_lossy(&buffer[..len]).split(' ').next().expect("a name").to_owned()
+            })
+        };
+        for address in ["10.43.0.1:80", "192.0.2.1:30080"] {
             node.apply(&[udp("a")]).await;
-            // One socket for all: the same connection for the kernel.
-            let ask = |address: &'static str| {
-                node.pod("client").inside(move || {
-                    let socket = std::net::UdpSocket::bind("0.0.0.0:5353").expect("free");
-                    socket
-                        .set_read_timeout(Some(Duration::from_secs(2)))
-                        .expect("set");
-                    socket.connect(address).expect("connected");
-                    socket.send(b"who?").expect("sent");
-                    let mut buffer = [0; 64];
-                    let len = socket.recv(&mut buffer).expect("answered");
-                    String::from_utf8_lossy(&buffer[..len])
-                        .split(' ')
-                        .next()
-                        .expect("a name")
-                        .to_owned()
-                })
-            };
-            for address in ["10.43.0.1:80", "192.0.2.1:30080"] {
-                node.apply(&[udp("a")]).await;
-                assert_eq!(ask(address), "a");
-                node.apply(&[udp("b")]).await;
-                assert_eq!(ask(address), "b", "{address}");
-            }
-        },
-    );
+            assert_eq!(ask(address), "a");
+            node.apply(&[udp("b")]).await;
+            assert_eq!(ask(address), "b", "{address}");
+        }
+    });
 }
 
 #[test]
@@ -458,10 +298,7 @@ fn foreign_changes_are_repaired() {
         let token = CancellationToken::new();
         let (watcher, stop) = (node.proxy.clone(), token.clone());
         let task = tokio::spawn(async move { watcher.run(stop).await });
-        let element = format!(
-            "{{ 10.43.0.1 . tcp . 80 . 0x1 : {} . 9 }}",
-            node.address("a")
-        );
+        let element = format!("{{ 10.43.0.1 . tcp . 80 . 0x1 : {} . 9 }}", node.address("a"));
         for how in [
             "flush ruleset",
             "flush map ip kedge-services services",
@@ -481,10 +318,7 @@ fn foreign_changes_are_repaired() {
                 if sorted(&now) == sorted(&before) {
                     break;
                 }
-                assert!(
-                    Instant::now() < deadline,
-                    "not repaired after {how:?}:\n{now}"
-                );
+                assert!(Instant::now() < deadline, "not repaired after {how:?}:\n{now}");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -503,49 +337,37 @@ fn sorted(listing: &str) -> Vec<&str> {
 
 #[test]
 fn any_way_to_a_table_leads_to_the_same_kernel_state() {
-    isolated(
-        "any_way_to_a_table_leads_to_the_same_kernel_state",
-        || async {
-            let node = node(&["a", "b", "c"]).await;
-            let list = || sorted(&run("nft", &["list", "table", "ip", "kedge-services"])).join(" ");
-            let variant = |n: usize| -> Vec<ServicePort> {
-                let pods = [&["a"][..], &["a", "b"], &[], &["c", "b", "a"], &["b"]];
-                let mut first = node.service(pods[n % 5]);
-                first.affinity_seconds = n.is_multiple_of(3).then_some(60);
-                first.external_local = n.is_multiple_of(2);
-                first.internal_local = n.is_multiple_of(7);
-                let mut second = node.service(pods[(n + 1) % 5]);
-                second.protocol = if n.is_multiple_of(4) {
-                    Protocol::Tcp
-                } else {
-                    Protocol::Udp
-                };
-                second.port = 81 + n as u16 % 2;
-                second.node_port = n.is_multiple_of(5).then_some(30081);
-                [vec![first], vec![second]]
-                    .concat()
-                    .split_off(usize::from(n.is_multiple_of(6)))
-            };
-            for n in 0..24 {
-                node.apply(&variant(n)).await;
-                let by_difference = list();
-                node.proxy.remove().await.expect("removed");
-                node.apply(&variant(n)).await;
-                assert_eq!(by_difference, list(), "at {n}");
-            }
-        },
-    );
+    isolated("any_way_to_a_table_leads_to_the_same_kernel_state", || async {
+        let node = node(&["a", "b", "c"]).await;
+        let list = || sorted(&run("nft", &["list", "table", "ip", "kedge-services"])).join(" ");
+        let variant = |n: usize| -> Vec<ServicePort> {
+            let pods = [&["a"][..], &["a", "b"], &[], &["c", "b", "a"], &["b"]];
+            let mut first = node.service(pods[n % 5]);
+            first.affinity_seconds = n.is_multiple_of(3).then_some(60);
+            first.external_local = n.is_multiple_of(2);
+            first.internal_local = n.is_multiple_of(7);
+            let mut second = node.service(pods[(n + 1) % 5]);
+            second.protocol = if n.is_multiple_of(4) { Protocol::Tcp } else { Protocol::Udp };
+            second.port = 81 + n as u16 % 2;
+            second.node_port = n.is_multiple_of(5).then_some(30081);
+            [vec![first], vec![second]].concat().split_off(usize::from(n.is_multiple_of(6)))
+        };
+        for n in 0..24 {
+            node.apply(&variant(n)).await;
+            let by_difference = list();
+            node.proxy.remove().await.expect("removed");
+            node.apply(&variant(n)).await;
+            assert_eq!(by_difference, list(), "at {n}");
+        }
+    });
 }
 
 #[test]
 fn the_nft_program_can_show_every_rule() {
     isolated("the_nft_program_can_show_every_rule", || async {
         let node = node(&["a", "b"]).await;
-        let service = ServicePort {
-            affinity_seconds: Some(60),
-            external_local: true,
-            ..node.service(&["a", "b"])
-        };
+        let service =
+            ServicePort { affinity_seconds: Some(60), external_local: true, ..node.service(&["a", "b"]) };
         node.apply(&[service]).await;
         node.pod("b").ask("10.43.0.1:80").expect("answered");
         let listing = run("nft", &["list", "ruleset"]);
@@ -567,23 +389,12 @@ fn the_nft_program_can_show_every_rule() {
 fn modes_that_are_not_there_are_refused_by_name() {
     isolated("modes_that_are_not_there_are_refused_by_name", || async {
         for mode in [ProxyMode::Ipvs, ProxyMode::Iptables, ProxyMode::Userspace] {
-            let error = ServiceProxy::select(mode, proxy_config())
-                .await
-                .expect_err("not there")
-                .to_string();
-            assert!(
-                error.starts_with(&format!("proxy mode {mode} is not available: ")),
-                "{error}"
-            );
+            let error = ServiceProxy::select(mode, proxy_config()).await.expect_err("not there").to_string();
+            assert!(error.starts_with(&format!("proxy mode {mode} is not available: ")), "{error}");
             assert!(error.ends_with("supported now: auto, nftables"), "{error}");
         }
-        let (proxy, reason) = ServiceProxy::select(ProxyMode::Nftables, proxy_config())
-            .await
-            .expect("there");
-        assert_eq!(
-            (proxy.mode(), reason.as_str()),
-            (ProxyMode::Nftables, "nftables: as configured")
-        );
+        let (proxy, reason) = ServiceProxy::select(ProxyMode::Nftables, proxy_config()).await.expect("there");
+        assert_eq!((proxy.mode(), reason.as_str()), (ProxyMode::Nftables, "nftables: as configured"));
     });
 }
 

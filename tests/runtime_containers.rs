@@ -343,3 +343,24 @@ async fn memory_limits_are_set_and_their_excess_is_told() {
     assert_eq!(status.exit_code, Some(137));
     f.finish().await;
 }
+
+#[tokio::test]
+async fn logs_are_rotated_and_reopened() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let script = "n=0; while [ $n -lt 80 ]; do n=$((n+1)); echo line $n; sleep 0.01; done; echo up; read x; echo after";
+    let spec = ContainerSpec { stdin: true, log_max_bytes: 2000, log_max_files: 3, ..sh("c", script) };
+    let log = f.running("s", &spec).await.log_path;
+    f.logged("c", "up").await;
+    let names = std::fs::read_dir(log.parent().unwrap()).unwrap().count();
+    // How many depends on how much is read at once.
+    assert!((2..=3).contains(&names), "{names}");
+    let moved = log.with_file_name("moved");
+    std::fs::rename(&log, &moved).unwrap();
+    f.runtime.reopen_log("c").await.unwrap();
+    f.runtime.attach("c").await.unwrap().stdin.unwrap().write_all(b"go\n").await.unwrap();
+    f.ended("c").await;
+    assert_eq!(log_lines(&log), ["stdout F after"]);
+    assert_eq!(log_lines(&moved).last().unwrap(), "stdout F up");
+    f.finish().await;
+}

@@ -467,3 +467,99 @@ async fn thirty_at_once() {
     futures::future::join_all(all.iter().map(|s| f.runtime.remove_sandbox(&s.id))).await;
     f.finish().await;
 }
+
+#[tokio::test]
+async fn another_boot_starts_from_nothing() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    f.running("s", &sh("c", "sleep 1000")).await;
+    // What a power cut leaves, on a state directory that is not a tmpfs: files, but no process.
+    fs::write(f.config.state.join("boot_id"), "00000000-0000-0000-0000-000000000000\n").unwrap();
+    let Fixture { dir, config, runtime } = f;
+    drop(runtime);
+    let f = Fixture { dir, runtime: Runtime::open(config.clone()).await.unwrap(), config };
+    assert!(f.runtime.sandboxes().await.is_empty());
+    f.assert_clean();
+    f.sandbox("s").await;
+    f.running("s", &sh("c", "sleep 1000")).await;
+    f.finish().await;
+}
+
+/// The environment variable that makes [`a_process_that_is_killed`] act.
+const VICTIM: &str = "KEDGE_TEST_VICTIM";
+
+#[tokio::test]
+#[ignore = "a process for containers_outlive_a_killed_kedge, which starts it"]
+async fn a_process_that_is_killed() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    f.running("s", &sh("c", "while [ ! -e /go ]; do sleep 0.05; done; exit 6")).await;
+    fs::write(std::env::var(VICTIM).unwrap(), format!("{}\n{}", f.dir.path().display(), f.config.cgroup_root)).unwrap();
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn containers_outlive_a_killed_kedge() {
+    use std::os::unix::process::CommandExt;
+    let mut f = Fixture::new().await;
+    let report = f.dir.path().join("report");
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_process_that_is_killed", "--ignored"])
+        .env(VICTIM, &report)
+        .process_group(0)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !report.exists() {
+        assert!(std::time::Instant::now() < deadline, "the other process does not get ready");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let group = nix::unistd::Pid::from_raw(victim.id() as i32);
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL).unwrap();
+    victim.wait().unwrap();
+
+    let text = fs::read_to_string(&report).unwrap();
+    let (dir, cgroup) = text.split_once('\n').unwrap();
+    let dir = std::path::PathBuf::from(dir);
+    f.config.root = dir.join("root");
+    f.config.state = dir.join("state");
+    f.config.cgroup_root = cgroup.to_string();
+    f.runtime = Runtime::open(f.config.clone()).await.unwrap();
+    let status = f.runtime.container("c").await.unwrap();
+    assert_eq!(status.state, ContainerState::Running);
+    assert!(Path::new(&format!("/proc/{}", status.pid.unwrap())).exists());
+    f.exec("c", "touch /go").await;
+    assert_eq!(f.ended("c").await.exit_code, Some(6));
+    f.finish().await;
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[tokio::test]
+async fn killing_a_container_full_of_execs_ends() {
+    let f = Fixture::new().await;
+    for (id, share_pid) in [("own", false), ("shared", true)] {
+        let spec = SandboxSpec { share_pid, ..f.sandbox_spec(id) };
+        f.runtime.run_sandbox(&spec).await.unwrap();
+        f.running(id, &sh(id, "sleep 1000")).await;
+        let exec = |command: &str| {
+            let command = ["sh", "-c", command].map(String::from).to_vec();
+            kedge::runtime::spec::ExecSpec { command, ..Default::default() }
+        };
+        let mut sessions = Vec::new();
+        for _ in 0..5 {
+            sessions.push(f.runtime.exec(id, &exec("sleep 1000")).await.unwrap());
+            // Ends at the same moment, unreaped.
+            sessions.push(f.runtime.exec(id, &exec("exit 0")).await.unwrap());
+        }
+        let remove = async {
+            if share_pid {
+                f.runtime.stop_sandbox(id).await.unwrap();
+            }
+            f.runtime.remove_container(id).await.unwrap();
+        };
+        tokio::time::timeout(Duration::from_secs(10), remove).await.expect("nobody waits for one who waits");
+    }
+    f.finish().await;
+}

@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use super::Quantity;
 use super::schema::{Node, NodeRef, Schema};
 
 type Fields = Map<String, Value>;
@@ -99,7 +100,23 @@ fn apply(root: NodeRef<'_>, object: &mut Value) {
                 items.iter_mut().for_each(|value| apply(item, value));
             }
         }
+        (Node::Map { .. }, Value::Object(entries)) if has_amounts(root) => {
+            entries.values_mut().for_each(round_up);
+        }
         _ => {}
+    }
+}
+
+fn has_amounts(map: NodeRef<'_>) -> bool {
+    map.child("").is_some_and(|value| matches!(value.node(), Node::Quantity))
+}
+
+/// Amounts of resources have no parts smaller than thousandths.
+fn round_up(amount: &mut Value) {
+    // The canonical form of an amount with smaller parts ends with their suffix.
+    let text = amount.as_str().filter(|text| text.ends_with(['u', 'n']) || text.contains("e-"));
+    if let Some(quantity) = text.and_then(|text| text.parse::<Quantity>().ok()) {
+        *amount = quantity.rounded_to_millis().to_string().into();
     }
 }
 

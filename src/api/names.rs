@@ -257,14 +257,13 @@ mod tests {
                 &["http", "a-1", "123456789012abc"],
                 &["", "1", "a--b", "-a", "a-", "A", "1234567890123abc"],
             ),
-            (config_map_key, &["a", "A_b.c-d", ".a", "..."], &["", ".", "..", "..a", "a b", "a/b"]),
+            (config_map_key, &["a", "A_b.c-d", ".a"], &["", ".", "..", "...", "..a", "a b", "a/b"]),
             (percent, &["0%", "93%"], &["", "%", "1", "a%", "1%%"]),
         ];
         for (index, (check, valid, invalid)) in table.into_iter().enumerate() {
             for v in valid {
                 let answer = check(v);
-                // "..." starts with two dots, which config_map_key refuses.
-                assert_eq!(answer.is_empty(), *v != "...", "row {index}, {v:?}: {answer:?}");
+                assert!(answer.is_empty(), "row {index}, {v:?}: {answer:?}");
             }
             for v in invalid {
                 assert!(!check(v).is_empty(), "row {index}: {v:?} is not valid");

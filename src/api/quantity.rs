@@ -69,6 +69,13 @@ impl Quantity {
         saturate(round_up(self.nanos, NANO / 1000))
     }
 
+    /// Rounded up to thousandths, which is the least that an amount of a resource may have.
+    #[must_use]
+    pub fn rounded_to_millis(self) -> Self {
+        let milli = NANO / 1000;
+        Self { nanos: round_up(self.nanos, milli).saturating_mul(milli), format: self.format }
+    }
+
     /// How it was written.
     pub fn format(self) -> Format {
         self.format
@@ -336,6 +343,8 @@ mod tests {
         assert_eq!(q("1e25").to_units(), i64::MAX);
         assert_eq!(Quantity::from_millis(1500).to_string(), "1500m");
         assert_eq!(Quantity::from_units(1 << 30, Format::BinarySi).to_string(), "1Gi");
+        assert_eq!(q("1500u").rounded_to_millis().to_string(), "2m");
+        assert_eq!(q("1Gi").rounded_to_millis().to_string(), "1Gi");
         assert!(q("1k") < q("1Ki") && q("1000m") == q("1"));
     }
 

@@ -10,7 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::pidfile::PidFile;
-use super::{Error, require_root, server, supervise};
+use super::installation::{server_pid_file, supervise_pid_file};
+use super::{Error, require_root, server};
 use crate::config::Instance;
 
 /// How long a process may take to end before it is killed.
@@ -25,7 +26,7 @@ pub fn run(data_dir: &Path) -> Result<(), Error> {
     require_root("kedge killall")?;
     let instance = Instance::of(data_dir);
     stop_service(&instance);
-    for file in [supervise::pid_file(&instance), server::pid_file(&instance)] {
+    for file in [supervise_pid_file(&instance), server_pid_file(&instance)] {
         if let Some(pid) = PidFile::holder(&file) {
             stop_process(pid)?;
         }

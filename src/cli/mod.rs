@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod demo;
 pub mod images;
+mod installation;
 pub mod killall;
 mod node;
 mod notify;
@@ -39,6 +40,9 @@ enum Command {
     Killall(options::DataDir),
     /// Remove kedge from this machine
     Uninstall(uninstall::UninstallOptions),
+    /// Keep a command of kedge running where there is neither systemd nor OpenRC
+    #[command(hide = true)]
+    Supervise(supervise::SuperviseOptions),
     /// Serve a small web page: what the demonstration's pods run
     #[command(hide = true)]
     Demo(demo::DemoOptions),
@@ -62,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Status(options) => status::run(options),
         Command::Killall(options) => killall::run(&options.path()),
         Command::Uninstall(options) => uninstall::run(&options),
+        Command::Supervise(options) => supervise::run(&options),
         Command::Demo(options) => demo::run(&options),
     };
     match result {

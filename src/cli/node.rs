@@ -5,24 +5,14 @@ use std::sync::Arc;
 
 use super::Error;
 use super::images::service;
+use super::installation::open_images;
 use crate::agent::{Agent, NodeCredentials};
 use crate::config::{Instance, NodeSettings, ServerSettings};
 use crate::network;
-use crate::runtime::images::{Images, RegistriesConfig};
+use crate::runtime::images::Images;
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::server::Server;
 use crate::supervisor::{OnFailure, Stage, Supervisor};
-
-/// Registry mirrors and credentials unless `--private-registry` says otherwise.
-pub const DEFAULT_REGISTRIES: &str = "/etc/kedge/registries.yaml";
-
-/// Opens the image store of a data directory.
-///
-/// # Errors
-/// A registries file that cannot be used, or a store that cannot be read.
-pub fn open_images(data_dir: &Path, registries: &Path) -> Result<Images, Error> {
-    Ok(Images::open(&data_dir.join("agent/images"), RegistriesConfig::load(registries)?)?)
-}
 
 fn runtime_config(data_dir: &Path, instance: &Instance) -> RuntimeConfig {
     RuntimeConfig {

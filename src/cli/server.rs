@@ -1,10 +1,11 @@
 //! `kedge server`: the control plane and a node in one process, put together here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::installation::server_pid_file;
 use super::pidfile::PidFile;
 use super::{Error, init_logging, node, notify, require_root};
 use crate::config::{Instance, Layers, ServerSettings};
@@ -14,11 +15,6 @@ use crate::supervisor::Supervisor;
 /// How long each stage may take to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The file whose lock the server of an installation holds.
-pub fn pid_file(instance: &Instance) -> PathBuf {
-    instance.run_dir().join("server.pid")
-}
-
 /// Runs until told to stop, or until a task fails that the process does not survive.
 ///
 /// # Errors
@@ -27,7 +23,7 @@ pub fn run(layers: Layers) -> Result<(), Error> {
     init_logging();
     let settings = ServerSettings::resolve(&layers)?;
     require_root("kedge server")?;
-    let _lock = PidFile::take(&pid_file(&settings.node.instance), "kedge server")?;
+    let _lock = PidFile::take(&server_pid_file(&settings.node.instance), "kedge server")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(settings));
     // Threads still blocked in a system call must not hold the process.

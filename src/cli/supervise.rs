@@ -1,6 +1,5 @@
 //! `kedge supervise`: keeps a command running where neither systemd nor OpenRC is there to do it.
 
-use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::Error;
+use super::installation::supervise_pid_file;
 use super::options::DataDir;
 use super::pidfile::PidFile;
 use crate::config::Instance;
@@ -34,11 +34,6 @@ pub struct SuperviseOptions {
     arguments: Vec<String>,
 }
 
-/// The file whose lock the supervising process of an installation holds.
-pub fn pid_file(instance: &Instance) -> PathBuf {
-    instance.run_dir().join("supervise.pid")
-}
-
 /// Runs the command again and again until told to stop by SIGTERM or SIGINT, which it passes on.
 ///
 /// # Errors
@@ -46,11 +41,11 @@ pub fn pid_file(instance: &Instance) -> PathBuf {
 pub fn run(options: &SuperviseOptions) -> Result<(), Error> {
     let instance = Instance::of(&options.data_dir.path());
     if options.print_pid {
-        let pid = PidFile::holder(&pid_file(&instance)).ok_or("nothing supervises this installation")?;
+        let pid = PidFile::holder(&supervise_pid_file(&instance)).ok_or("nothing supervises this installation")?;
         println!("{pid}");
         return Ok(());
     }
-    let _lock = PidFile::take(&pid_file(&instance), "the supervising process")?;
+    let _lock = PidFile::take(&supervise_pid_file(&instance), "the supervising process")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(keep_running(&options.arguments))
 }

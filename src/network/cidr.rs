@@ -13,9 +13,7 @@ pub struct Cidr {
 
 /// A text or pair that is no network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is not an IPv4 network; write it as an address and a prefix of 0 to 32, such as 10.42.0.0/24"
-)]
+#[error("{0:?} is not an IPv4 network; write it as an address and a prefix of 0 to 32, such as 10.42.0.0/24")]
 pub struct CidrError(String);
 
 impl Cidr {
@@ -102,22 +100,12 @@ mod tests {
         assert!(all.contains(Ipv4Addr::BROADCAST));
         assert_eq!(all.size(), 1 << 32);
         let one: Cidr = "10.0.0.1/32".parse().expect("valid");
-        assert_eq!(
-            (one.size(), one.nth(0), one.nth(1)),
-            (1, Some(Ipv4Addr::new(10, 0, 0, 1)), None)
-        );
+        assert_eq!((one.size(), one.nth(0), one.nth(1)), (1, Some(Ipv4Addr::new(10, 0, 0, 1)), None));
     }
 
     #[test]
     fn what_is_no_network_is_named_in_the_error() {
-        for text in [
-            "10.42.0.0",
-            "10.42.0.0/33",
-            "10.42.0/16",
-            "fd00::/8",
-            "/24",
-            "",
-        ] {
+        for text in ["10.42.0.0", "10.42.0.0/33", "10.42.0/16", "fd00::/8", "/24", ""] {
             let error = text.parse::<Cidr>().expect_err(text);
             assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
         }

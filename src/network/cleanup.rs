@@ -38,10 +38,9 @@ pub async fn cleanup(names: &Names) -> Result<()> {
         })?;
         let addresses = names.state_dir.join("addresses");
         match fs::remove_dir_all(&addresses) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File {
-                path: addresses,
-                source,
-            }),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::File { path: addresses, source })
+            }
             _ => Ok(()),
         }
     })
@@ -51,10 +50,7 @@ pub async fn cleanup(names: &Names) -> Result<()> {
 fn remove_links(names: &Names) -> io::Result<()> {
     let mut links = Links::open()?;
     links.delete_group(names::group(&names.bridge))?;
-    if links
-        .find(&names.bridge)?
-        .is_some_and(|link| link.is_bridge)
-    {
+    if links.find(&names.bridge)?.is_some_and(|link| link.is_bridge) {
         links.delete(&names.bridge)?;
     }
     Ok(())

@@ -92,15 +92,11 @@ fn request(frontend: &UdpFrontend) -> Vec<u8> {
             });
         }
         tuple.nest(2, |proto| {
-            proto
-                .bytes(1, &[UDP])
-                .bytes(3, &frontend.port.to_be_bytes());
+            proto.bytes(1, &[UDP]).bytes(3, &frontend.port.to_be_bytes());
         });
     });
     body.nest(FILTER, |filter| {
-        filter
-            .bytes(1, &flags.to_ne_bytes())
-            .bytes(2, &0u32.to_ne_bytes());
+        filter.bytes(1, &flags.to_ne_bytes()).bytes(2, &0u32.to_ne_bytes());
     });
     body
 }
@@ -132,12 +128,7 @@ impl Tuple {
     fn read(bytes: &[u8]) -> Option<Self> {
         let ip = nested(bytes, 1)?;
         let proto = nested(bytes, 2)?;
-        let address = |kind| {
-            nested(ip, kind)?
-                .try_into()
-                .ok()
-                .map(|a: [u8; 4]| Ipv4Addr::from(a))
-        };
+        let address = |kind| nested(ip, kind)?.try_into().ok().map(|a: [u8; 4]| Ipv4Addr::from(a));
         Some(Self {
             source: address(1)?,
             destination: address(2)?,
@@ -157,10 +148,7 @@ mod tests {
             ip.bytes(1, &source).bytes(2, &destination);
         });
         out.nest(2, |proto| {
-            proto
-                .bytes(1, &[protocol])
-                .bytes(2, &[0, 9])
-                .bytes(3, &port.to_be_bytes());
+            proto.bytes(1, &[protocol]).bytes(2, &[0, 9]).bytes(3, &port.to_be_bytes());
         });
         out
     }
@@ -169,41 +157,18 @@ mod tests {
     fn only_entries_to_gone_endpoints_are_stale() {
         const CLIENT: [u8; 4] = [10, 42, 0, 9];
         const VIP: [u8; 4] = [10, 43, 0, 1];
-        let frontend = UdpFrontend {
-            address: Some(VIP.into()),
-            port: 53,
-            live: vec![Ipv4Addr::new(10, 42, 0, 2)],
-        };
+        let frontend =
+            UdpFrontend { address: Some(VIP.into()), port: 53, live: vec![Ipv4Addr::new(10, 42, 0, 2)] };
         let original = tuple(CLIENT, VIP, UDP, 53);
         let answered_by = |pod: u8| tuple([10, 42, 0, pod], CLIENT, UDP, 1);
         assert!(is_stale(&frontend, &original, Some(&answered_by(3))));
         assert!(!is_stale(&frontend, &original, Some(&answered_by(2))));
-        assert!(
-            is_stale(&frontend, &original, Some(&tuple(VIP, CLIENT, UDP, 1))),
-            "never led anywhere"
-        );
-        assert!(
-            !is_stale(&frontend, &tuple(CLIENT, VIP, 6, 53), Some(&answered_by(3))),
-            "TCP"
-        );
-        assert!(
-            !is_stale(
-                &frontend,
-                &tuple(CLIENT, VIP, UDP, 54),
-                Some(&answered_by(3))
-            ),
-            "another port"
-        );
-        assert!(!is_stale(
-            &frontend,
-            &tuple(CLIENT, [10, 43, 0, 2], UDP, 53),
-            Some(&answered_by(3))
-        ));
+        assert!(is_stale(&frontend, &original, Some(&tuple(VIP, CLIENT, UDP, 1))), "never led anywhere");
+        assert!(!is_stale(&frontend, &tuple(CLIENT, VIP, 6, 53), Some(&answered_by(3))), "TCP");
+        assert!(!is_stale(&frontend, &tuple(CLIENT, VIP, UDP, 54), Some(&answered_by(3))), "another port");
+        assert!(!is_stale(&frontend, &tuple(CLIENT, [10, 43, 0, 2], UDP, 53), Some(&answered_by(3))));
         assert!(!is_stale(&frontend, &original, None));
-        let node_port = UdpFrontend {
-            address: None,
-            ..frontend
-        };
+        let node_port = UdpFrontend { address: None, ..frontend };
         let passing_by = tuple(CLIENT, [192, 0, 2, 9], UDP, 53);
         let masqueraded = tuple([192, 0, 2, 9], [192, 0, 2, 1], UDP, 1);
         assert!(!is_stale(&node_port, &passing_by, Some(&masqueraded)));

@@ -37,9 +37,7 @@ pub enum Error {
         problem: String,
     },
     /// Every address of the pod network is taken.
-    #[error(
-        "no free address in the pod network {0}: delete pods, or give the node a larger pod CIDR"
-    )]
+    #[error("no free address in the pod network {0}: delete pods, or give the node a larger pod CIDR")]
     AddressesExhausted(Cidr),
     /// A host port is taken by another pod of this node.
     #[error("host port {host_ip}:{port}/{protocol} is already taken by sandbox {owner}")]

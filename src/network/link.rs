@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
 use netlink_packet_route::RouteNetlinkMessage as Route;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -19,6 +20,11 @@ use rtnetlink::{
 use super::Cidr;
 use super::netlink::{CREATE, EXCL, Socket};
 
+/// `RTNLGRP_LINK`.
+const GROUP_LINK: u32 = 1;
+/// Longest wait for a carrier.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// What this module asks of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -26,8 +32,10 @@ pub struct Link {
     pub index: u32,
     /// It is a bridge.
     pub is_bridge: bool,
-    /// It is up.
+    /// It is set up.
     pub up: bool,
+    /// It passes packets: the kernel has seen its carrier and made its queue.
+    pub passes: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its hardware address.
@@ -66,24 +74,16 @@ impl Links {
     /// The link of this name.
     pub fn find(&mut self, name: &str) -> io::Result<Option<Link>> {
         let wanted = LinkUnspec::new_with_name(name).build();
-        Ok(self
-            .0
-            .get_typed(&Route::GetLink(wanted))?
-            .and_then(|answer| match answer {
-                Route::NewLink(message) => Some(read_link(&message)),
-                _ => None,
-            }))
+        Ok(self.0.get_typed(&Route::GetLink(wanted))?.and_then(|answer| match answer {
+            Route::NewLink(message) => Some(read_link(&message)),
+            _ => None,
+        }))
     }
 
     /// Makes a bridge with this hardware address, up.
     pub fn add_bridge(&mut self, name: &str, mac: [u8; 6], mtu: u32) -> io::Result<()> {
-        let message = LinkBridge::new(name)
-            .address(mac.to_vec())
-            .mtu(mtu)
-            .up()
-            .build();
-        self.0
-            .request_typed(CREATE | EXCL, &Route::NewLink(message))
+        let message = LinkBridge::new(name).address(mac.to_vec()).mtu(mtu).up().build();
+        self.0.request_typed(CREATE | EXCL, &Route::NewLink(message))
     }
 
     /// Sets a link up.
@@ -114,14 +114,40 @@ impl Links {
             .link_group(spec.group)
             .up()
             .build();
-        self.0
-            .request_typed(CREATE | EXCL, &Route::NewLink(message))?;
-        let index = self
-            .find(spec.host_name)?
-            .ok_or(io::ErrorKind::NotFound)?
-            .index;
+        self.0.request_typed(CREATE | EXCL, &Route::NewLink(message))?;
+        let index = self.find(spec.host_name)?.ok_or(io::ErrorKind::NotFound)?.index;
         let port = LinkBridgePort::new(index).hairpin(true).build();
         self.0.request_typed(0, &Route::NewLink(port))
+    }
+
+    /// Waits until links pass packets. The kernel notices a carrier a little later, and drops packets
+    /// until then: a client's first one would be lost, and sent again only after a second. After that
+    /// time there is no use in waiting any longer.
+    pub fn wait_until_passing(&mut self, names: &[&str]) -> io::Result<()> {
+        if self.all_pass(names)? {
+            return Ok(());
+        }
+        let events = Socket::subscribe(NETLINK_ROUTE, GROUP_LINK, LONGEST_WAIT)?;
+        let deadline = Instant::now() + LONGEST_WAIT;
+        while !self.all_pass(names)? && Instant::now() < deadline {
+            match events.receive() {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // Too many: what there is now is asked for anyway.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(e) => return Err(e),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn all_pass(&mut self, names: &[&str]) -> io::Result<bool> {
+        for name in names {
+            if !self.find(name)?.is_some_and(|link| link.passes) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the link of this name; false if there is none.
@@ -131,11 +157,7 @@ impl Links {
 
     /// Removes all links of a group in one go; false if there is none.
     pub fn delete_group(&mut self, group: u32) -> io::Result<bool> {
-        self.delete_message(
-            LinkMessageBuilder::<LinkUnspec>::default()
-                .link_group(group)
-                .build(),
-        )
+        self.delete_message(LinkMessageBuilder::<LinkUnspec>::default().link_group(group).build())
     }
 
     fn delete_message(&mut self, message: LinkMessage) -> io::Result<bool> {
@@ -163,31 +185,19 @@ impl Links {
 
     /// Gives a link an address. Fails if it has it.
     pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new()
-            .index(index)
-            .address(address, prefix)
-            .build();
-        self.0
-            .request_typed(CREATE | EXCL, &Route::NewAddress(message))
+        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
+        self.0.request_typed(CREATE | EXCL, &Route::NewAddress(message))
     }
 
     /// Takes an address from a link.
     pub fn delete_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
-        let message = AddressMessageBuilder::<Ipv4Addr>::new()
-            .index(index)
-            .address(address, prefix)
-            .build();
+        let message = AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(address, prefix).build();
         self.0.request_typed(0, &Route::DelAddress(message))
     }
 
     /// Makes a route to a network that is reached on the link itself, with a source address.
     /// Nothing happens if it is there.
-    pub fn add_link_route(
-        &mut self,
-        index: u32,
-        to: Cidr,
-        source: Option<Ipv4Addr>,
-    ) -> io::Result<()> {
+    pub fn add_link_route(&mut self, index: u32, to: Cidr, source: Option<Ipv4Addr>) -> io::Result<()> {
         let mut builder = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(to.base(), to.prefix())
             .output_interface(index)
@@ -201,19 +211,12 @@ impl Links {
     /// Makes the default route. Nothing happens if it is there.
     pub fn add_default_route(&mut self, index: u32, gateway: Ipv4Addr) -> io::Result<()> {
         self.add_route(
-            RouteMessageBuilder::<Ipv4Addr>::new()
-                .gateway(gateway)
-                .output_interface(index)
-                .onlink()
-                .build(),
+            RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).onlink().build(),
         )
     }
 
     fn add_route(&mut self, message: RouteMessage) -> io::Result<()> {
-        match self
-            .0
-            .request_typed(CREATE | EXCL, &Route::NewRoute(message))
-        {
+        match self.0.request_typed(CREATE | EXCL, &Route::NewRoute(message)) {
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
             other => other,
         }
@@ -237,21 +240,15 @@ impl Links {
     /// MTU of the link with this index.
     pub fn mtu(&mut self, index: u32) -> io::Result<Option<u32>> {
         let wanted = LinkUnspec::new_with_index(index).build();
-        Ok(self
-            .0
-            .get_typed(&Route::GetLink(wanted))?
-            .and_then(|answer| match answer {
-                Route::NewLink(message) => Some(read_link(&message).mtu),
-                _ => None,
-            }))
+        Ok(self.0.get_typed(&Route::GetLink(wanted))?.and_then(|answer| match answer {
+            Route::NewLink(message) => Some(read_link(&message).mtu),
+            _ => None,
+        }))
     }
 }
 
 fn has_gateway(route: &RouteMessage) -> bool {
-    route
-        .attributes
-        .iter()
-        .any(|a| matches!(a, RouteAttribute::Gateway(RouteAddress::Inet(_))))
+    route.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(RouteAddress::Inet(_))))
 }
 
 fn local_address(message: &AddressMessage) -> Option<Ipv4Addr> {
@@ -266,12 +263,14 @@ fn read_link(message: &LinkMessage) -> Link {
         index: message.header.index,
         is_bridge: false,
         up: message.header.flags.contains(LinkFlags::Up),
+        passes: false,
         mtu: 0,
         mac: Vec::new(),
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::OperState(state) => link.passes = *state == State::Up,
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));

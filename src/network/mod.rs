@@ -29,9 +29,7 @@ pub use proxy::{ProxyMode, ServiceProxy, ServiceProxyConfig};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Runs netlink work, which blocks for as long as the kernel takes, off the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(join) => match join.try_into_panic() {

@@ -104,6 +104,8 @@ impl Server {
         let url = local_url(address);
         let kubeconfig = pki.admin_kubeconfig(&url);
         write_file(&settings.write_kubeconfig, &kubeconfig, settings.write_kubeconfig_mode)?;
+        // The one kedge's own commands use, wherever the user's went.
+        write_file(&dir.join("cred/admin.kubeconfig"), &kubeconfig, 0o600)?;
         let advertised = format!("https://{}", SocketAddr::new(settings.node.node_ip, address.port()));
         let api = Api::new(objects, pki, supervisor.clone(), advertised)?;
         api.objects.restore();

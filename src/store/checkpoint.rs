@@ -34,6 +34,17 @@ pub enum Engine {
     Process(Vec<OsString>),
 }
 
+/// The argument by which the executable is told to be an engine: `kedge checkpoint-engine …` must do
+/// nothing but call [`super::engine_main`] with the arguments behind it.
+pub const ENGINE_COMMAND: &str = "checkpoint-engine";
+
+impl Engine {
+    /// A process of this executable, also when its file has been replaced meanwhile.
+    pub fn this_executable() -> Self {
+        Self::Process(vec!["/proc/self/exe".into(), ENGINE_COMMAND.into()])
+    }
+}
+
 /// What a generation is built from.
 #[derive(Debug)]
 pub(super) struct Content {
@@ -76,10 +87,11 @@ pub(super) fn write(
     content: Content,
 ) -> Result<Meta, Error> {
     let target = path(dir, generation);
-    let temporary = target.with_extension("tmp");
-    if temporary.exists() {
-        disk.remove_dir_all(&temporary).on(&temporary)?;
+    for left in disk.list(dir).on(dir)?.into_iter().filter(|name| name.ends_with(".tmp")) {
+        disk.remove_dir_all(&dir.join(left)).on(dir)?;
     }
+    // The engine of a process that was killed may still write to the one it began.
+    let temporary = target.with_extension(format!("{}.tmp", std::process::id()));
     disk.create_dir_all(&temporary).on(&temporary)?;
     let build = || {
         let (written, _) = run(engine, Mode::Write, &temporary, Some(content))?;

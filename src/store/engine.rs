@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -25,6 +26,9 @@ const PIECE: usize = 64 << 10;
 const BATCH: usize = 100;
 /// sled's cache of pages, which a single pass does not need.
 const CACHE: u64 = 8 << 20;
+
+/// How long the files may be locked by the engine of a killed process.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// What the engine is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +87,19 @@ pub(super) fn serve(mode: Mode, dir: &Path, input: impl Read, output: impl Write
 
 fn open(dir: &Path) -> io::Result<sled::Db> {
     let config = sled::Config::new().path(dir).cache_capacity(CACHE).flush_every_ms(None);
-    Ok(config.open()?)
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match config.open() {
+            // The engine of a process that was killed just now ends when it notices. There is no
+            // event to wait for, and no kind of error to tell this one by.
+            Err(sled::Error::Io(e))
+                if e.to_string().contains("acquire lock") && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            result => return Ok(result?),
+        }
+    }
 }
 
 fn write(dir: &Path, mut input: impl Read) -> io::Result<Meta> {

@@ -9,23 +9,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::disk::{Disk, File};
+use super::disk::Disk;
 use super::error::{Context, Error};
 use super::record::{self, Found, Record, RecordBuffer, SEGMENT_HEADER, SegmentHeader};
+use super::segment::{self, Maker, Segment};
 use super::types::Revision;
 
 /// The largest segment that is preallocated when no single record needs more.
 const MAX_SEGMENT: u64 = 32 << 20;
 /// The smallest segment tried when the disk is nearly full.
 const MIN_SEGMENT: u64 = 64 << 10;
-/// How much is filled with zeros by one write.
-const ZEROS: usize = 256 << 10;
 
 /// The open log.
 #[derive(Debug)]
 pub(super) struct Log {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    maker: Maker,
     /// `None` after a failed write: the segment is suspect, the next commit starts another.
     segment: Option<Segment>,
     last_sequence: u64,
@@ -33,14 +33,6 @@ pub(super) struct Log {
     end: u64,
     first_size: u64,
     used: u64,
-}
-
-#[derive(Debug)]
-struct Segment {
-    file: Box<dyn File>,
-    path: PathBuf,
-    salt: u64,
-    size: u64,
 }
 
 /// What [`Log::open`] found beside records.
@@ -65,9 +57,12 @@ impl Log {
     ) -> Result<(Self, Tail), Error> {
         let sequences = segments(&*disk, dir)?;
         let sequences: Vec<u64> = sequences.into_iter().filter(|s| *s >= from).collect();
+        let maker = Maker::new(Arc::clone(&disk), dir);
+        maker.clean()?;
         let mut log = Self {
             disk,
             dir: dir.to_owned(),
+            maker,
             segment: None,
             last_sequence: from - 1,
             end: 0,
@@ -86,7 +81,7 @@ impl Log {
         };
         for sequence in sequences {
             if sequence != log.last_sequence + 1 {
-                let path = log.path(log.last_sequence + 1);
+                let path = segment::path(dir, log.last_sequence + 1);
                 return Err(Error::corrupt(path, "this segment of the log is missing"));
             }
             let next = log.read(sequence)?;
@@ -104,7 +99,7 @@ impl Log {
                 log.continue_in(path, header, &bytes, end)?;
             }
             None if required => {
-                return Err(Error::corrupt(log.path(from), "the log is missing"));
+                return Err(Error::corrupt(segment::path(dir, from), "the log is missing"));
             }
             None => log.rotate(0)?,
         }
@@ -131,6 +126,10 @@ impl Log {
         let next = record::align(self.end as usize + bytes.len()) as u64;
         self.used += next - self.end;
         self.end = next;
+        if self.end > segment.size / 2 {
+            let (sequence, size) = (self.last_sequence + 1, self.next_size());
+            self.maker.prepare(sequence, size);
+        }
         Ok(())
     }
 
@@ -139,9 +138,9 @@ impl Log {
         let sequence = self.last_sequence + 1;
         let header = SegmentHeader { sequence, salt: rand::random(), previous_end: self.end };
         let least = (SEGMENT_HEADER + needed).next_multiple_of(4096);
-        let mut size = self.used.clamp(self.first_size, self.first_size.max(MAX_SEGMENT)).max(least);
+        let mut size = self.next_size().max(least);
         loop {
-            match self.create(header, size) {
+            match self.maker.make(header, size, least) {
                 Ok(segment) => {
                     self.segment = Some(segment);
                     self.last_sequence = sequence;
@@ -154,6 +153,11 @@ impl Log {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Segments grow with the log, so that little is wasted where little is written.
+    fn next_size(&self) -> u64 {
+        self.used.clamp(self.first_size, self.first_size.max(MAX_SEGMENT))
     }
 
     /// The sequence number of the segment written to.
@@ -171,12 +175,8 @@ impl Log {
         self.used = used;
     }
 
-    fn path(&self, sequence: u64) -> PathBuf {
-        self.dir.join(format!("{sequence:016x}.log"))
-    }
-
     fn read(&self, sequence: u64) -> Result<(PathBuf, SegmentHeader, Vec<u8>), Error> {
-        let path = self.path(sequence);
+        let path = segment::path(&self.dir, sequence);
         let bytes = self.disk.read(&path).on(&path)?;
         match SegmentHeader::decode(&bytes) {
             Some(header) if header.sequence == sequence => Ok((path, header, bytes)),
@@ -203,36 +203,6 @@ impl Log {
         Ok(())
     }
 
-    fn create(&self, header: SegmentHeader, size: u64) -> Result<Segment, Error> {
-        let path = self.path(header.sequence);
-        let temporary = path.with_extension("tmp");
-        let make = || -> io::Result<Box<dyn File>> {
-            let mut file = self.disk.create(&temporary)?;
-            let zeros = vec![0; ZEROS.min(size as usize)];
-            let mut at = 0;
-            while at < size {
-                let n = (size - at).min(zeros.len() as u64);
-                file.write_at(at, &zeros[..n as usize])?;
-                at += n;
-            }
-            file.write_at(0, &header.encode())?;
-            file.sync_data()?;
-            self.disk.rename(&temporary, &path)?;
-            self.disk.sync_dir(&self.dir)?;
-            Ok(file)
-        };
-        // Left over from a crash or from an earlier attempt.
-        let _ = self.disk.remove_file(&temporary);
-        match make() {
-            Ok(file) => Ok(Segment { file, path, salt: header.salt, size }),
-            Err(e) => {
-                let _ = self.disk.remove_file(&temporary);
-                let _ = self.disk.remove_file(&path);
-                Err(Error::io(path, e))
-            }
-        }
-    }
-
     /// After a failed write nobody knows what is on the disk behind [`Self::end`]; the next
     /// segment's header says that it does not count. Cutting it off helps if none can be made.
     fn give_up(&mut self, error: io::Error) -> Error {
@@ -256,7 +226,7 @@ pub(super) fn segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, Error> {
 /// Removes the segments before `sequence`.
 pub(super) fn remove_before(disk: &dyn Disk, dir: &Path, sequence: u64) -> Result<(), Error> {
     for old in segments(disk, dir)?.into_iter().filter(|s| *s < sequence) {
-        let path = dir.join(format!("{old:016x}.log"));
+        let path = segment::path(dir, old);
         disk.remove_file(&path).on(&path)?;
     }
     disk.sync_dir(dir).on(dir)

@@ -38,10 +38,11 @@ mod log;
 mod open;
 mod pending;
 mod record;
+mod segment;
 mod state;
 mod types;
 
-pub use checkpoint::Engine;
+pub use checkpoint::{ENGINE_COMMAND, Engine};
 pub use engine::engine_main;
 pub use error::Error;
 pub use types::{Durability, Entry, Event, Expect, Observer, Op, Revision, Value};
@@ -51,7 +52,8 @@ use error::Context;
 /// How to open a store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where checkpoints are built and read.
+    /// Where checkpoints are built and read; a server wants [`Engine::this_executable`], since the
+    /// threads and the memory that the default takes stay for good.
     pub engine: Engine,
     /// The size of the first segment of the log. Later ones are up to 32 MiB when much is written.
     pub segment_bytes: u64,

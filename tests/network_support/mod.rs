@@ -27,14 +27,9 @@ pub fn isolated<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
             .env(INSIDE, "1")
             .output()
             .expect("unshare runs (util-linux; as root)");
-        let text = [output.stdout, output.stderr]
-            .map(|o| String::from_utf8_lossy(&o).into_owned())
-            .concat();
+        let text = [output.stdout, output.stderr].map(|o| String::from_utf8_lossy(&o).into_owned()).concat();
         assert!(output.status.success(), "{text}");
-        assert!(
-            text.contains("1 passed"),
-            "no test is called {name}:\n{text}"
-        );
+        assert!(text.contains("1 passed"), "no test is called {name}:\n{text}");
         return;
     }
     run("ip", &["link", "set", "lo", "up"]);
@@ -48,10 +43,7 @@ pub fn isolated<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
 
 /// Runs a program of the test machine and gives its output.
 pub fn run(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {args:?}: {errors}");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -101,10 +93,7 @@ impl Namespace {
             }
         });
         let tid = tid.recv().expect("the thread is ready");
-        Self {
-            path: PathBuf::from(format!("/proc/{}/task/{tid}/ns/net", std::process::id())),
-            work,
-        }
+        Self { path: PathBuf::from(format!("/proc/{}/task/{tid}/ns/net", std::process::id())), work }
     }
 
     /// A path that opens it.
@@ -115,9 +104,7 @@ impl Namespace {
     /// Does something inside it.
     pub fn inside<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
-        self.work
-            .send(Box::new(move || drop(done.send(job()))))
-            .expect("the thread lives");
+        self.work.send(Box::new(move || drop(done.send(job())))).expect("the thread lives");
         result.recv().expect("the job does not panic")
     }
 
@@ -125,10 +112,7 @@ impl Namespace {
     pub fn serve(&self, port: u16, name: &str) {
         let (tcp, udp) = self.inside(move || {
             let any = (Ipv4Addr::UNSPECIFIED, port);
-            (
-                TcpListener::bind(any).expect("free"),
-                UdpSocket::bind(any).expect("free"),
-            )
+            (TcpListener::bind(any).expect("free"), UdpSocket::bind(any).expect("free"))
         });
         let text = name.to_owned();
         std::thread::spawn(move || {
@@ -190,17 +174,8 @@ fn two_words(text: &str) -> (String, String) {
 /// with a default route from here to there.
 pub fn wire(other: &Namespace) {
     let there = File::open(other.path()).expect("opens");
-    run(
-        "ip",
-        &[
-            "link", "add", "wire0", "type", "veth", "peer", "name", "wire1",
-        ],
-    );
-    let ns = format!(
-        "/proc/{}/fd/{}",
-        std::process::id(),
-        std::os::fd::AsRawFd::as_raw_fd(&there)
-    );
+    run("ip", &["link", "add", "wire0", "type", "veth", "peer", "name", "wire1"]);
+    let ns = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&there));
     run("ip", &["link", "set", "wire1", "netns", &ns]);
     run("ip", &["addr", "add", "192.0.2.1/24", "dev", "wire0"]);
     run("ip", &["link", "set", "wire0", "up"]);

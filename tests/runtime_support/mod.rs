@@ -13,10 +13,10 @@ use kedge::runtime::{Error, ImageConfig, Reader, RootFs, Runtime, RuntimeConfig}
 use tokio::io::AsyncReadExt;
 
 /// Programs of busybox that tests use.
-const PROGRAMS: [&str; 30] = [
+const PROGRAMS: [&str; 31] = [
     "sh", "sleep", "cat", "echo", "ps", "grep", "stty", "tty", "id", "touch", "mkdir", "ls",
     "mount", "hostname", "head", "true", "false", "ip", "readlink", "kill", "wc", "dd", "stat",
-    "ping", "chmod", "pwd", "env", "rm", "sort", "unshare",
+    "ping", "chmod", "pwd", "env", "rm", "sort", "unshare", "mknod",
 ];
 
 static NEXT: AtomicU32 = AtomicU32::new(0);

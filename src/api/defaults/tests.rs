@@ -64,6 +64,16 @@ fn a_pod_is_as_upstream_would_store_it() {
 }
 
 #[test]
+fn amounts_are_rounded_up_to_thousandths() {
+    let limits = json!({"cpu": "100u", "memory": "1Gi"});
+    let value =
+        json!({"spec": {"containers": [{"name": "c", "image": "i", "resources": {"limits": limits}}]}});
+    let pod = defaulted("v1", "Pod", value);
+    let resources = &pod["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["limits"], json!({"cpu": "1m", "memory": "1Gi"}));
+}
+
+#[test]
 fn pull_policy_follows_the_tag() {
     let table = [
         ("nginx", "Always"),

@@ -76,7 +76,10 @@ pub(super) const RULES: &[Rule] = &[
             ("numberReady", Int(0)),
         ],
     ),
-    fixed("autoscaling.v1.HorizontalPodAutoscalerStatus", &[("currentReplicas", Int(0)), ("desiredReplicas", Int(0))]),
+    fixed(
+        "autoscaling.v1.HorizontalPodAutoscalerStatus",
+        &[("currentReplicas", Int(0)), ("desiredReplicas", Int(0))],
+    ),
     fixed("autoscaling.v1.ScaleStatus", &[("replicas", Int(0))]),
     fixed("autoscaling.v2.HorizontalPodAutoscalerStatus", &[("desiredReplicas", Int(0))]),
     fixed("core.v1.ReplicationControllerStatus", &[("replicas", Int(0))]),

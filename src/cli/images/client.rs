@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::super::server;
+use super::super::installation::{images_socket, server_pid_file};
 use super::super::pidfile::PidFile;
 use super::wire::{Answer, Request};
 use super::{Error, service, show};
@@ -47,7 +47,7 @@ fn run(
 ) -> Result<(), Error> {
     let instance = Instance::of(data_dir);
     let mut shown = show::Shown::new(request);
-    let answered = if PidFile::holder(&server::pid_file(&instance)).is_some() {
+    let answered = if PidFile::holder(&server_pid_file(&instance)).is_some() {
         ask_server(&instance, request, archive, &mut |answer| shown.add(answer))
     } else {
         service::answer_here(data_dir, request.clone(), archive, &mut |answer| shown.add(answer))
@@ -61,7 +61,7 @@ fn ask_server(
     archive: Option<Box<dyn Read + Send>>,
     show: &mut dyn FnMut(Answer),
 ) -> Result<(), Error> {
-    let path = service::socket(instance);
+    let path = images_socket(instance);
     let mut stream = UnixStream::connect(&path)
         .map_err(|e| format!("the server at {} does not answer: {e}; is it still starting?", path.display()))?;
     let mut line = serde_json::to_vec(request)?;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::io::SyncIoBridge;
 use tokio_util::sync::CancellationToken;
 
-use super::super::node;
+use super::super::installation::{DEFAULT_REGISTRIES, images_socket, open_images};
 use super::Error;
 use super::wire::{Answer, Layer, Request};
 use crate::config::Instance;
@@ -24,17 +24,12 @@ const MAX_REQUEST: usize = 64 << 10;
 /// So many progress lines may wait for a slow reader; more are dropped, since each tells all.
 const WAITING: usize = 16;
 
-/// Where a server answers.
-pub fn socket(instance: &Instance) -> PathBuf {
-    instance.run_dir().join("images.sock")
-}
-
 /// Binds the socket, for root alone.
 ///
 /// # Errors
 /// The run-time directory cannot be written to.
 pub fn bind(instance: &Instance) -> std::io::Result<UnixListener> {
-    let path = socket(instance);
+    let path = images_socket(instance);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -148,7 +143,7 @@ pub fn answer_here(
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let images = node::open_images(data_dir, Path::new(node::DEFAULT_REGISTRIES))?;
+        let images = open_images(data_dir, Path::new(DEFAULT_REGISTRIES))?;
         let (answers, mut answered) = mpsc::channel(WAITING);
         // Nothing runs, but containers that ended keep their image: removal by id is the user's word.
         let in_use = HashSet::new();

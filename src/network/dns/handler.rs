@@ -42,18 +42,11 @@ struct Response {
 impl Handler {
     /// Answers from the newest table, and from upstream.
     pub fn new(zone: Zone, table: watch::Receiver<Arc<DnsTable>>, upstream: Upstream) -> Self {
-        Self {
-            zone,
-            table,
-            upstream,
-        }
+        Self { zone, table, upstream }
     }
 
     async fn respond(&self, request: &Request) -> Response {
-        let refuse = |code| Response {
-            code: Some(code),
-            ..Response::default()
-        };
+        let refuse = |code| Response { code: Some(code), ..Response::default() };
         if request.metadata.op_code != OpCode::Query {
             return refuse(ResponseCode::NotImp);
         }
@@ -63,15 +56,11 @@ impl Handler {
         if !matches!(info.query.query_class(), DNSClass::IN | DNSClass::ANY) {
             return refuse(ResponseCode::Refused);
         }
-        self.resolve(Name::from(info.query.name()), info.query.query_type())
-            .await
+        self.resolve(Name::from(info.query.name()), info.query.query_type()).await
     }
 
     async fn resolve(&self, mut name: Name, kind: RecordType) -> Response {
-        let mut response = Response {
-            authoritative: true,
-            ..Response::default()
-        };
+        let mut response = Response { authoritative: true, ..Response::default() };
         for _ in 0..MAX_ALIASES {
             let table = Arc::clone(&self.table.borrow());
             match self.zone.answer(&table, &name, kind) {
@@ -101,10 +90,7 @@ impl Handler {
                 Answer::Foreign => return self.forward(response, &name, kind).await,
             }
         }
-        Response {
-            code: Some(ResponseCode::ServFail),
-            ..Response::default()
-        }
+        Response { code: Some(ResponseCode::ServFail), ..Response::default() }
     }
 
     /// Adds what the name servers of the node say.
@@ -133,29 +119,17 @@ impl RequestHandler for Handler {
         let mut edns = Edns::new();
         let mut builder = MessageResponseBuilder::from_message_request(request);
         if request.edns.is_some() {
-            edns.set_max_payload(request.max_payload().clamp(MIN_UDP, MAX_UDP))
-                .set_version(0);
+            edns.set_max_payload(request.max_payload().clamp(MIN_UDP, MAX_UDP)).set_version(0);
             builder.edns(&edns);
         }
-        let message = builder.build(
-            metadata,
-            &response.answers,
-            [],
-            response.soa.as_ref(),
-            &response.extra,
-        );
+        let message = builder.build(metadata, &response.answers, [], response.soa.as_ref(), &response.extra);
         match sender.send_response(message).await {
             Ok(info) => info,
             Err(error) => {
                 tracing::debug!(%error, client = %request.src(), "cannot answer a DNS question");
-                let mut metadata =
-                    Metadata::new(request.metadata.id, MessageType::Response, OpCode::Query);
+                let mut metadata = Metadata::new(request.metadata.id, MessageType::Response, OpCode::Query);
                 metadata.response_code = ResponseCode::ServFail;
-                Header {
-                    metadata,
-                    counts: HeaderCounts::default(),
-                }
-                .into()
+                Header { metadata, counts: HeaderCounts::default() }.into()
             }
         }
     }

@@ -49,36 +49,26 @@ pub struct Dns {
 
 impl fmt::Debug for Dns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dns")
-            .field("addresses", &self.addresses)
-            .finish_non_exhaustive()
+        f.debug_struct("Dns").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 
 impl Dns {
     /// Opens the sockets: once this returns, queries are answered.
     pub async fn bind(config: DnsConfig, table: watch::Receiver<Arc<DnsTable>>) -> Result<Self> {
-        let mut domain =
-            Name::from_utf8(&config.cluster_domain).map_err(|error| Error::Config {
-                what: "cluster domain",
-                value: config.cluster_domain.clone(),
-                problem: format!("is no domain name: {error}"),
-            })?;
+        let mut domain = Name::from_utf8(&config.cluster_domain).map_err(|error| Error::Config {
+            what: "cluster domain",
+            value: config.cluster_domain.clone(),
+            problem: format!("is no domain name: {error}"),
+        })?;
         domain.set_fqdn(true);
         let mut sockets = Vec::new();
         for address in &config.listen {
             let pair = listen(*address).await;
-            sockets.push(pair.map_err(|source| Error::Listen {
-                address: *address,
-                source,
-            })?);
+            sockets.push(pair.map_err(|source| Error::Listen { address: *address, source })?);
         }
         let addresses: Vec<_> = sockets.iter().map(|(_, _, address)| *address).collect();
-        let servers = addresses
-            .iter()
-            .map(SocketAddr::ip)
-            .filter(|ip| !ip.is_unspecified())
-            .collect();
+        let servers = addresses.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect();
         let upstream = Upstream::new(config.resolv_conf, addresses.clone());
         let mut server = Server::new(Handler::new(Zone::new(domain, servers), table, upstream));
         for (udp, tcp, _) in sockets {

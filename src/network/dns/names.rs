@@ -60,9 +60,7 @@ pub fn labels_below(domain: &Name, name: &Name) -> Option<Vec<String>> {
     }
     let count = usize::from(name.num_labels() - domain.num_labels());
     let labels = name.iter().take(count);
-    labels
-        .map(|label| std::str::from_utf8(label).ok().map(str::to_ascii_lowercase))
-        .collect()
+    labels.map(|label| std::str::from_utf8(label).ok().map(str::to_ascii_lowercase)).collect()
 }
 
 /// What the labels in front of the cluster domain stand for; `None`: there is no such name.
@@ -73,28 +71,18 @@ pub fn find<'a>(table: &'a DnsTable, labels: &[String]) -> Option<Node<'a>> {
         ["dns-version"] => Some(Node::Version),
         ["ns", "dns"] => Some(Node::NameServer),
         ["dns" | "svc" | "pod"] | [_, "pod"] => Some(Node::Empty),
-        [namespace, "svc"] => table
-            .services
-            .contains_key(namespace)
-            .then_some(Node::Empty),
+        [namespace, "svc"] => table.services.contains_key(namespace).then_some(Node::Empty),
         [pod, namespace, "pod"] => find_pod(table, pod, namespace),
         [ref front @ .., name, namespace, "svc"] => {
             let service = table.services.get(namespace)?.get(name)?;
-            let which = ServiceName {
-                namespace: namespace.to_owned(),
-                name: name.to_owned(),
-            };
+            let which = ServiceName { namespace: namespace.to_owned(), name: name.to_owned() };
             find_in_service(which, service, front)
         }
         _ => None,
     }
 }
 
-fn find_in_service<'a>(
-    which: ServiceName,
-    service: &'a DnsService,
-    front: &[&str],
-) -> Option<Node<'a>> {
+fn find_in_service<'a>(which: ServiceName, service: &'a DnsService, front: &[&str]) -> Option<Node<'a>> {
     match *front {
         [] => match service {
             // The specification: no such name while no endpoint is ready.
@@ -103,9 +91,7 @@ fn find_in_service<'a>(
         },
         [protocol] if protocol.starts_with('_') => {
             let protocol = parse_protocol(protocol)?;
-            all_ports(service)
-                .any(|port| port.protocol == protocol)
-                .then_some(Node::Empty)
+            all_ports(service).any(|port| port.protocol == protocol).then_some(Node::Empty)
         }
         [host] => {
             let DnsService::Headless { endpoints } = service else {
@@ -115,13 +101,9 @@ fn find_in_service<'a>(
             (!found.is_empty()).then_some(Node::Endpoints(found))
         }
         [port, protocol] => {
-            let filter = PortFilter {
-                name: port.strip_prefix('_')?.to_owned(),
-                protocol: parse_protocol(protocol)?,
-            };
-            all_ports(service)
-                .any(|p| filter.matches(p))
-                .then_some(Node::Port(which, service, filter))
+            let filter =
+                PortFilter { name: port.strip_prefix('_')?.to_owned(), protocol: parse_protocol(protocol)? };
+            all_ports(service).any(|p| filter.matches(p)).then_some(Node::Port(which, service, filter))
         }
         _ => None,
     }
@@ -131,26 +113,14 @@ fn find_pod<'a>(table: &DnsTable, label: &str, namespace: &str) -> Option<Node<'
     let address = parse_dashed(label)?;
     match &table.pods {
         PodNames::Insecure => Some(Node::Pod(address)),
-        PodNames::Verified(pods) => pods
-            .get(namespace)?
-            .contains(&address)
-            .then_some(Node::Pod(address)),
+        PodNames::Verified(pods) => pods.get(namespace)?.contains(&address).then_some(Node::Pod(address)),
     }
 }
 
 /// `10-42-0-5` or `fd00--5`.
 fn parse_dashed(label: &str) -> Option<IpAddr> {
-    let v4 = label
-        .replace('-', ".")
-        .parse::<Ipv4Addr>()
-        .map(IpAddr::from);
-    v4.or_else(|_| {
-        label
-            .replace('-', ":")
-            .parse::<Ipv6Addr>()
-            .map(IpAddr::from)
-    })
-    .ok()
+    let v4 = label.replace('-', ".").parse::<Ipv4Addr>().map(IpAddr::from);
+    v4.or_else(|_| label.replace('-', ":").parse::<Ipv6Addr>().map(IpAddr::from)).ok()
 }
 
 fn parse_protocol(label: &str) -> Option<Protocol> {
@@ -169,9 +139,7 @@ fn all_ports(service: &DnsService) -> impl Iterator<Item = &DnsPort> {
         DnsService::Headless { endpoints } => (&[], endpoints),
         DnsService::ExternalName(_) => (&[], &[]),
     };
-    own.iter()
-        .chain(endpoints.iter().flat_map(|e| &e.ports))
-        .filter(|port| !port.name.is_empty())
+    own.iter().chain(endpoints.iter().flat_map(|e| &e.ports)).filter(|port| !port.name.is_empty())
 }
 
 /// The label of an endpoint below its Service: its hostname, or its address with dashes.
@@ -202,14 +170,8 @@ mod tests {
 
     #[test]
     fn dashed_addresses_of_both_families() {
-        assert_eq!(
-            parse_dashed("10-42-0-5"),
-            Some("10.42.0.5".parse().expect("valid"))
-        );
-        assert_eq!(
-            parse_dashed("fd00--5"),
-            Some("fd00::5".parse().expect("valid"))
-        );
+        assert_eq!(parse_dashed("10-42-0-5"), Some("10.42.0.5".parse().expect("valid")));
+        assert_eq!(parse_dashed("fd00--5"), Some("fd00::5".parse().expect("valid")));
         assert_eq!(parse_dashed("web-0"), None);
         assert_eq!(parse_dashed(""), None);
     }

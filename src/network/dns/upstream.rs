@@ -56,36 +56,25 @@ pub struct Upstream {
 impl Upstream {
     /// Forwards to the name servers of `resolv_conf`, except to ourselves at `own`.
     pub fn new(resolv_conf: PathBuf, own: Vec<SocketAddr>) -> Self {
-        Self {
-            resolv_conf,
-            own,
-            current: Mutex::new(None),
-        }
+        Self { resolv_conf, own, current: Mutex::new(None) }
     }
 
     /// Asks the name servers, or the cache.
     pub async fn ask(&self, name: &Name, kind: RecordType) -> Reply {
-        let failed = Reply {
-            code: Some(ResponseCode::ServFail),
-            ..Reply::default()
-        };
+        let failed = Reply { code: Some(ResponseCode::ServFail), ..Reply::default() };
         let Some(resolver) = self.resolver() else {
             return failed;
         };
         match resolver.lookup(name.clone(), kind).await {
-            Ok(lookup) => Reply {
-                answers: lookup.answers().to_vec(),
-                ..Reply::default()
-            },
+            Ok(lookup) => Reply { answers: lookup.answers().to_vec(), ..Reply::default() },
             Err(NetError::Dns(DnsError::NoRecordsFound(none))) => Reply {
                 code: Some(none.response_code),
                 soa: none.soa.map(|soa| soa.into_record_of_rdata()),
                 ..Reply::default()
             },
-            Err(NetError::Dns(DnsError::ResponseCode(code))) => Reply {
-                code: Some(code),
-                ..Reply::default()
-            },
+            Err(NetError::Dns(DnsError::ResponseCode(code))) => {
+                Reply { code: Some(code), ..Reply::default() }
+            }
             Err(error) => {
                 tracing::debug!(%name, %kind, %error, "no name server answered");
                 failed
@@ -109,22 +98,13 @@ impl Upstream {
         let servers = usable(&name_servers(&text), &self.own);
         tracing::info!(path = %self.resolv_conf.display(), ?servers, "forwarding DNS");
         let resolver = build(&servers);
-        *current = Some(Current {
-            version,
-            resolver: resolver.clone(),
-        });
+        *current = Some(Current { version, resolver: resolver.clone() });
         resolver
     }
 
     fn version(&self) -> Version {
         let meta = fs::metadata(&self.resolv_conf).ok()?;
-        Some((
-            meta.dev(),
-            meta.ino(),
-            meta.mtime(),
-            meta.mtime_nsec(),
-            meta.size(),
-        ))
+        Some((meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size()))
     }
 }
 
@@ -143,16 +123,10 @@ fn usable(servers: &[IpAddr], own: &[SocketAddr]) -> Vec<IpAddr> {
     let is_own = |server: &IpAddr| {
         own.iter().any(|own| {
             own.port() == DNS_PORT
-                && (own.ip() == *server
-                    || (own.ip().is_unspecified() && is_of_this_machine(*server)))
+                && (own.ip() == *server || (own.ip().is_unspecified() && is_of_this_machine(*server)))
         })
     };
-    servers
-        .iter()
-        .filter(|server| !is_own(server))
-        .take(MAX_SERVERS)
-        .copied()
-        .collect()
+    servers.iter().filter(|server| !is_own(server)).take(MAX_SERVERS).copied().collect()
 }
 
 fn is_of_this_machine(address: IpAddr) -> bool {
@@ -163,10 +137,7 @@ fn build(servers: &[IpAddr]) -> Option<Arc<TokioResolver>> {
     if servers.is_empty() {
         return None;
     }
-    let servers = servers
-        .iter()
-        .map(|ip| NameServerConfig::udp_and_tcp(*ip))
-        .collect();
+    let servers = servers.iter().map(|ip| NameServerConfig::udp_and_tcp(*ip)).collect();
     let config = ResolverConfig::from_parts(None, Vec::new(), servers);
     let mut options = ResolverOpts::default();
     options.ndots = 0;
@@ -176,8 +147,8 @@ fn build(servers: &[IpAddr]) -> Option<Arc<TokioResolver>> {
     options.use_hosts_file = ResolveHosts::Never;
     options.preserve_intermediates = true;
     options.edns0 = true;
-    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(options);
+    let builder =
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).with_options(options);
     match builder.build() {
         Ok(resolver) => Some(Arc::new(resolver)),
         Err(error) => {
@@ -204,31 +175,17 @@ mod tests {
     #[test]
     fn a_question_never_comes_back() {
         let own = ["10.43.0.10:53".parse().expect("valid")];
-        assert_eq!(
-            usable(&ips(&["10.43.0.10", "192.0.2.1"]), &own),
-            ips(&["192.0.2.1"])
-        );
+        assert_eq!(usable(&ips(&["10.43.0.10", "192.0.2.1"]), &own), ips(&["192.0.2.1"]));
         let every = ["0.0.0.0:53".parse().expect("valid")];
-        assert_eq!(
-            usable(&ips(&["127.0.0.53", "192.0.2.1"]), &every),
-            ips(&["192.0.2.1"])
-        );
+        assert_eq!(usable(&ips(&["127.0.0.53", "192.0.2.1"]), &every), ips(&["192.0.2.1"]));
         let elsewhere = ["127.0.0.1:5300".parse().expect("valid")];
-        assert_eq!(
-            usable(&ips(&["127.0.0.1"]), &elsewhere),
-            ips(&["127.0.0.1"])
-        );
+        assert_eq!(usable(&ips(&["127.0.0.1"]), &elsewhere), ips(&["127.0.0.1"]));
     }
 
     #[tokio::test]
     async fn without_a_name_server_the_answer_comes_at_once() {
         let upstream = Upstream::new("/nonexistent/resolv.conf".into(), Vec::new());
-        let reply = upstream
-            .ask(
-                &Name::from_ascii("example.com.").expect("valid"),
-                RecordType::A,
-            )
-            .await;
+        let reply = upstream.ask(&Name::from_ascii("example.com.").expect("valid"), RecordType::A).await;
         assert_eq!(reply.code, Some(ResponseCode::ServFail));
     }
 }

@@ -52,9 +52,7 @@ impl Zone {
             };
         }
         match name.parse_arpa_name() {
-            Ok(net) if is_whole_address(name, net.addr()) => {
-                self.pointers(table, name, kind, net.addr())
-            }
+            Ok(net) if is_whole_address(name, net.addr()) => self.pointers(table, name, kind, net.addr()),
             _ => Answer::Foreign,
         }
     }
@@ -81,29 +79,17 @@ impl Zone {
                 vec![record(name, RData::TXT(TXT::new(vec![VERSION.to_owned()])))]
             }
             (Node::Pod(address), _) => addresses(name, kind, [address]),
-            (Node::Endpoints(endpoints), _) => {
-                addresses(name, kind, endpoints.iter().map(|e| e.address))
-            }
+            (Node::Endpoints(endpoints), _) => addresses(name, kind, endpoints.iter().map(|e| e.address)),
             (Node::Port(which, service, filter), RecordType::SRV) => {
                 return self.services(name, &which, service, Some(&filter));
             }
             (Node::Service(which, service), _) => return self.service(name, kind, &which, service),
             _ => Vec::new(),
         };
-        if answers.is_empty() {
-            Answer::NoData
-        } else {
-            Answer::Records(answers, Vec::new())
-        }
+        if answers.is_empty() { Answer::NoData } else { Answer::Records(answers, Vec::new()) }
     }
 
-    fn service(
-        &self,
-        name: &Name,
-        kind: RecordType,
-        which: &ServiceName,
-        service: &DnsService,
-    ) -> Answer {
+    fn service(&self, name: &Name, kind: RecordType, which: &ServiceName, service: &DnsService) -> Answer {
         let answers = match service {
             DnsService::ExternalName(target) => {
                 let Ok(mut target) = Name::from_utf8(target) else {
@@ -114,19 +100,13 @@ impl Zone {
                 return Answer::Alias(Box::new(alias), target);
             }
             _ if kind == RecordType::SRV => return self.services(name, which, service, None),
-            DnsService::ClusterIp { addresses: ips, .. } => {
-                addresses(name, kind, ips.iter().copied())
-            }
+            DnsService::ClusterIp { addresses: ips, .. } => addresses(name, kind, ips.iter().copied()),
             DnsService::Headless { endpoints } => {
                 let unique: BTreeSet<_> = endpoints.iter().map(|e| e.address).collect();
                 addresses(name, kind, unique)
             }
         };
-        if answers.is_empty() {
-            Answer::NoData
-        } else {
-            Answer::Records(answers, Vec::new())
-        }
+        if answers.is_empty() { Answer::NoData } else { Answer::Records(answers, Vec::new()) }
     }
 
     /// SRV records of the ports that are meant, and the addresses of what they name.
@@ -141,30 +121,17 @@ impl Zone {
         let mut targets: Vec<(Name, u16)> = Vec::new();
         let mut extra = Vec::new();
         match service {
-            DnsService::ClusterIp {
-                addresses: ips,
-                ports,
-            } => {
+            DnsService::ClusterIp { addresses: ips, ports } => {
                 let target = self.service_name(which);
-                targets.extend(
-                    ports
-                        .iter()
-                        .filter(meant)
-                        .map(|port| (target.clone(), port.port)),
-                );
+                targets.extend(ports.iter().filter(meant).map(|port| (target.clone(), port.port)));
                 extra.extend(all_addresses(&target, ips.iter().copied()));
             }
             DnsService::Headless { endpoints } => {
                 for endpoint in endpoints {
                     let target = self.endpoint_name(which, endpoint);
                     let before = targets.len();
-                    targets.extend(
-                        endpoint
-                            .ports
-                            .iter()
-                            .filter(meant)
-                            .map(|port| (target.clone(), port.port)),
-                    );
+                    targets
+                        .extend(endpoint.ports.iter().filter(meant).map(|port| (target.clone(), port.port)));
                     if targets.len() > before {
                         extra.extend(all_addresses(&target, [endpoint.address]));
                     }
@@ -173,18 +140,12 @@ impl Zone {
             DnsService::ExternalName(_) => {}
         }
         targets.dedup();
-        let weight = u16::try_from(100 / targets.len().max(1))
-            .unwrap_or(1)
-            .max(1);
+        let weight = u16::try_from(100 / targets.len().max(1)).unwrap_or(1).max(1);
         let answers: Vec<_> = targets
             .into_iter()
             .map(|(target, port)| record(name, RData::SRV(SRV::new(0, weight, port, target))))
             .collect();
-        if answers.is_empty() {
-            Answer::NoData
-        } else {
-            Answer::Records(answers, extra)
-        }
+        if answers.is_empty() { Answer::NoData } else { Answer::Records(answers, extra) }
     }
 
     /// PTR records: the Services with this cluster address, and the endpoints with a hostname.
@@ -192,18 +153,13 @@ impl Zone {
         let mut targets = Vec::new();
         for (namespace, services) in &table.services {
             for (service_name, service) in services {
-                let which = || ServiceName {
-                    namespace: namespace.clone(),
-                    name: service_name.clone(),
-                };
+                let which = || ServiceName { namespace: namespace.clone(), name: service_name.clone() };
                 match service {
                     DnsService::ClusterIp { addresses, .. } if addresses.contains(&address) => {
                         targets.push(self.service_name(&which()));
                     }
                     DnsService::Headless { endpoints } => {
-                        let named = endpoints
-                            .iter()
-                            .filter(|e| e.address == address && e.hostname.is_some());
+                        let named = endpoints.iter().filter(|e| e.address == address && e.hostname.is_some());
                         targets.extend(named.map(|e| self.endpoint_name(&which(), e)));
                     }
                     _ => {}
@@ -213,9 +169,7 @@ impl Zone {
         match (targets.is_empty(), kind) {
             (true, _) => Answer::Foreign,
             (false, RecordType::PTR) => {
-                let records = targets
-                    .into_iter()
-                    .map(|target| record(name, RData::PTR(PTR(target))));
+                let records = targets.into_iter().map(|target| record(name, RData::PTR(PTR(target))));
                 Answer::Records(records.collect(), Vec::new())
             }
             (false, _) => Answer::NoData,
@@ -233,9 +187,7 @@ impl Zone {
     /// The name of these labels below the domain; the domain itself if that is too long to be a name.
     fn name(&self, labels: &[&str]) -> Name {
         let front = Name::from_labels(labels.iter().map(|label| label.as_bytes()));
-        front
-            .and_then(|front| front.append_domain(&self.domain))
-            .unwrap_or_else(|_| self.domain.clone())
+        front.and_then(|front| front.append_domain(&self.domain)).unwrap_or_else(|_| self.domain.clone())
     }
 }
 
@@ -249,20 +201,11 @@ fn record(name: &Name, data: RData) -> Record {
 }
 
 /// A or AAAA records, whichever are asked for.
-fn addresses(
-    name: &Name,
-    kind: RecordType,
-    addresses: impl IntoIterator<Item = IpAddr>,
-) -> Vec<Record> {
-    all_addresses(name, addresses)
-        .filter(|r| r.record_type() == kind)
-        .collect()
+fn addresses(name: &Name, kind: RecordType, addresses: impl IntoIterator<Item = IpAddr>) -> Vec<Record> {
+    all_addresses(name, addresses).filter(|r| r.record_type() == kind).collect()
 }
 
-fn all_addresses(
-    name: &Name,
-    addresses: impl IntoIterator<Item = IpAddr>,
-) -> impl Iterator<Item = Record> {
+fn all_addresses(name: &Name, addresses: impl IntoIterator<Item = IpAddr>) -> impl Iterator<Item = Record> {
     addresses.into_iter().map(|address| match address {
         IpAddr::V4(v4) => record(name, RData::A(A(v4))),
         IpAddr::V6(v6) => record(name, RData::AAAA(AAAA(v6))),

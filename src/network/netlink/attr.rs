@@ -45,8 +45,7 @@ impl Attrs for Vec<u8> {
         self.extend_from_slice(&[0; 2]);
         self.extend_from_slice(&(kind | NESTED).to_ne_bytes());
         fill(self);
-        let len =
-            u16::try_from(self.len() - start).expect("callers keep an attribute under 64 KiB");
+        let len = u16::try_from(self.len() - start).expect("callers keep an attribute under 64 KiB");
         self[start..start + 2].copy_from_slice(&len.to_ne_bytes());
         self
     }
@@ -66,9 +65,7 @@ pub fn parse(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 
 /// The value of the first attribute `kind` in `bytes`.
 pub fn nested(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    parse(bytes)
-        .find(|(k, _)| *k == kind)
-        .map(|(_, value)| value)
+    parse(bytes).find(|(k, _)| *k == kind).map(|(_, value)| value)
 }
 
 /// A 32-bit number in network order.

@@ -26,13 +26,7 @@ pub const APPEND: u16 = 0x800;
 pub const HEADER: usize = 16;
 
 /// Appends a message of type `kind` to `out`; `body` writes what follows the header.
-pub fn message(
-    out: &mut Vec<u8>,
-    kind: u16,
-    flags: u16,
-    seq: u32,
-    body: impl FnOnce(&mut Vec<u8>),
-) {
+pub fn message(out: &mut Vec<u8>, kind: u16, flags: u16, seq: u32, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&kind.to_ne_bytes());

@@ -39,16 +39,8 @@ pub struct Message {
 impl Message {
     /// What an error message says: `Ok` is an acknowledgement.
     fn status(&self) -> io::Result<()> {
-        let code = self
-            .payload
-            .get(..4)
-            .and_then(|c| c.try_into().ok())
-            .map_or(0, i32::from_ne_bytes);
-        if code == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::from_raw_os_error(-code))
-        }
+        let code = self.payload.get(..4).and_then(|c| c.try_into().ok()).map_or(0, i32::from_ne_bytes);
+        if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-code)) }
     }
 }
 
@@ -71,12 +63,16 @@ impl Socket {
         // The buffer may be refused to grow in a restricted container; dumps work with less.
         let _ = setsockopt(&inner, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         inner.set_cap_ack(true)?;
-        Ok(Self {
-            inner,
-            seq: 0,
-            port,
-            send_buffer: 0,
-        })
+        Ok(Self { inner, seq: 0, port, send_buffer: 0 })
+    }
+
+    /// Opens a socket that receives the notifications of a group; [`Socket::receive`] waits so long.
+    pub fn subscribe(protocol: isize, group: u32, wait: Duration) -> io::Result<Self> {
+        let socket = Self::open(protocol)?;
+        let wait = TimeVal::new(wait.as_secs() as i64, i64::from(wait.subsec_micros()));
+        setsockopt(&socket.inner, sockopt::ReceiveTimeout, &wait)?;
+        socket.inner.add_membership(group)?;
+        Ok(socket)
     }
 
     /// The socket's netlink port, by which its own changes are known in notifications.
@@ -98,11 +94,7 @@ impl Socket {
             self.send_buffer = wanted;
         }
         let sent = self.inner.send_to(bytes, &SocketAddr::new(0, 0), 0)?;
-        if sent == bytes.len() {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::WriteZero.into())
-        }
+        if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 
     /// The next messages, one datagram of them.
@@ -121,9 +113,7 @@ impl Socket {
     pub fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         let seq = self.next_seq();
         let mut out = Vec::with_capacity(HEADER + body.len());
-        message(&mut out, kind, flags | REQUEST | ACK, seq, |o| {
-            o.extend_from_slice(body)
-        });
+        message(&mut out, kind, flags | REQUEST | ACK, seq, |o| o.extend_from_slice(body));
         self.send(&out)?;
         self.acknowledged(seq, seq)
     }
@@ -181,9 +171,7 @@ impl Socket {
     fn dump_once(&mut self, kind: u16, body: &[u8]) -> io::Result<Option<Vec<Message>>> {
         let seq = self.next_seq();
         let mut out = Vec::new();
-        message(&mut out, kind, REQUEST | DUMP, seq, |o| {
-            o.extend_from_slice(body)
-        });
+        message(&mut out, kind, REQUEST | DUMP, seq, |o| o.extend_from_slice(body));
         self.send(&out)?;
         let mut all = Vec::new();
         let mut whole = true;
@@ -206,11 +194,7 @@ impl Socket {
     }
 
     /// [`Socket::request`] with a typed message.
-    pub fn request_typed<M: NetlinkSerializable>(
-        &mut self,
-        flags: u16,
-        message: &M,
-    ) -> io::Result<()> {
+    pub fn request_typed<M: NetlinkSerializable>(&mut self, flags: u16, message: &M) -> io::Result<()> {
         self.request(message.message_type(), flags, &serialized(message))
     }
 
@@ -250,9 +234,8 @@ impl Socket {
     pub fn split(mut bytes: &[u8]) -> Vec<Message> {
         let mut messages = Vec::new();
         while let Some((header, _)) = bytes.split_at_checked(HEADER) {
-            let word = |at: usize| {
-                u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-            };
+            let word =
+                |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
             let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
             let len = word(0) as usize;
             let Some(payload) = bytes.get(HEADER..len) else {
@@ -278,18 +261,12 @@ mod tests {
     #[test]
     fn messages_of_a_datagram_are_split() {
         let mut bytes = Vec::new();
-        message(&mut bytes, 16, REQUEST, 3, |o| {
-            o.extend_from_slice(&[1, 2, 3])
-        });
+        message(&mut bytes, 16, REQUEST, 3, |o| o.extend_from_slice(&[1, 2, 3]));
         message(&mut bytes, DONE, 0, 3, |_| {});
         let messages = Socket::split(&bytes);
         assert_eq!(messages.len(), 2);
         assert_eq!(
-            (
-                messages[0].kind,
-                messages[0].seq,
-                messages[0].payload.as_slice()
-            ),
+            (messages[0].kind, messages[0].seq, messages[0].payload.as_slice()),
             (16, 3, &[1, 2, 3][..])
         );
         assert_eq!(messages[1].kind, DONE);
@@ -298,21 +275,10 @@ mod tests {
 
     #[test]
     fn an_error_carries_the_kernels_number() {
-        let refused = Message {
-            kind: ERROR,
-            flags: 0,
-            seq: 1,
-            port: 0,
-            payload: (-17i32).to_ne_bytes().to_vec(),
-        };
-        assert_eq!(
-            refused.status().expect_err("refused").raw_os_error(),
-            Some(17)
-        );
-        let done = Message {
-            payload: vec![0; 4],
-            ..refused
-        };
+        let refused =
+            Message { kind: ERROR, flags: 0, seq: 1, port: 0, payload: (-17i32).to_ne_bytes().to_vec() };
+        assert_eq!(refused.status().expect_err("refused").raw_os_error(), Some(17));
+        let done = Message { payload: vec![0; 4], ..refused };
         assert!(done.status().is_ok());
     }
 }

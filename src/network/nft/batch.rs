@@ -8,8 +8,7 @@ use crate::network::netlink::{ACK, Attrs, CREATE, EXCL, REQUEST, Socket, message
 use super::expr::Rule;
 use super::set::{Data, SetSpec, Timed, write_element};
 use super::{
-    DEL_CHAIN, DEL_ELEMENT, DEL_RULE, DEL_TABLE, NEW_CHAIN, NEW_ELEMENT, NEW_RULE, NEW_SET,
-    NEW_TABLE,
+    DEL_CHAIN, DEL_ELEMENT, DEL_RULE, DEL_TABLE, NEW_CHAIN, NEW_ELEMENT, NEW_RULE, NEW_SET, NEW_TABLE,
 };
 use super::{header, kind};
 
@@ -78,16 +77,10 @@ impl Batch {
     fn add(&mut self, message_kind: u16, flags: u16, body: impl FnOnce(&mut Vec<u8>, &str)) {
         self.starts.push(self.bytes.len());
         let table = &self.table;
-        message(
-            &mut self.bytes,
-            kind(message_kind),
-            flags | REQUEST,
-            0,
-            |out| {
-                header(out, 0);
-                body(out, table);
-            },
-        );
+        message(&mut self.bytes, kind(message_kind), flags | REQUEST, 0, |out| {
+            header(out, 0);
+            body(out, table);
+        });
     }
 
     /// Makes the table if it is not there.
@@ -111,8 +104,7 @@ impl Batch {
             o.text(1, table).text(3, name);
             if let Some(base) = base {
                 o.nest(4, |h| {
-                    h.be32(1, base.hook as u32)
-                        .bytes(2, &base.priority.to_be_bytes());
+                    h.be32(1, base.hook as u32).bytes(2, &base.priority.to_be_bytes());
                 });
                 o.be32(5, 1).text(7, base.kind);
             }
@@ -129,14 +121,10 @@ impl Batch {
     /// Adds a rule at the end of a chain.
     pub fn add_rule(&mut self, chain: &str, rule: &Rule) {
         *self.rules.entry(chain.to_owned()).or_default() += 1;
-        self.add(
-            NEW_RULE,
-            CREATE | crate::network::netlink::APPEND,
-            |o, table| {
-                o.text(1, table).text(2, chain);
-                rule.write(o);
-            },
-        );
+        self.add(NEW_RULE, CREATE | crate::network::netlink::APPEND, |o, table| {
+            o.text(1, table).text(2, chain);
+            rule.write(o);
+        });
     }
 
     /// Puts a rule at the beginning of a chain. `tag` is kept with it, so that it is found again.
@@ -169,13 +157,7 @@ impl Batch {
 
     /// Adds elements to a dynamic map.
     pub fn add_timed_elements(&mut self, set: &str, elements: &[Timed]) {
-        self.write_elements(
-            NEW_ELEMENT,
-            CREATE | EXCL,
-            set,
-            elements,
-            |list, element| element.write(list),
-        );
+        self.write_elements(NEW_ELEMENT, CREATE | EXCL, set, elements, |list, element| element.write(list));
     }
 
     /// Removes elements of a set or map. Fails if one is not there.
@@ -215,9 +197,7 @@ impl Batch {
         };
         let mut out = Vec::with_capacity(self.bytes.len() + 40);
         let first_seq = socket.next_seq();
-        message(&mut out, BEGIN, REQUEST, first_seq, |o| {
-            header(o, SUBSYSTEM)
-        });
+        message(&mut out, BEGIN, REQUEST, first_seq, |o| header(o, SUBSYSTEM));
         let mut last_seq = first_seq;
         for start in &self.starts {
             last_seq = socket.next_seq();
@@ -226,9 +206,7 @@ impl Batch {
         let flags = u16::from_ne_bytes([self.bytes[last + 6], self.bytes[last + 7]]) | ACK;
         self.bytes[last + 6..last + 8].copy_from_slice(&flags.to_ne_bytes());
         out.append(&mut self.bytes);
-        message(&mut out, END, REQUEST, socket.next_seq(), |o| {
-            header(o, SUBSYSTEM)
-        });
+        message(&mut out, END, REQUEST, socket.next_seq(), |o| header(o, SUBSYSTEM));
         socket.send(&out)?;
         socket.acknowledged(first_seq, last_seq)
     }

@@ -36,37 +36,19 @@ pub enum Expr {
     /// Loads the type of the packet's source or destination address (`RTN_*`).
     AddressType { source: bool, to: Reg },
     /// Matches if the register has, or has not, this value.
-    Cmp {
-        reg: Reg,
-        equal: bool,
-        value: Vec<u8>,
-    },
+    Cmp { reg: Reg, equal: bool, value: Vec<u8> },
     /// `to = (from & mask) ^ xor`.
-    Bitwise {
-        from: Reg,
-        to: Reg,
-        mask: Vec<u8>,
-        xor: Vec<u8>,
-    },
+    Bitwise { from: Reg, to: Reg, mask: Vec<u8>, xor: Vec<u8> },
     /// Matches if the set has the key.
     InSet { set: &'static str, key: Reg },
     /// Loads what the map has for the key; matches if it has something.
-    Map {
-        map: &'static str,
-        key: Reg,
-        to: Reg,
-    },
+    Map { map: &'static str, key: Reg, to: Reg },
     /// Goes where the verdict map says for the key; matches if it has something.
     VerdictMap { map: &'static str, key: Reg },
     /// A random number of `0..modulus`, plus `offset`.
     Random { to: Reg, modulus: u32, offset: u32 },
     /// Adds an element to a dynamic map for a time, or starts its time again.
-    Remember {
-        map: &'static str,
-        key: Reg,
-        data: Reg,
-        seconds: u32,
-    },
+    Remember { map: &'static str, key: Reg, data: Reg, seconds: u32 },
     /// Sends the connection to the address in `address` and the port in `port`.
     Dnat { address: Reg, port: Reg },
     /// Gives the connection an address of the outgoing interface, with a random port.
@@ -126,29 +108,16 @@ impl Expr {
             Self::Meta { key, to } => done(o.be32(1, to.number()).be32(2, *key)),
             Self::SetMark(from) => done(o.be32(2, META_MARK).be32(3, from.number())),
             Self::Ct { key, to } => done(o.be32(1, to.number()).be32(2, *key)),
-            Self::CtOriginal { key, to } => {
-                done(o.be32(1, to.number()).be32(2, *key).bytes(3, &[0]))
-            }
+            Self::CtOriginal { key, to } => done(o.be32(1, to.number()).be32(2, *key).bytes(3, &[0])),
             Self::AddressType { source, to } => {
-                done(
-                    o.be32(1, to.number())
-                        .be32(2, 3)
-                        .be32(3, if *source { 1 } else { 2 }),
-                );
+                done(o.be32(1, to.number()).be32(2, 3).be32(3, if *source { 1 } else { 2 }));
             }
             Self::Cmp { reg, equal, value } => {
                 o.be32(1, reg.number()).be32(2, u32::from(!*equal));
                 value_data(o, 3, value);
             }
-            Self::Bitwise {
-                from,
-                to,
-                mask,
-                xor,
-            } => {
-                o.be32(1, from.number())
-                    .be32(2, to.number())
-                    .be32(3, mask.len() as u32);
+            Self::Bitwise { from, to, mask, xor } => {
+                o.be32(1, from.number()).be32(2, to.number()).be32(3, mask.len() as u32);
                 value_data(o, 4, mask);
                 value_data(o, 5, xor);
             }
@@ -158,29 +127,12 @@ impl Expr {
             }
             // Register 0 takes verdicts.
             Self::VerdictMap { map, key } => done(o.text(1, map).be32(2, key.number()).be32(3, 0)),
-            Self::Random {
-                to,
-                modulus,
-                offset,
-            } => {
-                done(
-                    o.be32(1, to.number())
-                        .be32(2, *modulus)
-                        .be32(3, 1)
-                        .be32(4, *offset),
-                );
+            Self::Random { to, modulus, offset } => {
+                done(o.be32(1, to.number()).be32(2, *modulus).be32(3, 1).be32(4, *offset));
             }
-            Self::Remember {
-                map,
-                key,
-                data,
-                seconds,
-            } => {
+            Self::Remember { map, key, data, seconds } => {
                 // NFT_DYNSET_OP_UPDATE
-                o.text(1, map)
-                    .be32(3, 1)
-                    .be32(4, key.number())
-                    .be32(5, data.number());
+                o.text(1, map).be32(3, 1).be32(4, key.number()).be32(5, data.number());
                 o.be64(6, u64::from(*seconds) * 1000);
             }
             Self::Dnat { address, port } => {
@@ -202,10 +154,7 @@ impl Expr {
 fn done(_: &mut Vec<u8>) {}
 
 fn payload(o: &mut Vec<u8>, base: u32, offset: u32, len: u32, to: Reg) {
-    o.be32(1, to.number())
-        .be32(2, base)
-        .be32(3, offset)
-        .be32(4, len);
+    o.be32(1, to.number()).be32(2, base).be32(3, offset).be32(4, len);
 }
 
 fn value_data(o: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -232,48 +181,27 @@ impl Rule {
 
     /// Loads the source address.
     pub fn source(self, to: Reg) -> Self {
-        self.then(Expr::Network {
-            offset: 12,
-            len: 4,
-            to,
-        })
+        self.then(Expr::Network { offset: 12, len: 4, to })
     }
 
     /// Loads the destination address.
     pub fn destination(self, to: Reg) -> Self {
-        self.then(Expr::Network {
-            offset: 16,
-            len: 4,
-            to,
-        })
+        self.then(Expr::Network { offset: 16, len: 4, to })
     }
 
     /// Makes a register that was loaded 0, in a form that `nft` shows and reads back.
     pub fn zero(self, reg: Reg) -> Self {
-        self.then(Expr::Bitwise {
-            from: reg,
-            to: reg,
-            mask: vec![0; 4],
-            xor: vec![0; 4],
-        })
+        self.then(Expr::Bitwise { from: reg, to: reg, mask: vec![0; 4], xor: vec![0; 4] })
     }
 
     /// Loads the destination port.
     pub fn port(self, to: Reg) -> Self {
-        self.then(Expr::Transport {
-            offset: 2,
-            len: 2,
-            to,
-        })
+        self.then(Expr::Transport { offset: 2, len: 2, to })
     }
 
     /// Loads protocol and destination port into two registers.
     pub fn protocol_and_port(self, to: Reg) -> Self {
-        self.then(Expr::Meta {
-            key: META_L4PROTO,
-            to,
-        })
-        .port(Reg(to.0 + 1))
+        self.then(Expr::Meta { key: META_L4PROTO, to }).port(Reg(to.0 + 1))
     }
 
     /// Matches packets whose source is, or is not, in a network.
@@ -289,13 +217,7 @@ impl Rule {
     /// Matches if the address in register 0 is, or is not, in a network.
     pub fn in_network(self, cidr: crate::network::Cidr, inside: bool) -> Self {
         let mask = cidr.mask().octets().to_vec();
-        self.then(Expr::Bitwise {
-            from: Reg(0),
-            to: Reg(0),
-            mask,
-            xor: vec![0; 4],
-        })
-        .then(Expr::Cmp {
+        self.then(Expr::Bitwise { from: Reg(0), to: Reg(0), mask, xor: vec![0; 4] }).then(Expr::Cmp {
             reg: Reg(0),
             equal: inside,
             value: cidr.base().octets().to_vec(),
@@ -304,12 +226,11 @@ impl Rule {
 
     /// Matches packets whose source or destination is, or is not, an address of this machine.
     pub fn local(self, source: bool, is: bool) -> Self {
-        self.then(Expr::AddressType { source, to: Reg(0) })
-            .then(Expr::Cmp {
-                reg: Reg(0),
-                equal: is,
-                value: LOCAL.to_ne_bytes().to_vec(),
-            })
+        self.then(Expr::AddressType { source, to: Reg(0) }).then(Expr::Cmp {
+            reg: Reg(0),
+            equal: is,
+            value: LOCAL.to_ne_bytes().to_vec(),
+        })
     }
 
     /// Matches packets that come in, or go out, by this interface or by another.
@@ -318,20 +239,12 @@ impl Rule {
         value.resize(libc::IFNAMSIZ, 0);
         let key = if out { META_OIFNAME } else { META_IIFNAME };
         // Interface names take four registers.
-        self.then(Expr::Meta { key, to: Reg(0) }).then(Expr::Cmp {
-            reg: Reg(0),
-            equal: is,
-            value,
-        })
+        self.then(Expr::Meta { key, to: Reg(0) }).then(Expr::Cmp { reg: Reg(0), equal: is, value })
     }
 
     /// Matches packets of this transport protocol.
     pub fn protocol(self, number: u8) -> Self {
-        self.then(Expr::Meta {
-            key: META_L4PROTO,
-            to: Reg(0),
-        })
-        .then(Expr::Cmp {
+        self.then(Expr::Meta { key: META_L4PROTO, to: Reg(0) }).then(Expr::Cmp {
             reg: Reg(0),
             equal: true,
             value: vec![number],
@@ -345,11 +258,7 @@ impl Rule {
 
     /// Matches if a bit of `mask` is set in the packet's mark.
     pub fn mark_has(self, mask: u32) -> Self {
-        self.then(Expr::Meta {
-            key: META_MARK,
-            to: Reg(0),
-        })
-        .has_bits(mask, true)
+        self.then(Expr::Meta { key: META_MARK, to: Reg(0) }).has_bits(mask, true)
     }
 
     fn has_bits(self, mask: u32, has: bool) -> Self {
@@ -359,27 +268,20 @@ impl Rule {
             mask: mask.to_ne_bytes().to_vec(),
             xor: vec![0; 4],
         })
-        .then(Expr::Cmp {
-            reg: Reg(0),
-            equal: !has,
-            value: vec![0; 4],
-        })
+        .then(Expr::Cmp { reg: Reg(0), equal: !has, value: vec![0; 4] })
     }
 
     /// Sets (or clears) bits of the packet's mark.
     pub fn set_mark_bits(self, bits: u32, set: bool) -> Self {
         let xor = if set { bits } else { 0 };
-        self.then(Expr::Meta {
-            key: META_MARK,
-            to: Reg(0),
-        })
-        .then(Expr::Bitwise {
-            from: Reg(0),
-            to: Reg(0),
-            mask: (!bits).to_ne_bytes().to_vec(),
-            xor: xor.to_ne_bytes().to_vec(),
-        })
-        .then(Expr::SetMark(Reg(0)))
+        self.then(Expr::Meta { key: META_MARK, to: Reg(0) })
+            .then(Expr::Bitwise {
+                from: Reg(0),
+                to: Reg(0),
+                mask: (!bits).to_ne_bytes().to_vec(),
+                xor: xor.to_ne_bytes().to_vec(),
+            })
+            .then(Expr::SetMark(Reg(0)))
     }
 
     /// Ends with a verdict.
@@ -408,34 +310,20 @@ mod tests {
     fn a_rule_lists_its_expressions_in_order() {
         let cidr = "10.42.0.0/16".parse().expect("valid");
         let mut out = Vec::new();
-        Rule::new()
-            .source_in(cidr, false)
-            .then(Expr::Masquerade)
-            .write(&mut out);
+        Rule::new().source_in(cidr, false).then(Expr::Masquerade).write(&mut out);
         let list = nested(&out, 4).expect("expressions");
-        let names: Vec<_> = parse(list)
-            .map(|(_, e)| value_text(nested(e, 1).expect("name")).to_owned())
-            .collect();
+        let names: Vec<_> =
+            parse(list).map(|(_, e)| value_text(nested(e, 1).expect("name")).to_owned()).collect();
         assert_eq!(names, ["payload", "bitwise", "cmp", "masq"]);
-        let cmp = parse(list)
-            .nth(2)
-            .and_then(|(_, e)| nested(e, 2))
-            .expect("data");
+        let cmp = parse(list).nth(2).and_then(|(_, e)| nested(e, 2)).expect("data");
         assert_eq!(nested(cmp, 2).and_then(value_be32), Some(1), "NFT_CMP_NEQ");
-        assert_eq!(
-            nested(cmp, 3).and_then(|d| nested(d, 1)),
-            Some(&[10, 42, 0, 0][..])
-        );
+        assert_eq!(nested(cmp, 3).and_then(|d| nested(d, 1)), Some(&[10, 42, 0, 0][..]));
     }
 
     #[test]
     fn registers_are_numbered_from_eight() {
         let mut out = Vec::new();
-        Expr::Dnat {
-            address: Reg(4),
-            port: Reg(5),
-        }
-        .data(&mut out);
+        Expr::Dnat { address: Reg(4), port: Reg(5) }.data(&mut out);
         assert_eq!(nested(&out, 3).and_then(value_be32), Some(12));
         assert_eq!(nested(&out, 5).and_then(value_be32), Some(13));
     }

@@ -10,9 +10,7 @@ mod set;
 
 pub use batch::{Base, Batch, Hook};
 pub use dump::{chain_names, dump_table, elements, rules, table_names, timed_elements};
-pub use expr::{
-    CT_DESTINATION, CT_PORT, CT_SOURCE, CT_STATE, CT_STATUS, Expr, META_L4PROTO, Reg, Rule,
-};
+pub use expr::{CT_DESTINATION, CT_PORT, CT_SOURCE, CT_STATE, CT_STATUS, Expr, META_L4PROTO, Reg, Rule};
 pub use monitor::{Change, Monitor};
 pub use set::{Data, SetSpec, Timed, Verdict, types};
 

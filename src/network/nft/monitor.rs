@@ -42,10 +42,7 @@ impl Monitor {
         // May be refused in a restricted container; then more changes count as lost.
         let _ = setsockopt(&*inner, sockopt::RcvBufForce, &RECEIVE_BUFFER);
         inner.add_membership(GROUP)?;
-        Ok(Self {
-            socket,
-            touched: BTreeSet::new(),
-        })
+        Ok(Self { socket, touched: BTreeSet::new() })
     }
 
     /// The next change that no socket with one of the netlink ports `own` made.

@@ -90,11 +90,7 @@ pub(super) fn canonical(data: &[u8]) -> Vec<u8> {
     let Some(verdict) = nested(data, 2) else {
         return Vec::new();
     };
-    [nested(verdict, 1), nested(verdict, 2)]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .concat()
+    [nested(verdict, 1), nested(verdict, 2)].into_iter().flatten().collect::<Vec<_>>().concat()
 }
 
 /// A set or map to be made.
@@ -140,8 +136,7 @@ impl SetSpec {
                 out.be32(6, types::VERDICT).be32(7, 0);
             }
             data => {
-                out.be32(6, concatenated(data))
-                    .be32(7, 4 * data.len() as u32);
+                out.be32(6, concatenated(data)).be32(7, 4 * data.len() as u32);
             }
         }
         out.nest(9, |desc| {
@@ -232,10 +227,7 @@ mod tests {
 
     #[test]
     fn concatenated_types_are_what_nft_shows() {
-        assert_eq!(
-            concatenated(&[types::ADDRESS, types::PROTOCOL, types::SERVICE]),
-            0x730d
-        );
+        assert_eq!(concatenated(&[types::ADDRESS, types::PROTOCOL, types::SERVICE]), 0x730d);
         let four = [types::ADDRESS, types::PROTOCOL, types::SERVICE, types::MARK];
         assert_eq!(concatenated(&four), 0x730d << 6 | 19);
     }
@@ -258,21 +250,13 @@ mod tests {
         inner.bytes(1, &(-4i32).to_be_bytes()).text(2, "c3");
         sent.bytes(2, &inner);
         assert_eq!(canonical(&sent), verdict.canonical());
-        assert_ne!(
-            canonical(&sent),
-            Data::Verdict(Verdict::Goto("c4".to_owned())).canonical()
-        );
+        assert_ne!(canonical(&sent), Data::Verdict(Verdict::Goto("c4".to_owned())).canonical());
         assert_ne!(canonical(&sent), Data::Verdict(Verdict::Drop).canonical());
     }
 
     #[test]
     fn a_timed_element_is_read_back() {
-        let element = Timed {
-            key: vec![1, 2, 3, 4],
-            data: vec![5, 6, 7, 8],
-            timeout: 10_800_000,
-            left: 7,
-        };
+        let element = Timed { key: vec![1, 2, 3, 4], data: vec![5, 6, 7, 8], timeout: 10_800_000, left: 7 };
         let mut out = Vec::new();
         element.write(&mut out);
         assert_eq!(nested(&out, 1).and_then(Timed::read), Some(element));
@@ -287,14 +271,6 @@ mod tests {
             dynamic: false,
         };
         assert_eq!(spec.flags(), 0x88);
-        assert_eq!(
-            SetSpec {
-                data: &[],
-                key: &[types::ADDRESS],
-                ..spec
-            }
-            .flags(),
-            0
-        );
+        assert_eq!(SetSpec { data: &[], key: &[types::ADDRESS], ..spec }.flags(), 0);
     }
 }

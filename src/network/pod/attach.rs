@@ -15,23 +15,12 @@ const POD_INTERFACE: &str = "eth0";
 
 /// Makes the pair of interfaces and what the pod's namespace needs. A pair that is there already
 /// stays: its sandbox was attached before.
-pub fn connect(
-    attachment: &Attachment,
-    path: &Path,
-    bridge: Bridge,
-    bridge_name: &str,
-) -> Result<()> {
+pub fn connect(attachment: &Attachment, path: &Path, bridge: Bridge, bridge_name: &str) -> Result<()> {
     let failed = |source| Error::Kernel {
-        doing: format!(
-            "connect sandbox {} to the bridge {bridge_name}",
-            attachment.sandbox
-        ),
+        doing: format!("connect sandbox {} to the bridge {bridge_name}", attachment.sandbox),
         source,
     };
-    let namespace = File::open(path).map_err(|source| Error::File {
-        path: path.to_owned(),
-        source,
-    })?;
+    let namespace = File::open(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let mut links = Links::open().map_err(failed)?;
     if links.find(&attachment.interface).map_err(failed)?.is_some() {
         if is_connected(attachment, &namespace).map_err(failed)? {
@@ -52,6 +41,7 @@ pub fn connect(
     let done = links
         .add_veth(&spec)
         .and_then(|()| netns::inside(&namespace, || configure(attachment)))
+        .and_then(|()| links.wait_until_passing(&[&attachment.interface, bridge_name]))
         .map_err(failed);
     if done.is_err() {
         // The first error is the one to tell.
@@ -67,9 +57,7 @@ fn is_connected(attachment: &Attachment, namespace: &File) -> io::Result<bool> {
         let Some(link) = links.find(POD_INTERFACE)? else {
             return Ok(false);
         };
-        Ok(links
-            .addresses(link.index)?
-            .contains(&(attachment.address, 32))
+        Ok(links.addresses(link.index)?.contains(&(attachment.address, 32))
             && links.default_interface()? == Some(link.index))
     })
 }
@@ -80,14 +68,10 @@ fn configure(attachment: &Attachment) -> io::Result<()> {
     if let Some(lo) = links.find("lo")? {
         links.set_up(lo.index)?;
     }
-    let eth0 = links
-        .find(POD_INTERFACE)?
-        .ok_or(io::ErrorKind::NotFound)?
-        .index;
+    let eth0 = links.find(POD_INTERFACE)?.ok_or(io::ErrorKind::NotFound)?.index;
     // Another way between pods would bypass the place where Services are undone.
     for scope in ["all", POD_INTERFACE] {
-        sysctl::set(&format!("ipv4/conf/{scope}/accept_redirects"), "0")
-            .map_err(io::Error::other)?;
+        sysctl::set(&format!("ipv4/conf/{scope}/accept_redirects"), "0").map_err(io::Error::other)?;
     }
     links.set_up(eth0)?;
     links.add_address(eth0, attachment.address, 32)?;

@@ -24,10 +24,7 @@ pub struct Bridge {
 /// IP layer of this machine, where Services are undone; `br_netfilter` is not needed and its
 /// parameters are left alone.
 pub fn make_equal(config: &PodNetworkConfig) -> Result<Bridge> {
-    let failed = |source| Error::Kernel {
-        doing: format!("set up the bridge {}", config.bridge),
-        source,
-    };
+    let failed = |source| Error::Kernel { doing: format!("set up the bridge {}", config.bridge), source };
     let mut links = Links::open().map_err(failed)?;
     let mtu = match config.mtu {
         Some(mtu) => mtu,
@@ -35,14 +32,9 @@ pub fn make_equal(config: &PodNetworkConfig) -> Result<Bridge> {
     };
     let bridge = make_bridge(&mut links, config, mtu)?;
     set_addresses(&mut links, config, bridge.index).map_err(failed)?;
-    links
-        .add_link_route(bridge.index, config.service_cidr, Some(config.gateway()))
-        .map_err(failed)?;
+    links.add_link_route(bridge.index, config.service_cidr, Some(config.gateway())).map_err(failed)?;
     set_parameters(&config.bridge)?;
-    Ok(Bridge {
-        index: bridge.index,
-        mtu,
-    })
+    Ok(Bridge { index: bridge.index, mtu })
 }
 
 fn default_mtu(links: &mut Links) -> io::Result<u32> {
@@ -53,10 +45,7 @@ fn default_mtu(links: &mut Links) -> io::Result<u32> {
 }
 
 fn make_bridge(links: &mut Links, config: &PodNetworkConfig, mtu: u32) -> Result<Link> {
-    let failed = |source| Error::Kernel {
-        doing: format!("make the bridge {}", config.bridge),
-        source,
-    };
+    let failed = |source| Error::Kernel { doing: format!("make the bridge {}", config.bridge), source };
     let mac = names::mac(config.gateway());
     let found = match links.find(&config.bridge).map_err(failed)? {
         Some(link) => link,
@@ -72,9 +61,8 @@ fn make_bridge(links: &mut Links, config: &PodNetworkConfig, mtu: u32) -> Result
         return Err(Error::Config {
             what: "bridge",
             value: config.bridge.clone(),
-            problem:
-                "is the name of an interface that is no bridge: rename it, or choose another name"
-                    .to_owned(),
+            problem: "is the name of an interface that is no bridge: rename it, or choose another name"
+                .to_owned(),
         });
     }
     if found.mtu != mtu {

@@ -22,28 +22,25 @@ fn tag(bridge: &str) -> Vec<u8> {
 
 /// Puts the rules in, if there is such a chain and they are not in it.
 pub fn accept(socket: &mut Socket, bridge: &str) -> io::Result<()> {
+    match try_accept(socket, bridge) {
+        // The chain went away meanwhile.
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        done => done,
+    }
+}
+
+fn try_accept(socket: &mut Socket, bridge: &str) -> io::Result<()> {
     if !has_chain(socket)? {
         return Ok(());
     }
     let tag = tag(bridge);
-    if rules(socket, TABLE, CHAIN)?
-        .iter()
-        .filter(|rule| rule.tag == tag)
-        .count()
-        == 2
-    {
+    if rules(socket, TABLE, CHAIN)?.iter().filter(|rule| rule.tag == tag).count() == 2 {
         return Ok(());
     }
     remove(socket, bridge)?;
     let mut batch = Batch::new(TABLE);
     for out in [true, false] {
-        batch.insert_rule(
-            CHAIN,
-            &Rule::new()
-                .interface(out, bridge, true)
-                .verdict(Verdict::Accept),
-            &tag,
-        );
+        batch.insert_rule(CHAIN, &Rule::new().interface(out, bridge, true).verdict(Verdict::Accept), &tag);
     }
     batch.commit(socket)
 }
@@ -55,10 +52,7 @@ pub fn remove(socket: &mut Socket, bridge: &str) -> io::Result<()> {
     }
     let tag = tag(bridge);
     let mut batch = Batch::new(TABLE);
-    for rule in rules(socket, TABLE, CHAIN)?
-        .iter()
-        .filter(|rule| rule.tag == tag)
-    {
+    for rule in rules(socket, TABLE, CHAIN)?.iter().filter(|rule| rule.tag == tag) {
         batch.delete_rule(CHAIN, rule.handle);
     }
     batch.commit(socket)

@@ -37,20 +37,13 @@ impl Ipam {
             return Err(Error::Config {
                 what: "pod CIDR",
                 value: cidr.to_string(),
-                problem: format!(
-                    "is too small for pods: use a prefix of at most {SMALLEST_PREFIX}"
-                ),
+                problem: format!("is too small for pods: use a prefix of at most {SMALLEST_PREFIX}"),
             });
         }
         let dir = state_dir.join("addresses");
         fs::create_dir_all(&dir).map_err(file_error(&dir))?;
-        let mut ipam = Self {
-            last: cidr.base(),
-            dir,
-            cidr,
-            by_address: BTreeMap::new(),
-            by_sandbox: HashMap::new(),
-        };
+        let mut ipam =
+            Self { last: cidr.base(), dir, cidr, by_address: BTreeMap::new(), by_sandbox: HashMap::new() };
         ipam.load()?;
         Ok(ipam)
     }
@@ -60,9 +53,7 @@ impl Ipam {
             let path = entry.map_err(file_error(&self.dir))?.path();
             let text = fs::read(&path).map_err(file_error(&path))?;
             if path.file_name().is_some_and(|n| n == LAST) {
-                let last = std::str::from_utf8(&text)
-                    .ok()
-                    .and_then(|t| t.trim().parse().ok());
+                let last = std::str::from_utf8(&text).ok().and_then(|t| t.trim().parse().ok());
                 self.last = last.unwrap_or(self.last);
                 continue;
             }
@@ -78,8 +69,7 @@ impl Ipam {
     }
 
     fn insert(&mut self, attachment: Attachment) {
-        self.by_sandbox
-            .insert(attachment.sandbox.clone(), attachment.address);
+        self.by_sandbox.insert(attachment.sandbox.clone(), attachment.address);
         self.by_address.insert(attachment.address, attachment);
     }
 
@@ -99,11 +89,7 @@ impl Ipam {
         let base = u32::from(self.cidr.base());
         let after = u32::from(self.last).wrapping_sub(base);
         let usable = size - FIRST_POD - 1;
-        let start = if (FIRST_POD..size - 1).contains(&after) {
-            after - FIRST_POD + 1
-        } else {
-            0
-        };
+        let start = if (FIRST_POD..size - 1).contains(&after) { after - FIRST_POD + 1 } else { 0 };
         for step in 0..usable {
             let address = Ipv4Addr::from(base + FIRST_POD + (start + step) % usable);
             if self.by_address.contains_key(&address) {
@@ -163,9 +149,7 @@ impl Ipam {
 
     fn check_host_ports(&self, wanted: &[HostPort]) -> Result<()> {
         for port in wanted {
-            let owner = self
-                .all()
-                .find(|a| a.host_ports.iter().any(|have| conflict(have, port)));
+            let owner = self.all().find(|a| a.host_ports.iter().any(|have| conflict(have, port)));
             if let Some(owner) = owner {
                 return Err(Error::HostPortTaken {
                     host_ip: port.host_ip,
@@ -206,10 +190,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn file_error(path: &Path) -> impl FnOnce(io::Error) -> Error + use<'_> {
-    move |source| Error::File {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| Error::File { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -232,8 +213,7 @@ mod tests {
     }
 
     fn reserve(ipam: &mut Ipam, sandbox: &str) -> Result<Ipv4Addr> {
-        ipam.reserve(sandbox, &[], |a| attachment(sandbox, &[], a))
-            .map(|a| a.address)
+        ipam.reserve(sandbox, &[], |a| attachment(sandbox, &[], a)).map(|a| a.address)
     }
 
     fn cidr(text: &str) -> Cidr {
@@ -245,15 +225,9 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let mut ipam = Ipam::open(dir.path(), cidr("10.1.0.0/29")).expect("opens");
         let first = reserve(&mut ipam, "a").expect("free");
-        assert_eq!(
-            first,
-            Ipv4Addr::new(10, 1, 0, 2),
-            "after network and gateway"
-        );
+        assert_eq!(first, Ipv4Addr::new(10, 1, 0, 2), "after network and gateway");
         ipam.release("a").expect("released");
-        let given: Vec<_> = ["b", "c", "d", "e"]
-            .map(|s| reserve(&mut ipam, s).expect("free"))
-            .into();
+        let given: Vec<_> = ["b", "c", "d", "e"].map(|s| reserve(&mut ipam, s).expect("free")).into();
         assert!(!given.contains(&first), "{given:?}");
         assert_eq!(reserve(&mut ipam, "f").expect("free"), first);
         let full = reserve(&mut ipam, "g").expect_err("all taken");
@@ -268,14 +242,8 @@ mod tests {
         reserve(&mut ipam, "b").expect("free");
         ipam.release("b").expect("released");
         let mut again = Ipam::open(dir.path(), cidr("10.1.0.0/24")).expect("opens");
-        assert_eq!(
-            reserve(&mut again, "c").expect("free"),
-            Ipv4Addr::new(10, 1, 0, 4)
-        );
-        assert_eq!(
-            reserve(&mut again, "a").expect("kept"),
-            Ipv4Addr::new(10, 1, 0, 2)
-        );
+        assert_eq!(reserve(&mut again, "c").expect("free"), Ipv4Addr::new(10, 1, 0, 4));
+        assert_eq!(reserve(&mut again, "a").expect("kept"), Ipv4Addr::new(10, 1, 0, 2));
     }
 
     #[test]
@@ -286,10 +254,7 @@ mod tests {
         fs::write(&torn, "{\"sandb").expect("written");
         let mut ipam = Ipam::open(dir.path(), cidr("10.1.0.0/24")).expect("opens");
         assert!(!torn.exists());
-        assert_eq!(
-            reserve(&mut ipam, "a").expect("free"),
-            Ipv4Addr::new(10, 1, 0, 2)
-        );
+        assert_eq!(reserve(&mut ipam, "a").expect("free"), Ipv4Addr::new(10, 1, 0, 2));
     }
 
     #[test]
@@ -297,10 +262,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let mut one = Ipam::open(dir.path(), cidr("10.1.0.0/24")).expect("opens");
         let mut two = Ipam::open(dir.path(), cidr("10.1.0.0/24")).expect("opens");
-        assert_ne!(
-            reserve(&mut one, "a").expect("free"),
-            reserve(&mut two, "b").expect("free")
-        );
+        assert_ne!(reserve(&mut one, "a").expect("free"), reserve(&mut two, "b").expect("free"));
     }
 
     #[test]
@@ -313,34 +275,20 @@ mod tests {
             host_port: 80,
             container_port: 8080,
         };
-        let mut take = |sandbox: &str, p: HostPort| {
-            ipam.reserve(sandbox, &[p], |a| attachment(sandbox, &[p], a))
-        };
+        let mut take =
+            |sandbox: &str, p: HostPort| ipam.reserve(sandbox, &[p], |a| attachment(sandbox, &[p], a));
         take("a", port("192.0.2.1")).expect("free");
         take("b", port("192.0.2.2")).expect("another address");
         let taken = take("c", port("0.0.0.0")).expect_err("taken");
-        assert_eq!(
-            taken.to_string(),
-            "host port 0.0.0.0:80/TCP is already taken by sandbox a"
-        );
-        take(
-            "d",
-            HostPort {
-                protocol: Protocol::Udp,
-                ..port("0.0.0.0")
-            },
-        )
-        .expect("another protocol");
+        assert_eq!(taken.to_string(), "host port 0.0.0.0:80/TCP is already taken by sandbox a");
+        take("d", HostPort { protocol: Protocol::Udp, ..port("0.0.0.0") }).expect("another protocol");
     }
 
     #[test]
     fn a_network_without_room_is_refused() {
         let dir = tempfile::tempdir().expect("directory");
         let error = Ipam::open(dir.path(), cidr("10.1.0.0/30")).expect_err("too small");
-        assert!(
-            error.to_string().contains("pod CIDR \"10.1.0.0/30\""),
-            "{error}"
-        );
+        assert!(error.to_string().contains("pod CIDR \"10.1.0.0/30\""), "{error}");
     }
 
     proptest! {

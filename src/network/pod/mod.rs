@@ -90,7 +90,7 @@ pub struct PodNetwork(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: PodNetworkConfig,
-    bridge: Mutex<Bridge>,
+    bridge: Bridge,
     ipam: Mutex<Ipam>,
     /// Locked before `ipam` where both are.
     nft: Mutex<Socket>,
@@ -104,20 +104,13 @@ impl PodNetwork {
         blocking(move || {
             check_name(&config.bridge)?;
             let ipam = Ipam::open(&config.state_dir, config.pod_cidr)?;
+            let mut socket = Socket::open(NETLINK_NETFILTER)
+                .map_err(|source| Error::Kernel { doing: "open a netfilter socket".to_owned(), source })?;
+            // First, since it also keeps pods from what the bridge's parameters would allow them.
+            write_tables(&mut socket, &config, &ipam)?;
             let bridge = bridge::make_equal(&config)?;
-            let socket = Socket::open(NETLINK_NETFILTER).map_err(|source| Error::Kernel {
-                doing: "open a netfilter socket".to_owned(),
-                source,
-            })?;
             let nft_port = socket.port();
-            let inner = Inner {
-                config,
-                bridge: Mutex::new(bridge),
-                ipam: Mutex::new(ipam),
-                nft: Mutex::new(socket),
-                nft_port,
-            };
-            inner.write_tables()?;
+            let inner = Inner { config, bridge, ipam: Mutex::new(ipam), nft: Mutex::new(socket), nft_port };
             Ok(Self(Arc::new(inner)))
         })
         .await
@@ -125,12 +118,7 @@ impl PodNetwork {
 
     /// Connects the sandbox whose network namespace `netns` opens: an address, `eth0`, a default
     /// route, `lo`, host ports. Attaching again gives the same attachment.
-    pub async fn attach(
-        &self,
-        sandbox: &str,
-        netns: &Path,
-        host_ports: &[HostPort],
-    ) -> Result<Attachment> {
+    pub async fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
         let (inner, sandbox) = (Arc::clone(&self.0), sandbox.to_owned());
         let (netns, host_ports) = (netns.to_owned(), host_ports.to_vec());
         blocking(move || inner.attach(&sandbox, &netns, &host_ports)).await
@@ -160,7 +148,7 @@ impl PodNetwork {
     /// Gives the bridge a further address (`/32`), such as the cluster's DNS address, that this
     /// process then listens on. Nothing happens if it has it.
     pub async fn add_address(&self, address: Ipv4Addr) -> Result<()> {
-        let index = self.0.bridge.lock().index;
+        let index = self.0.bridge.index;
         let bridge = self.0.config.bridge.clone();
         blocking(move || {
             let add = || {
@@ -186,10 +174,7 @@ impl PodNetwork {
     /// Re-creates the tables when something else changes or removes them. Ends when `token` is
     /// cancelled.
     pub async fn run(&self, token: CancellationToken) -> Result<()> {
-        let failed = |source| Error::Kernel {
-            doing: "watch nf_tables".to_owned(),
-            source,
-        };
+        let failed = |source| Error::Kernel { doing: "watch nf_tables".to_owned(), source };
         let mut monitor = Monitor::open().map_err(failed)?;
         // What happened before the subscription.
         let inner = Arc::clone(&self.0);
@@ -209,24 +194,16 @@ impl PodNetwork {
 impl Inner {
     fn write_tables(&self) -> Result<()> {
         let mut socket = self.nft.lock();
-        let batch = tables::replace(&self.config, self.ipam.lock().all());
-        batch
-            .commit(&mut socket)
-            .and_then(|()| firewall::accept(&mut socket, &self.config.bridge))
-            .map_err(|source| Error::Kernel {
-                doing: format!("write the table {}", self.config.nft_table),
-                source,
-            })
+        write_tables(&mut socket, &self.config, &self.ipam.lock())
     }
 
     /// Makes right again what a foreign change may have touched.
     fn restore(&self, change: &Change) -> Result<()> {
         let (own, firewall) = match change {
             Change::Lost => (true, true),
-            Change::Tables(tables) => (
-                tables.contains(&self.config.nft_table),
-                tables.iter().any(|t| firewall::is_concerned(t)),
-            ),
+            Change::Tables(tables) => {
+                (tables.contains(&self.config.nft_table), tables.iter().any(|t| firewall::is_concerned(t)))
+            }
         };
         if own {
             tracing::warn!(
@@ -236,11 +213,9 @@ impl Inner {
             return self.write_tables();
         }
         if firewall {
-            firewall::accept(&mut self.nft.lock(), &self.config.bridge).map_err(|source| {
-                Error::Kernel {
-                    doing: "accept pods in the chain FORWARD of the host's firewall".to_owned(),
-                    source,
-                }
+            firewall::accept(&mut self.nft.lock(), &self.config.bridge).map_err(|source| Error::Kernel {
+                doing: "accept pods in the chain FORWARD of the host's firewall".to_owned(),
+                source,
             })?;
         }
         Ok(())
@@ -271,20 +246,16 @@ impl Inner {
     }
 
     fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
-        let bridge = *self.bridge.lock();
         let fresh = self.ipam.lock().get(sandbox).is_none();
-        let attachment = self
-            .ipam
-            .lock()
-            .reserve(sandbox, host_ports, |address| Attachment {
-                sandbox: sandbox.to_owned(),
-                address,
-                gateway: self.config.gateway(),
-                mac: names::mac_text(names::mac(address)),
-                interface: names::interface(&self.config.bridge, sandbox),
-                host_ports: host_ports.to_vec(),
-            })?;
-        if let Err(error) = attach::connect(&attachment, netns, bridge, &self.config.bridge) {
+        let attachment = self.ipam.lock().reserve(sandbox, host_ports, |address| Attachment {
+            sandbox: sandbox.to_owned(),
+            address,
+            gateway: self.config.gateway(),
+            mac: names::mac_text(names::mac(address)),
+            interface: names::interface(&self.config.bridge, sandbox),
+            host_ports: host_ports.to_vec(),
+        })?;
+        if let Err(error) = attach::connect(&attachment, netns, self.bridge, &self.config.bridge) {
             if fresh {
                 self.ipam.lock().release(sandbox)?;
             }
@@ -304,23 +275,23 @@ impl Inner {
             Links::open()?.delete(&attachment.interface)?;
             Ok(())
         };
-        remove().map_err(|source| Error::Kernel {
-            doing: format!("disconnect sandbox {sandbox}"),
-            source,
-        })?;
+        remove()
+            .map_err(|source| Error::Kernel { doing: format!("disconnect sandbox {sandbox}"), source })?;
         // Nothing may lead to the address any more when it is free.
         self.change_host_ports(&attachment, false, || self.ipam.lock().release(sandbox))
     }
 }
 
+fn write_tables(socket: &mut Socket, config: &PodNetworkConfig, ipam: &Ipam) -> Result<()> {
+    let batch = tables::replace(config, ipam.all());
+    let done = batch.commit(socket).and_then(|()| firewall::accept(socket, &config.bridge));
+    done.map_err(|source| Error::Kernel { doing: format!("write the table {}", config.nft_table), source })
+}
+
 /// An interface name the kernel takes, and nothing that leads out of a directory of parameters.
 fn check_name(bridge: &str) -> Result<()> {
     let fits = (1..libc::IFNAMSIZ).contains(&bridge.len());
-    if fits
-        && bridge
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-    {
+    if fits && bridge.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)) {
         return Ok(());
     }
     Err(Error::Config {

@@ -53,10 +53,7 @@ mod tests {
 
     #[test]
     fn hardware_addresses_are_local_and_follow_the_address() {
-        assert_eq!(
-            mac_text(mac(Ipv4Addr::new(10, 42, 0, 5))),
-            "0a:58:0a:2a:00:05"
-        );
+        assert_eq!(mac_text(mac(Ipv4Addr::new(10, 42, 0, 5))), "0a:58:0a:2a:00:05");
     }
 
     #[test]

@@ -32,29 +32,15 @@ mod tests {
         fs::write(&path, "0\n").expect("written");
         set_at(&path, "1").expect("set");
         assert_eq!(fs::read_to_string(&path).expect("there"), "1");
-        let before = fs::metadata(&path)
-            .expect("there")
-            .modified()
-            .expect("known");
+        let before = fs::metadata(&path).expect("there").modified().expect("known");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).expect("set");
         set_at(&path, "1").expect("nothing to do");
-        assert_eq!(
-            fs::metadata(&path)
-                .expect("there")
-                .modified()
-                .expect("known"),
-            before
-        );
+        assert_eq!(fs::metadata(&path).expect("there").modified().expect("known"), before);
     }
 
     #[test]
     fn a_parameter_that_is_not_there_is_named() {
         let error = set("ipv4/no_such_parameter", "1").expect_err("missing");
-        assert!(
-            error
-                .to_string()
-                .starts_with("/proc/sys/net/ipv4/no_such_parameter: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("/proc/sys/net/ipv4/no_such_parameter: "), "{error}");
     }
 }

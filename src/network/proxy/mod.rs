@@ -71,9 +71,7 @@ impl ServiceProxy {
             let reason = choose(mode)?;
             let backend = Backend::open(config).map_err(failed("open a netfilter socket"))?;
             Ok((
-                Self {
-                    backend: Arc::new(Mutex::new(backend)),
-                },
+                Self { backend: Arc::new(Mutex::new(backend)) },
                 format!("{}: {reason}", ProxyMode::Nftables),
             ))
         })
@@ -106,15 +104,8 @@ impl ServiceProxy {
                 Change::Lost => true,
                 Change::Tables(tables) => tables.contains(&table),
             };
-            if concerned
-                && self
-                    .with("repair the table of Services", Backend::restore)
-                    .await?
-            {
-                tracing::warn!(
-                    table,
-                    "something else changed the table of Services; it is right again"
-                );
+            if concerned && self.with("repair the table of Services", Backend::restore).await? {
+                tracing::warn!(table, "something else changed the table of Services; it is right again");
             }
             change = tokio::select! {
                 () = token.cancelled() => return Ok(()),
@@ -125,8 +116,7 @@ impl ServiceProxy {
 
     /// Deletes the tables. Connections that exist go on.
     pub async fn remove(&self) -> Result<()> {
-        self.with("remove the table of Services", Backend::remove)
-            .await
+        self.with("remove the table of Services", Backend::remove).await
     }
 
     async fn with<T: Send + 'static>(
@@ -146,20 +136,14 @@ fn failed(doing: &str) -> impl FnOnce(io::Error) -> Error + use<> {
 
 /// Why the nf_tables back end is, or cannot be, the one to use.
 fn choose(mode: ProxyMode) -> Result<String> {
-    let unavailable = |why: &str| {
-        Err(Error::Mode {
-            mode: mode.to_string(),
-            why: why.to_owned(),
-        })
-    };
+    let unavailable = |why: &str| Err(Error::Mode { mode: mode.to_string(), why: why.to_owned() });
     let kernel = || failed("ask the kernel for its proxy back ends");
     let has_nftables = detect::nftables();
     let no_nftables = || has_nftables.as_ref().err().map(ToString::to_string);
     match mode {
-        ProxyMode::Auto | ProxyMode::Nftables if no_nftables().is_some() => unavailable(&format!(
-            "the kernel has no nf_tables ({})",
-            no_nftables().unwrap_or_default()
-        )),
+        ProxyMode::Auto | ProxyMode::Nftables if no_nftables().is_some() => {
+            unavailable(&format!("the kernel has no nf_tables ({})", no_nftables().unwrap_or_default()))
+        }
         ProxyMode::Nftables => Ok("as configured".to_owned()),
         ProxyMode::Auto if detect::ipvs().map_err(kernel())? => {
             Ok("the kernel has IPVS, but this version of kedge has no back end for it".to_owned())

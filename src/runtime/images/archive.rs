@@ -11,7 +11,7 @@ use tar::EntryType;
 use super::compression;
 use super::digest;
 use super::error::{Context, Error};
-use super::index::ingest_path;
+use super::ingest;
 use super::manifest::{Config, Descriptor, Document, Manifest, Platform, choose};
 use super::{Finished, Inner, name};
 use crate::runtime::spec::Image;
@@ -31,8 +31,9 @@ struct DockerImage {
 }
 
 pub(super) fn import(inner: &Inner, reader: impl Read) -> Result<Vec<Image>, Error> {
-    let dir = ingest_path(&inner.root);
+    let dir = ingest::path(&inner.root);
     fs::create_dir_all(&dir).on(&dir)?;
+    let _kept = ingest::keep_layers(&inner.root)?;
     let result = Archive::spool(reader, &dir).and_then(|archive| match archive.has("manifest.json") {
         true => docker(inner, &archive),
         false => oci(inner, &archive),
@@ -141,8 +142,6 @@ fn unpack(
         digest::validate(label, diff_id)?;
     }
     let chains = digest::chain_ids(&config.diff_ids);
-    // Until the index has them. One that was pinned longer is removed by the next collection.
-    let pins = inner.layers.pin(&chains);
     for (number, path) in paths.iter().enumerate() {
         let chain = &chains[number];
         if !inner.layers.exists(chain) {
@@ -150,7 +149,6 @@ fn unpack(
             inner.layers.make(chain, &config.diff_ids[number], &chains[..number], file)?;
         }
     }
-    drop(pins);
     Ok(chains)
 }
 

@@ -14,7 +14,9 @@ pub(super) fn open<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>>
     let stream = Peeked::new(stream)?;
     let start = stream.start.clone();
     Ok(match start.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, stream))),
+        [0x1f, 0x8b, ..] => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, stream)))
+        }
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd::new(stream)),
         _ => Box::new(stream),
     })

@@ -15,7 +15,9 @@ pub enum Error {
         reason: String,
     },
     /// The registry answered, and has no such image.
-    #[error("failed to pull image {name:?}: manifest unknown: {registry} has no such image: check its name and tag")]
+    #[error(
+        "failed to pull image {name:?}: manifest unknown: {registry} has no such image: check its name and tag"
+    )]
     NotFound {
         /// The image.
         name: String,
@@ -23,7 +25,9 @@ pub enum Error {
         registry: String,
     },
     /// The registry wants other credentials, or any.
-    #[error("failed to pull image {name:?}: unauthorized: {registry} asks for authentication, or the repository does not exist: give an imagePullSecret or configs in registries.yaml ({reason})")]
+    #[error(
+        "failed to pull image {name:?}: unauthorized: {registry} asks for authentication, or the repository does not exist: give an imagePullSecret or configs in registries.yaml ({reason})"
+    )]
     Unauthorized {
         /// The image.
         name: String,
@@ -43,7 +47,9 @@ pub enum Error {
         reason: String,
     },
     /// What came is not what was asked for.
-    #[error("digest mismatch: {what} should be {expected}, but is {found}: it was damaged on its way or at its source")]
+    #[error(
+        "digest mismatch: {what} should be {expected}, but is {found}: it was damaged on its way or at its source"
+    )]
     DigestMismatch {
         /// A blob, manifest or layer.
         what: String,

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
-use std::io::Write;
-use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error};
+use super::ingest;
 use super::name;
 use crate::runtime::spec::Image;
 
@@ -68,7 +69,7 @@ impl Index {
     pub(super) fn save(&self, root: &Path) -> Result<(), Error> {
         let path = root.join("index.json");
         let bytes = serde_json::to_vec_pretty(self).map_err(|e| Error::io(&path, e.into()))?;
-        write_atomically(root, &path, &bytes)
+        ingest::write_atomically(root, &path, &bytes)
     }
 
     /// The id of the image with this name, or with this id.
@@ -105,6 +106,11 @@ impl Index {
         record.tags.is_empty() && record.digests.is_empty()
     }
 
+    /// The manifests and configurations of all images.
+    pub(super) fn blobs(&self) -> HashSet<String> {
+        self.images.iter().flat_map(|(id, record)| [id.clone(), record.manifest.clone()]).collect()
+    }
+
     /// The layers of all images.
     pub(super) fn layers(&self) -> HashSet<String> {
         self.images.values().flat_map(|record| record.layers.iter().cloned()).collect()
@@ -116,24 +122,65 @@ pub(super) fn now() -> u64 {
     since.map_or(1, |d| d.as_millis() as u64)
 }
 
-/// A name in `ingest/` that nobody has.
-pub(super) fn ingest_path(root: &Path) -> std::path::PathBuf {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    root.join("ingest").join(format!("{}-{number}", std::process::id()))
+/// The index as it lies on disk, read again only when another process has changed it.
+#[derive(Debug)]
+pub(super) struct Shared {
+    root: PathBuf,
+    cached: Mutex<Cached>,
 }
 
-/// Writes a file that is whole or not there, whatever happens.
-pub(super) fn write_atomically(root: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let temporary = ingest_path(root);
-    let write = || {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(path.parent().unwrap_or(root))?.sync_all()
-    };
-    write().on(path).inspect_err(|_| drop(fs::remove_file(&temporary)))
+#[derive(Debug, Default)]
+struct Cached {
+    index: Index,
+    /// Which file that was read from.
+    stamp: Option<Stamp>,
+}
+
+type Stamp = (u64, SystemTime, u64);
+
+impl Shared {
+    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+        let shared = Self { root: root.to_owned(), cached: Mutex::default() };
+        shared.refresh(&mut shared.cached.lock())?;
+        Ok(shared)
+    }
+
+    /// Looks something up. An index that cannot be read now is as it was last.
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        let mut cached = self.cached.lock();
+        if let Err(error) = self.refresh(&mut cached) {
+            tracing::warn!(%error, "the index of images cannot be read");
+        }
+        look(&cached.index)
+    }
+
+    /// Changes it, durably; nothing has changed if `change` fails.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Index) -> Result<T, Error>) -> Result<T, Error> {
+        let mut cached = self.cached.lock();
+        let _lock = ingest::change_index(&self.root)?;
+        self.refresh(&mut cached)?;
+        let mut index = cached.index.clone();
+        let result = change(&mut index)?;
+        if index != cached.index {
+            index.save(&self.root)?;
+            cached.index = index;
+            cached.stamp = self.stamp();
+        }
+        Ok(result)
+    }
+
+    fn refresh(&self, cached: &mut Cached) -> Result<(), Error> {
+        let stamp = self.stamp();
+        if stamp != cached.stamp || stamp.is_none() {
+            (cached.index, cached.stamp) = (Index::load(&self.root)?, stamp);
+        }
+        Ok(())
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let metadata = fs::metadata(self.root.join("index.json")).ok()?;
+        Some((metadata.ino(), metadata.modified().ok()?, metadata.len()))
+    }
 }
 
 #[cfg(test)]
@@ -169,6 +216,26 @@ mod tests {
         assert!(!index.untag("sha256:id", "nginx:1"));
         assert!(index.images["sha256:id"].digests.is_empty());
         assert!(index.untag("sha256:id", "ghcr.io/a/b:c"));
+    }
+
+    #[test]
+    fn changes_of_other_processes_are_seen_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("ingest")).unwrap();
+        // Two of them know as little of each other as two processes.
+        let (one, two) = (Shared::open(dir.path()).unwrap(), Shared::open(dir.path()).unwrap());
+        let add = |shared: &Shared, id: &str| {
+            shared.change(|index| Ok(drop(index.images.insert(id.to_owned(), Record::default())))).unwrap();
+        };
+        add(&one, "sha256:1");
+        add(&two, "sha256:2");
+        assert_eq!(one.read(|index| index.images.len()), 2);
+        let failed: Result<(), _> = one.change(|index| {
+            index.images.clear();
+            Err(Error::Unknown("x".to_owned()))
+        });
+        assert!(failed.is_err());
+        assert_eq!(two.read(|index| index.images.len()), 2);
     }
 
     #[test]

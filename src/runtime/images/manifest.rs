@@ -140,7 +140,8 @@ pub(super) fn choose<'a>(
     };
     let best = manifests.iter().filter(|d| fit(d).is_some()).min_by_key(fit);
     best.ok_or_else(|| {
-        let found: Vec<_> = manifests.iter().filter_map(|d| d.platform.as_ref()).map(Platform::to_string).collect();
+        let found: Vec<_> =
+            manifests.iter().filter_map(|d| d.platform.as_ref()).map(Platform::to_string).collect();
         let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
         Error::NoPlatform { name: name.to_owned(), wanted: host.to_string(), found }
     })
@@ -287,7 +288,10 @@ mod tests {
         assert_eq!(chosen("arm", "v5").as_deref(), Some("1"));
         assert_eq!(chosen("riscv64", ""), None);
         let error = choose("x", &all[..1], &platform("linux", "arm", "v7")).unwrap_err();
-        assert_eq!(error.to_string(), "no match for platform linux/arm/v7 in image \"x\": it has windows/amd64");
+        assert_eq!(
+            error.to_string(),
+            "no match for platform linux/arm/v7 in image \"x\": it has windows/amd64"
+        );
     }
 
     #[test]

@@ -10,12 +10,15 @@
 //! layer as overlayfs wants it (whiteouts are devices 0/0), named as image-spec names a stack of
 //! layers, so that images share them; `index.json` says which images there are; `ingest/` is what is
 //! on its way. Everything gets its name by a rename after it was synced: a crash leaves nothing
-//! half. A layer's compressed bytes are not kept: a card has room for one form only.
+//! half. Several processes may use one store: changes of `index.json` are made under a lock, and nothing is
+//! removed while anybody pulls. A layer's compressed bytes are not kept: a card has room for one form only.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -24,6 +27,7 @@ mod compression;
 mod digest;
 mod error;
 mod index;
+mod ingest;
 mod layers;
 mod manifest;
 mod name;
@@ -42,8 +46,11 @@ pub use registries::RegistriesConfig;
 
 use super::spec::{Image, RegistryAuth};
 use error::Context;
-use index::{Index, Record};
+use index::Record;
 use layers::Layers;
+
+/// A layer that no image has is kept this long at a start: the pull it came with may be tried again.
+const KEEP_UNUSED: Duration = Duration::from_secs(24 * 3600);
 
 /// The node's images. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -54,32 +61,28 @@ struct Inner {
     root: PathBuf,
     registries: RegistriesConfig,
     layers: Layers,
-    index: Mutex<Index>,
+    index: index::Shared,
 }
 
 impl Images {
     /// Opens or makes the image store in `root`, and removes what interrupted pulls have left.
-    /// One process at a time.
+    /// Several processes may have it open.
     ///
     /// # Errors
     ///
     /// [`Error::Io`] and [`Error::Full`].
     pub fn open(root: &Path, registries: RegistriesConfig) -> Result<Self, Error> {
-        for dir in ["blobs/sha256", "layers"] {
+        for dir in ["blobs/sha256", "layers", "ingest"] {
             let dir = root.join(dir);
             std::fs::create_dir_all(&dir).on(&dir)?;
         }
-        let ingest = root.join("ingest");
-        if ingest.exists() {
-            std::fs::remove_dir_all(&ingest).on(&ingest)?;
-        }
-        std::fs::create_dir_all(&ingest).on(&ingest)?;
-        let index = Index::load(root)?;
-        let layers = Layers::open(root, &index.layers())?;
-        let images =
-            Self(Arc::new(Inner { root: root.to_owned(), registries, layers, index: Mutex::new(index) }));
-        images.remove_blobs()?;
-        Ok(images)
+        // Layers below are root's to see: their files keep the modes they have in their images.
+        std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o711)).on(root)?;
+        let (index, layers) = (index::Shared::open(root)?, Layers::new(root));
+        let inner = Inner { root: root.to_owned(), registries, layers, index };
+        ingest::clean(root)?;
+        inner.sweep(KEEP_UNUSED)?;
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Gets an image from its registry or a mirror of it. What is there already is not fetched
@@ -134,15 +137,16 @@ impl Images {
 
     /// All images, by id.
     pub fn list(&self) -> Vec<Image> {
-        self.0.index.lock().images.iter().map(|(id, record)| record.image(id)).collect()
+        self.0.index.read(|index| index.images.iter().map(|(id, record)| record.image(id)).collect())
     }
 
     /// The image with this name, as [`Images::pull`] takes it, or with this id, with or without
     /// `sha256:`.
     pub fn resolve(&self, name: &str) -> Option<Image> {
-        let index = self.0.index.lock();
-        let id = index.find(name)?;
-        index.images.get(&id).map(|record| record.image(&id))
+        self.0.index.read(|index| {
+            let id = index.find(name)?;
+            index.images.get(&id).map(|record| record.image(&id))
+        })
     }
 
     /// What a container of this image runs unless told otherwise.
@@ -151,10 +155,10 @@ impl Images {
     ///
     /// [`Error::Unknown`], [`Error::Io`], [`Error::Invalid`].
     pub fn config(&self, image_id: &str) -> Result<ImageConfig, Error> {
-        if self.resolve(image_id).is_none() {
+        let id = with_algorithm(image_id);
+        if !self.0.index.read(|index| index.images.contains_key(&id)) {
             return Err(Error::Unknown(image_id.to_owned()));
         }
-        let id = with_algorithm(image_id);
         let path = self.0.blob(&id);
         let bytes = std::fs::read(&path).on(&path)?;
         digest::check(&id, &id, &bytes)?;
@@ -167,35 +171,35 @@ impl Images {
     ///
     /// [`Error::Unknown`].
     pub fn layers(&self, image_id: &str) -> Result<Vec<PathBuf>, Error> {
-        let index = self.0.index.lock();
-        let record = index.images.get(&with_algorithm(image_id));
-        let record = record.ok_or_else(|| Error::Unknown(image_id.to_owned()))?;
-        Ok(record.layers.iter().rev().map(|chain| self.0.layers.path(chain)).collect())
+        let chains = self.0.index.read(|index| {
+            let record = index.images.get(&with_algorithm(image_id))?;
+            Some(record.layers.clone())
+        });
+        let chains = chains.ok_or_else(|| Error::Unknown(image_id.to_owned()))?;
+        Ok(chains.iter().rev().map(|chain| self.0.layers.path(chain)).collect())
     }
 
     /// Removes a name, or an image with all its names if an id is given. An image without any
-    /// name is removed with the layers that no other needs. `in_use` are the ids of images of which there
-    /// are containers: their names go, their files stay until [`Images::collect`]; by id they
-    /// are refused.
+    /// name is removed with the layers that no other needs; while a pull is under way, these stay until
+    /// [`Images::collect`]. `in_use` are the ids of images of which there are containers: their
+    /// names go, their files stay; by id they are refused.
     ///
     /// # Errors
     ///
     /// [`Error::Unknown`], [`Error::InUse`], [`Error::Io`].
     pub fn remove(&self, name_or_id: &str, in_use: &HashSet<String>) -> Result<(), Error> {
-        let mut index = self.0.index.lock();
-        let id = index.find(name_or_id).ok_or_else(|| Error::Unknown(name_or_id.to_owned()))?;
-        let is_id = id == with_algorithm(name_or_id);
-        if is_id && in_use.contains(&id) {
-            return Err(Error::InUse(name_or_id.to_owned()));
-        }
-        if is_id || index.untag(&id, name_or_id) && !in_use.contains(&id) {
-            index.images.remove(&id);
-        }
-        index.save(&self.0.root)?;
-        let layers = index.layers();
-        self.0.layers.remove_except(&layers)?;
-        drop(index);
-        self.remove_blobs()
+        self.0.index.change(|index| {
+            let id = index.find(name_or_id).ok_or_else(|| Error::Unknown(name_or_id.to_owned()))?;
+            let is_id = id == with_algorithm(name_or_id);
+            if is_id && in_use.contains(&id) {
+                return Err(Error::InUse(name_or_id.to_owned()));
+            }
+            if is_id || index.untag(&id, name_or_id) && !in_use.contains(&id) {
+                index.images.remove(&id);
+            }
+            Ok(())
+        })?;
+        self.0.sweep(Duration::ZERO)
     }
 
     /// Bytes of all layers, as they lie on disk.
@@ -203,55 +207,38 @@ impl Images {
         self.0.layers.used_bytes()
     }
 
-    /// Removes images that are not in use, without a name first, then the oldest, until at most
-    /// `target_bytes` are used. `in_use` are ids. Answers how many bytes became free.
+    /// Removes images that are not in use, those without a name first, then the oldest, until at most
+    /// `target_bytes` are used. `in_use` are ids. Answers how many bytes became free; none
+    /// do while a pull is under way.
     ///
     /// # Errors
     ///
     /// [`Error::Io`]; what was removed by then is gone.
     pub fn collect(&self, in_use: &HashSet<String>, target_bytes: u64) -> Result<u64, Error> {
         let before = self.used_bytes();
-        let mut index = self.0.index.lock();
-        self.0.layers.remove_except(&index.layers())?;
-        let mut candidates: Vec<(bool, u64, String)> = index
-            .images
-            .iter()
+        self.0.sweep(Duration::ZERO)?;
+        let mut candidates: Vec<(bool, u64, String)> = self.0.index.read(|index| {
+            let images = index.images.iter();
             // What the executable itself carries takes no room of its own.
-            .filter(|(id, record)| !in_use.contains(*id) && !record.tags.contains(SELF_IMAGE))
-            .map(|(id, record)| (!record.tags.is_empty(), record.added, id.clone()))
-            .collect();
+            let free = images.filter(|(id, r)| !in_use.contains(*id) && !r.tags.contains(SELF_IMAGE));
+            free.map(|(id, record)| (!record.tags.is_empty(), record.added, id.clone())).collect()
+        });
         candidates.sort();
+        let mut used = self.used_bytes();
         for (_, _, id) in candidates {
-            if self.used_bytes() <= target_bytes {
+            if used <= target_bytes {
                 break;
             }
-            index.images.remove(&id);
-            index.save(&self.0.root)?;
-            self.0.layers.remove_except(&index.layers())?;
-        }
-        drop(index);
-        self.remove_blobs()?;
-        Ok(before.saturating_sub(self.used_bytes()))
-    }
-
-    /// Removes manifests and configurations that no image needs.
-    fn remove_blobs(&self) -> Result<(), Error> {
-        // Locked throughout: a pull writes its blobs and its record under this lock too.
-        let index = self.0.index.lock();
-        let keep: HashSet<&str> = index
-            .images
-            .iter()
-            .flat_map(|(id, record)| [id.as_str(), record.manifest.as_str()])
-            .filter_map(|digest| digest.strip_prefix("sha256:"))
-            .collect();
-        let dir = self.0.root.join("blobs/sha256");
-        for entry in std::fs::read_dir(&dir).on(&dir)? {
-            let path = entry.on(&dir)?.path();
-            if path.file_name().and_then(|n| n.to_str()).is_none_or(|n| !keep.contains(n)) {
-                std::fs::remove_file(&path).on(&path)?;
+            self.0.index.change(|index| Ok(drop(index.images.remove(&id))))?;
+            self.0.sweep(Duration::ZERO)?;
+            let now = self.used_bytes();
+            if now == used && self.0.is_pulling()? {
+                // Nothing becomes free now: the others can stay.
+                break;
             }
+            used = now;
         }
-        Ok(())
+        Ok(before.saturating_sub(self.used_bytes()))
     }
 }
 
@@ -278,40 +265,56 @@ impl Inner {
     fn add(&self, finished: Finished) -> Result<Image, Error> {
         let id = digest::of(&finished.config);
         let user = manifest::Config::parse(&id, &finished.config)?.run.user;
-        let mut index = self.index.lock();
-        self.write_blob(&id, &finished.config)?;
-        let manifest = match &finished.manifest {
-            Some(bytes) => {
-                let digest = digest::of(bytes);
-                self.write_blob(&digest, bytes)?;
-                digest
-            }
-            None => String::new(),
-        };
         let size = self.layers.size_of(&finished.layers);
-        for record in index.images.values_mut() {
-            record.tags.retain(|tag| !finished.tags.contains(tag));
+        self.index.change(|index| {
+            self.write_blob(&id, &finished.config)?;
+            let manifest = finished.manifest.as_deref().map(|bytes| (digest::of(bytes), bytes));
+            if let Some((digest, bytes)) = &manifest {
+                self.write_blob(digest, bytes)?;
+            }
+            for record in index.images.values_mut() {
+                record.tags.retain(|tag| !finished.tags.contains(tag));
+            }
+            let new = || Record { added: index::now(), ..Record::default() };
+            let record = index.images.entry(id.clone()).or_insert_with(new);
+            (record.layers, record.size, record.user) = (finished.layers, size, user);
+            if let Some((digest, _)) = manifest {
+                record.manifest = digest;
+            }
+            record.tags.extend(finished.tags);
+            record.digests.extend(finished.digests);
+            Ok(record.image(&id))
+        })
+    }
+
+    /// Removes layers older than `age`, manifests and configurations that no image has, unless
+    /// somebody may be about to need them.
+    fn sweep(&self, age: Duration) -> Result<(), Error> {
+        let Some(lock) = ingest::remove_layers(&self.root)? else { return Ok(()) };
+        let (layers, blobs) = self.index.read(|index| (index.layers(), index.blobs()));
+        let discarded = self.layers.discard(&layers, age)?;
+        let dir = self.root.join("blobs/sha256");
+        for entry in std::fs::read_dir(&dir).on(&dir)? {
+            let entry = entry.on(&dir)?;
+            if !blobs.contains(&format!("sha256:{}", entry.file_name().to_string_lossy())) {
+                std::fs::remove_file(entry.path()).on(&dir)?;
+            }
         }
-        let record = index.images.entry(id.clone()).or_insert_with(Record::default);
-        if record.added == 0 {
-            record.added = index::now();
-        }
-        (record.layers, record.size, record.user) = (finished.layers, size, user);
-        if !manifest.is_empty() {
-            record.manifest = manifest;
-        }
-        record.tags.extend(finished.tags);
-        record.digests.extend(finished.digests);
-        let image = record.image(&id);
-        index.save(&self.root)?;
-        Ok(image)
+        // Their names are gone: deleting them may take its time.
+        drop(lock);
+        discarded.iter().try_for_each(|path| ingest::remove(path))
+    }
+
+    /// Whether somebody keeps layers from being removed.
+    fn is_pulling(&self) -> Result<bool, Error> {
+        Ok(ingest::remove_layers(&self.root)?.is_none())
     }
 
     fn write_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.blob(digest);
         match path.exists() {
             true => Ok(()),
-            false => index::write_atomically(&self.root, &path, bytes),
+            false => ingest::write_atomically(&self.root, &path, bytes),
         }
     }
 }

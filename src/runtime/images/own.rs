@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::{self, HashingReader};
 use super::error::{Context, Error};
-use super::index::write_atomically;
+use super::ingest;
 use super::manifest::Platform;
 use super::{Finished, Inner};
 use crate::runtime::spec::Image;
@@ -56,7 +56,7 @@ pub(super) fn make(inner: &Inner, exe: &Path) -> Result<Image, Error> {
         "history": [{"created_by": "kedge, of itself"}],
     });
     let chains = digest::chain_ids(&[diff_id]);
-    let _pins = inner.layers.pin(&chains);
+    let _kept = ingest::keep_layers(&inner.root)?;
     inner.layers.make_with(&chains[0], |target| fill(target, exe))?;
     inner.add(Finished {
         config: config.to_string().into_bytes(),
@@ -88,7 +88,7 @@ fn memo(inner: &Inner, exe: &Path) -> Result<Memo, Error> {
     }
     memo.digest = HashingReader::new(File::open(exe).on(exe)?).finish().on(exe)?;
     let bytes = serde_json::to_vec(&memo).map_err(|e| Error::io(&path, e.into()))?;
-    write_atomically(&inner.root, &path, &bytes)?;
+    ingest::write_atomically(&inner.root, &path, &bytes)?;
     Ok(memo)
 }
 

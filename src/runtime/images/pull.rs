@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::digest;
 use super::error::Error;
-use super::index::ingest_path;
+use super::ingest;
 use super::manifest::{Config, Descriptor};
 use super::remote::Remote;
 use super::{Finished, Inner, name};
@@ -138,7 +138,7 @@ async fn from(
         digest::validate(name, digest)?;
     }
     let chains = digest::chain_ids(&config.diff_ids);
-    let _pins = inner.layers.pin(&chains);
+    let _kept = ingest::keep_layers(&inner.root)?;
     progress.send_replace(Progress { layers: layers.iter().map(waiting).collect() });
 
     let permits = Arc::new(Semaphore::new(DOWNLOADS));
@@ -208,7 +208,7 @@ impl Layer {
             let file = {
                 let _permit = permits.acquire().await;
                 self.tell(|p| p.state = LayerState::Downloading);
-                let path = ingest_path(&self.inner.root);
+                let path = ingest::path(&self.inner.root);
                 let arrived = |bytes| self.tell(|p| p.current = bytes);
                 self.remote.download(&self.descriptor, &path, arrived).await?
             };

@@ -38,17 +38,12 @@ pub(super) struct Found {
 }
 
 impl Remote {
-    pub(super) fn new(
-        registries: &RegistriesConfig,
-        endpoint: Endpoint,
-        name: &str,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(registries: &RegistriesConfig, endpoint: Endpoint, name: &str) -> Result<Self, Error> {
         // Whoever comes first decides for the process; all of kedge wants the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = registries.client_config(&endpoint)?;
-        let client = Client::try_from(config).map_err(|e| {
-            Error::Config(format!("configs.{}: {}", endpoint.host, chain(&e)))
-        })?;
+        let client = Client::try_from(config)
+            .map_err(|e| Error::Config(format!("configs.{}: {}", endpoint.host, chain(&e))))?;
         Ok(Self { client, endpoint, name: name.to_owned() })
     }
 
@@ -190,16 +185,15 @@ impl Remote {
     /// Tells apart what users can do something about.
     fn failure(&self, error: &OciDistributionError) -> Error {
         let (name, registry) = (self.name.clone(), self.host().to_owned());
-        let unauthorized = |reason: String| Error::Unauthorized {
-            name: name.clone(),
-            registry: registry.clone(),
-            reason,
-        };
+        let unauthorized =
+            |reason: String| Error::Unauthorized { name: name.clone(), registry: registry.clone(), reason };
         match error {
             OciDistributionError::RegistryError { envelope, .. } => {
                 let has = |codes: &[OciErrorCode]| envelope.errors.iter().any(|e| codes.contains(&e.code));
                 let text = envelope.errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join(", ");
-                use OciErrorCode::{BlobUnknown, Denied, ManifestUnknown, NameUnknown, NotFound, Unauthorized};
+                use OciErrorCode::{
+                    BlobUnknown, Denied, ManifestUnknown, NameUnknown, NotFound, Unauthorized,
+                };
                 match () {
                     () if has(&[Unauthorized, Denied]) => unauthorized(text),
                     () if has(&[ManifestUnknown, NameUnknown, NotFound, BlobUnknown]) => {
@@ -215,9 +209,14 @@ impl Remote {
             OciDistributionError::AuthenticationFailure(reason) => unauthorized(reason.trim().to_owned()),
             OciDistributionError::ServerError { code: 404, .. }
             | OciDistributionError::ImageManifestNotFoundError(_) => Error::NotFound { name, registry },
-            OciDistributionError::DigestError(oci_client::errors::DigestError::VerificationError { expected, actual }) => {
-                Error::DigestMismatch { what: format!("manifest of {name}"), expected: expected.clone(), found: actual.clone() }
-            }
+            OciDistributionError::DigestError(oci_client::errors::DigestError::VerificationError {
+                expected,
+                actual,
+            }) => Error::DigestMismatch {
+                what: format!("manifest of {name}"),
+                expected: expected.clone(),
+                found: actual.clone(),
+            },
             other => self.registry(chain(other)),
         }
     }

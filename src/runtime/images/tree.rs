@@ -168,7 +168,9 @@ mod tests {
         let (top, low) = (dir.path().join("top"), vec![dir.path().join("low")]);
         fs::create_dir_all(&top).unwrap();
         fs::create_dir_all(low[0].join("usr/lib")).unwrap();
-        for (target, link) in [("usr/lib", "lib"), ("../../../..", "up"), ("/usr", "absolute"), ("loop", "loop")] {
+        for (target, link) in
+            [("usr/lib", "lib"), ("../../../..", "up"), ("/usr", "absolute"), ("loop", "loop")]
+        {
             std::os::unix::fs::symlink(target, low[0].join(link)).unwrap();
         }
         let tree = Tree::new(&top, &low);

@@ -212,8 +212,15 @@ impl Unpacker<'_> {
 fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> {
     let mut xattrs = Vec::new();
     let header = entry.header();
-    let mut time = TimeSpec::new(header.mtime()? as i64, 0);
-    let (uid, gid, mode) = (header.uid()? as u32, header.gid()? as u32, header.mode()?);
+    let old = header.as_old();
+    // Some archivers leave blank what is 0.
+    let number = |field: &[u8], value: io::Result<u64>| match field.iter().all(|b| matches!(b, 0 | b' ')) {
+        true => Ok(0),
+        false => value,
+    };
+    let mut time = TimeSpec::new(number(&old.mtime, header.mtime())? as i64, 0);
+    let (uid, gid) = (number(&old.uid, header.uid())? as u32, number(&old.gid, header.gid())? as u32);
+    let mode = number(&old.mode, header.mode().map(u64::from))? as u32;
     for extension in entry.pax_extensions()?.into_iter().flatten() {
         let extension = extension?;
         if let Some(name) = extension.key_bytes().strip_prefix(PAX_XATTR) {
@@ -258,15 +265,17 @@ fn make_opaque(place: &Path) -> Result<(), Error> {
 /// Makes a device or a pipe. A device 0/0 would be a deletion: it is left out.
 fn make_node<R: Read>(place: &Path, kind: EntryType, entry: &tar::Entry<'_, R>) -> Result<bool, Error> {
     let header = entry.header();
-    let major = header.device_major().on(place)?.unwrap_or(0);
-    let minor = header.device_minor().on(place)?.unwrap_or(0);
-    let kind = match kind {
-        EntryType::Char if (major, minor) == (0, 0) => return Ok(false),
-        EntryType::Char => SFlag::S_IFCHR,
-        EntryType::Block => SFlag::S_IFBLK,
-        _ => SFlag::S_IFIFO,
+    let number = |field: io::Result<Option<u32>>| Ok(u64::from(field.on(place)?.unwrap_or(0)));
+    // Only devices have numbers: for pipes, some archivers leave blanks there.
+    let (kind, major, minor) = match kind {
+        EntryType::Fifo => (SFlag::S_IFIFO, 0, 0),
+        EntryType::Char => (SFlag::S_IFCHR, number(header.device_major())?, number(header.device_minor())?),
+        _ => (SFlag::S_IFBLK, number(header.device_major())?, number(header.device_minor())?),
     };
-    mknod(place, kind, Mode::empty(), makedev(major.into(), minor.into())).on(place)?;
+    if kind == SFlag::S_IFCHR && (major, minor) == (0, 0) {
+        return Ok(false);
+    }
+    mknod(place, kind, Mode::empty(), makedev(major, minor)).on(place)?;
     Ok(true)
 }
 

@@ -12,7 +12,7 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::OFlag;
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, fchown};
 use oci_spec::runtime::Process;
 
@@ -34,7 +34,7 @@ use crate::runtime::spec::{ContainerSpec, ContainerState, ContainerStatus};
 use crate::runtime::{signals, sys};
 
 /// Exit code of a container whose program could not be executed, as containerd reports it.
-const START_FAILED: i32 = 128;
+pub const START_FAILED: i32 = 128;
 
 /// What all containers of a shim need.
 pub struct Context {
@@ -250,31 +250,17 @@ impl Container {
         pidfd.is_none_or(|fd| sys::has_exited(&fd))
     }
 
-    /// Executes its program.
+    /// Executes the program of a container that was created. After an error it is for the caller to
+    /// end what is left of it.
     pub fn start(&mut self, context: &Context) -> Result<(), Error> {
-        self.expect(ContainerState::Created, "start")?;
         let started = self.handle.start().map_err(failed);
-        let outcome = self
-            .outcome
-            .take()
-            .map_or(Ok(()), Outcome::wait)
-            .map_err(Error::Start);
-        match started.and(outcome) {
-            Ok(()) => {
-                self.status.started_at = Some(now_ms());
-                self.status.state = ContainerState::Running;
-                self.save(&context.dir);
-                Ok(())
-            }
-            Err(error) => {
-                if let Some(pid) = self.pid() {
-                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                    let _ = waitpid(pid, None);
-                    self.ended(context, START_FAILED, None);
-                }
-                Err(error)
-            }
-        }
+        let outcome = self.outcome.take().map_or(Ok(()), Outcome::wait);
+        // The executor knows better than libcontainer what went wrong.
+        outcome.map_err(Error::Start).and(started)?;
+        self.status.started_at = Some(now_ms());
+        self.status.state = ContainerState::Running;
+        self.save(&context.dir);
+        Ok(())
     }
 
     /// Records its end: `code` as a shell would see it.
@@ -291,17 +277,6 @@ impl Container {
         self.status.signal = signal;
         self.status.finished_at = Some(now_ms());
         self.save(&context.dir);
-    }
-
-    /// Kills it, if need be, and records its end.
-    pub fn kill(&mut self, context: &Context) {
-        let Some(pid) = self.pid() else { return };
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-        if let Some((code, signal)) = waitpid(pid, None).ok().and_then(exit_code) {
-            self.ended(context, code, signal);
-        } else {
-            self.ended(context, 137, Some(9));
-        }
     }
 
     fn save(&self, dir: &SandboxDir) {

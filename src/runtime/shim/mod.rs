@@ -158,12 +158,11 @@ fn serve(server: Server) -> Result<(), Error> {
 fn log_to(dir: &SandboxDir) -> Result<(), Error> {
     let file = OpenOptions::new().create(true).append(true).open(dir.log());
     let file = file.map_err(Error::io("open", dir.log()))?;
-    let filter = tracing_subscriber::EnvFilter::new("warn,libcontainer=error,libcgroups=error");
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .with_writer(Mutex::new(Capped(file)))
-        .init();
+    let quiet = ["libcontainer", "libcgroups"].map(|target| (target, Level::ERROR));
+    let filter = Targets::new().with_default(Level::WARN).with_targets(quiet);
+    let writer = Mutex::new(Capped(file));
+    let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     Ok(())
 }
 

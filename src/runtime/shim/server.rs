@@ -9,10 +9,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::signalfd::SignalFd;
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::container::{Container, Context, exit_code};
+use super::container::{Container, Context, START_FAILED, exit_code};
 use super::exec::exec;
 use super::io::Token;
 use crate::runtime::error::Error;
@@ -290,13 +290,13 @@ impl Server {
     }
 
     fn start(&mut self, id: &str) -> Answer {
-        let container = self
-            .containers
-            .get_mut(id)
-            .ok_or_else(|| Error::ContainerNotFound(id.to_string()))?;
-        container
-            .start(&self.context)
-            .inspect_err(|_| self.announce(id))?;
+        let missing = || Error::ContainerNotFound(id.to_string());
+        let container = self.containers.get_mut(id).ok_or_else(missing)?;
+        container.expect(ContainerState::Created, "start")?;
+        if let Err(error) = container.start(&self.context) {
+            self.end(id, Some(START_FAILED));
+            return Err(error);
+        }
         self.status(id)
     }
 
@@ -325,14 +325,8 @@ impl Server {
     }
 
     fn remove(&mut self, id: &str) -> Answer {
-        let container = self
-            .containers
-            .get_mut(id)
-            .ok_or_else(|| Error::ContainerNotFound(id.to_string()))?;
-        if container.status.state != ContainerState::Exited {
-            container.kill(&self.context);
-            self.announce(id);
-        }
+        self.container(id)?;
+        self.end(id, None);
         self.containers.remove(id);
         Ok(done())
     }
@@ -351,20 +345,12 @@ impl Server {
     }
 
     fn stop(&mut self) -> Answer {
-        let ids: Vec<_> = self.containers.keys().cloned().collect();
-        for id in ids {
-            if self.container(&id)?.status.state != ContainerState::Exited {
-                let container = self
-                    .containers
-                    .get_mut(&id)
-                    .ok_or_else(|| Error::ContainerNotFound(id.clone()))?;
-                container.kill(&self.context);
-                self.announce(&id);
-            }
+        for id in self.containers.keys().cloned().collect::<Vec<_>>() {
+            self.end(&id, None);
         }
-        if let Some(pause) = self.context.shared.pause.take() {
+        if let Some(pause) = self.context.shared.pause {
             let _ = kill(pause, Signal::SIGKILL);
-            let _ = waitpid(pause, None);
+            self.reap_until(None, |server| server.context.shared.pause.is_none());
         }
         if let Err(e) = self.context.cgroups.kill(&self.context.record.cgroup()) {
             tracing::warn!("stop: {e}");
@@ -375,22 +361,55 @@ impl Server {
         Ok(done())
     }
 
+    /// Kills a container that has not ended, and takes note of its end, with another exit code if
+    /// one is given.
+    fn end(&mut self, id: &str, code: Option<i32>) {
+        let Some(pid) = self.containers.get(id).and_then(Container::pid) else { return };
+        let _ = kill(pid, Signal::SIGKILL);
+        let code = code.map(|code| (pid, code));
+        self.reap_until(code, |server| server.containers.get(id).is_none_or(|c| c.pid().is_none()));
+    }
+
     /// Takes note of all children that have ended.
     fn reap(&mut self) {
         while let Ok(Some(_)) = self.signals.read_signal() {}
         while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            let Some(pid) = status.pid() else { break };
-            let Some((code, signal)) = exit_code(status) else {
-                continue;
-            };
-            let main = |c: &&mut Container| c.pid() == Some(pid);
-            if let Some(container) = self.containers.values_mut().find(main) {
-                container.ended(&self.context, code, signal);
-                let id = container.status.id.clone();
-                self.announce(&id);
+            if !self.child_ended(status, None) {
+                break;
             }
-            self.exec_ended(pid, code);
         }
+    }
+
+    /// Waits for children to end until `done`. For any of them, never for one: process 1 of a PID
+    /// namespace does not end before everybody else in it is reaped, and those that were executed
+    /// into it are reaped here.
+    fn reap_until(&mut self, code: Option<(Pid, i32)>, done: impl Fn(&Self) -> bool) {
+        while !done(self) {
+            match waitpid(Pid::from_raw(-1), None) {
+                Ok(status) => drop(self.child_ended(status, code)),
+                Err(Errno::EINTR) => {}
+                Err(e) => return tracing::error!("wait for children: {e}"),
+            }
+        }
+    }
+
+    /// `false` if no child had ended. `as_code` gives one of them another exit code.
+    fn child_ended(&mut self, status: WaitStatus, as_code: Option<(Pid, i32)>) -> bool {
+        let Some(pid) = status.pid() else { return false };
+        let Some((code, signal)) = exit_code(status) else { return true };
+        let as_code = as_code.filter(|(other, _)| *other == pid);
+        let (code, signal) = as_code.map_or((code, signal), |(_, code)| (code, None));
+        if self.context.shared.pause == Some(pid) {
+            self.context.shared.pause = None;
+        }
+        let main = |c: &&mut Container| c.pid() == Some(pid);
+        if let Some(container) = self.containers.values_mut().find(main) {
+            container.ended(&self.context, code, signal);
+            let id = container.status.id.clone();
+            self.announce(&id);
+        }
+        self.exec_ended(pid, code);
+        true
     }
 
     fn exec_ended(&mut self, pid: Pid, code: i32) {

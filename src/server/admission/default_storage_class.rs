@@ -49,9 +49,16 @@ mod tests {
 
     fn class_of(spec: Value) -> Value {
         let fake = Fake::default();
-        for (name, created, default) in [("a", "2026-01-01T00:00:00Z", true), ("b", "2026-01-02T00:00:00Z", true), ("c", "2026-01-03T00:00:00Z", false)] {
+        for (name, created, default) in [
+            ("a", "2026-01-01T00:00:00Z", true),
+            ("b", "2026-01-02T00:00:00Z", true),
+            ("c", "2026-01-03T00:00:00Z", false),
+        ] {
             let annotations = json!({"storageclass.kubernetes.io/is-default-class": default.to_string()});
-            fake.put(CLASSES, json!({"metadata": {"name": name, "creationTimestamp": created, "annotations": annotations}}));
+            fake.put(
+                CLASSES,
+                json!({"metadata": {"name": name, "creationTimestamp": created, "annotations": annotations}}),
+            );
         }
         let claim = json!({"metadata": {"name": "c", "namespace": "a"}, "spec": spec});
         let request = Request::create("PersistentVolumeClaim", "persistentvolumeclaims");

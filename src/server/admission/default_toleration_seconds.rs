@@ -44,7 +44,8 @@ mod tests {
 
     fn tolerations(own: Value) -> Value {
         let pod = json!({"metadata": {"name": "p"}, "spec": {"tolerations": own}});
-        let admitted = Request::create("Pod", "pods").admit(&DefaultTolerationSeconds, &Fake::default(), pod).unwrap();
+        let admitted =
+            Request::create("Pod", "pods").admit(&DefaultTolerationSeconds, &Fake::default(), pod).unwrap();
         admitted["spec"]["tolerations"].clone()
     }
 
@@ -58,7 +59,9 @@ mod tests {
         assert_eq!(added[1]["key"], "node.kubernetes.io/unreachable");
         let all = json!([{"operator": "Exists"}]);
         assert_eq!(tolerations(all.clone()), all);
-        let one = tolerations(json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoSchedule"}]));
+        let one = tolerations(
+            json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoSchedule"}]),
+        );
         assert_eq!(one.as_array().unwrap().len(), 3);
     }
 }

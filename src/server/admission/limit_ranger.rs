@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Attributes, Operation, Plugin};
 use crate::api::{MetaMut, Quantity, Status};
@@ -28,7 +28,9 @@ impl Plugin for LimitRanger {
     fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
         let claim = attributes.is("persistentvolumeclaims");
         let created = attributes.operation == Operation::Create;
-        if !(created && (claim || attributes.is("pods")) || claim && attributes.operation == Operation::Update) {
+        if !(created && (claim || attributes.is("pods"))
+            || claim && attributes.operation == Operation::Update)
+        {
             return Ok(());
         }
         let Some(object) = attributes.object.as_deref() else { return Ok(()) };
@@ -38,7 +40,13 @@ impl Plugin for LimitRanger {
                 Some("Container") if !claim => {
                     for container in containers(object) {
                         let resources = &container["resources"];
-                        check(&limit, "Container", &amounts(&resources["requests"]), &amounts(&resources["limits"]), &mut errors);
+                        check(
+                            &limit,
+                            "Container",
+                            &amounts(&resources["requests"]),
+                            &amounts(&resources["limits"]),
+                            &mut errors,
+                        );
                     }
                 }
                 Some("Pod") if !claim => {
@@ -64,11 +72,16 @@ type Amounts = BTreeMap<String, Quantity>;
 /// All limits of the namespace.
 fn limits(attributes: &Attributes<'_>) -> Vec<Value> {
     let ranges = attributes.reader.list("limitranges", attributes.namespace);
-    ranges.iter().flat_map(|range| range.value()["spec"]["limits"].as_array().cloned().unwrap_or_default()).collect()
+    ranges
+        .iter()
+        .flat_map(|range| range.value()["spec"]["limits"].as_array().cloned().unwrap_or_default())
+        .collect()
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    ["initContainers", "containers"].into_iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
+    ["initContainers", "containers"]
+        .into_iter()
+        .flat_map(|list| pod["spec"][list].as_array().into_iter().flatten())
 }
 
 fn amounts(list: &Value) -> Amounts {
@@ -155,7 +168,9 @@ fn check(limit: &Value, kind: &str, requests: &Amounts, limits: &Amounts, errors
             (Some(request), _) if *request > max && (claim || !limits.contains_key(&name)) => {
                 errors.push(format!("maximum {name} usage per {kind} is {max}, but request is {request}"));
             }
-            (_, None) if !claim => errors.push(format!("maximum {name} usage per {kind} is {max}.  No limit is specified")),
+            (_, None) if !claim => {
+                errors.push(format!("maximum {name} usage per {kind} is {max}.  No limit is specified"))
+            }
             (_, Some(limit)) if *limit > max => {
                 errors.push(format!("maximum {name} usage per {kind} is {max}, but limit is {limit}"));
             }
@@ -181,10 +196,14 @@ mod tests {
     use super::super::testing::Request;
     use super::*;
     use crate::server::auth::testing::Fake;
+    use serde_json::json;
 
     fn admit(limit: Value, resources: Value) -> Result<Value, String> {
         let fake = Fake::default();
-        fake.put("limitranges", json!({"metadata": {"name": "l", "namespace": "a"}, "spec": {"limits": [limit]}}));
+        fake.put(
+            "limitranges",
+            json!({"metadata": {"name": "l", "namespace": "a"}, "spec": {"limits": [limit]}}),
+        );
         let pod = json!({"metadata": {"name": "p", "namespace": "a"},
             "spec": {"containers": [{"name": "c", "resources": resources}]}});
         Request::create("Pod", "pods").admit(&LimitRanger, &fake, pod).map_err(|status| status.message)
@@ -208,7 +227,8 @@ mod tests {
     fn what_is_out_of_range_is_named() {
         let limit = json!({"type": "Container", "min": {"cpu": "100m"}, "max": {"memory": "1Gi"}});
         assert_eq!(
-            admit(limit.clone(), json!({"requests": {"cpu": "50m"}, "limits": {"memory": "2Gi"}})).unwrap_err(),
+            admit(limit.clone(), json!({"requests": {"cpu": "50m"}, "limits": {"memory": "2Gi"}}))
+                .unwrap_err(),
             "pods \"p\" is forbidden: [minimum cpu usage per Container is 100m, but request is 50m, \
              maximum memory usage per Container is 1Gi, but limit is 2Gi]"
         );
@@ -216,7 +236,11 @@ mod tests {
         let none = admit(limit, json!({})).unwrap_err();
         assert!(none.contains("minimum cpu usage per Container is 100m.  No request is specified"), "{none}");
         let pod = json!({"type": "Pod", "max": {"cpu": "2"}});
-        assert!(admit(pod, json!({"limits": {"cpu": "3"}})).unwrap_err().contains("maximum cpu usage per Pod is 2, but limit is 3"));
+        assert!(
+            admit(pod, json!({"limits": {"cpu": "3"}}))
+                .unwrap_err()
+                .contains("maximum cpu usage per Pod is 2, but limit is 3")
+        );
         let ratio = json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "2"}});
         let over = admit(ratio, json!({"requests": {"cpu": "1"}, "limits": {"cpu": "3"}})).unwrap_err();
         assert!(over.contains("provided ratio is 3.000000"), "{over}");

@@ -20,7 +20,9 @@ impl Plugin for NamespaceLifecycle {
             }
             return Ok(());
         }
-        let Some(namespace) = attributes.namespace.filter(|n| attributes.resource.namespaced && !n.is_empty()) else {
+        let Some(namespace) =
+            attributes.namespace.filter(|n| attributes.resource.namespaced && !n.is_empty())
+        else {
             return Ok(());
         };
         if attributes.operation == Operation::Delete || attributes.is_or_below(REVIEWS) {
@@ -30,7 +32,9 @@ impl Plugin for NamespaceLifecycle {
             return Err(Status::not_found(&GroupResource::new("", "namespaces"), namespace));
         };
         if attributes.operation == Operation::Create && found.deletion_timestamp().is_some() {
-            let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
             let cause = format!("namespace {namespace} is being terminated");
             return Err(attributes.forbidden(why).cause("NamespaceTerminating", cause, "metadata.namespace"));
         }

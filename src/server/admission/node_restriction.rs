@@ -18,10 +18,16 @@ pub struct NodeRestriction;
 impl Plugin for NodeRestriction {
     fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         let Some(node) = attributes.user.node_name() else { return Ok(()) };
-        let why = match (attributes.resource.group.as_ref(), attributes.resource.plural.as_ref(), attributes.subresource) {
+        let why = match (
+            attributes.resource.group.as_ref(),
+            attributes.resource.plural.as_ref(),
+            attributes.subresource,
+        ) {
             ("", "nodes", _) => own_node(attributes, node),
             ("", "pods", sub) => pod(attributes, node, sub),
-            ("coordination.k8s.io", "leases", _) if attributes.operation == Operation::Create => lease(attributes, node),
+            ("coordination.k8s.io", "leases", _) if attributes.operation == Operation::Create => {
+                lease(attributes, node)
+            }
             ("", "serviceaccounts", Some("token")) => token(attributes, node),
             _ => None,
         };
@@ -33,15 +39,22 @@ fn own_node(attributes: &Attributes<'_>, node: &str) -> Option<String> {
     let object = attributes.object.as_deref();
     let name = Some(attributes.name).filter(|n| !n.is_empty()).or_else(|| Some(Meta::of(object?).name()));
     if name != Some(node) {
-        return Some(format!("node {} is not allowed to modify node {}", quote(node), quote(name.unwrap_or_default())));
+        return Some(format!(
+            "node {} is not allowed to modify node {}",
+            quote(node),
+            quote(name.unwrap_or_default())
+        ));
     }
     let object = object?;
     let restricted = |object: &Value| -> Vec<(String, String)> {
-        let labels = Meta::of(object).labels().filter(|(k, _)| k.starts_with(RESTRICTED) || k.contains(&format!(".{RESTRICTED}")));
+        let labels = Meta::of(object)
+            .labels()
+            .filter(|(k, _)| k.starts_with(RESTRICTED) || k.contains(&format!(".{RESTRICTED}")));
         labels.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     };
     let before = attributes.old.map(restricted).unwrap_or_default();
-    let changed: Vec<String> = restricted(object).into_iter().filter(|l| !before.contains(l)).map(|(k, _)| k).collect();
+    let changed: Vec<String> =
+        restricted(object).into_iter().filter(|l| !before.contains(l)).map(|(k, _)| k).collect();
     if !changed.is_empty() {
         return Some(format!("is not allowed to modify labels: {}", changed.join(", ")));
     }
@@ -58,21 +71,34 @@ fn pod(attributes: &Attributes<'_>, node: &str, subresource: Option<&str>) -> Op
             let pod = attributes.object.as_deref()?;
             if Meta::of(pod).annotation(MIRROR).is_none() {
                 let name = quote(node);
-                return Some(format!("pod does not have {} annotation, node {name} can only create mirror pods", quote(MIRROR)));
+                return Some(format!(
+                    "pod does not have {} annotation, node {name} can only create mirror pods",
+                    quote(MIRROR)
+                ));
             }
-            (!bound_here(pod)).then(|| format!("node {} can only create pods with spec.nodeName set to itself", quote(node)))
+            (!bound_here(pod)).then(|| {
+                format!("node {} can only create pods with spec.nodeName set to itself", quote(node))
+            })
         }
         (Operation::Delete, None) => {
             let pod = attributes.reader.get("pods", attributes.namespace, attributes.name)?;
-            (!bound_here(&pod.value())).then(|| format!("node {} can only delete pods with spec.nodeName set to itself", quote(node)))
+            (!bound_here(&pod.value())).then(|| {
+                format!("node {} can only delete pods with spec.nodeName set to itself", quote(node))
+            })
         }
         (Operation::Update, Some("status")) => {
             let old = attributes.old?;
-            (!bound_here(old)).then(|| format!("node {} can only update pod status for pods with spec.nodeName set to itself", quote(node)))
+            (!bound_here(old)).then(|| {
+                format!(
+                    "node {} can only update pod status for pods with spec.nodeName set to itself",
+                    quote(node)
+                )
+            })
         }
         (Operation::Create, Some("eviction")) => {
             let pod = attributes.reader.get("pods", attributes.namespace, attributes.name)?;
-            (!bound_here(&pod.value())).then(|| format!("node {} can only evict pods with spec.nodeName set to itself", quote(node)))
+            (!bound_here(&pod.value()))
+                .then(|| format!("node {} can only evict pods with spec.nodeName set to itself", quote(node)))
         }
         (Operation::Update, None) => Some("unexpected operation \"UPDATE\"".to_owned()),
         _ => None,
@@ -97,7 +123,9 @@ fn token(attributes: &Attributes<'_>, node: &str) -> Option<String> {
     let name = bound["name"].as_str().unwrap_or_default();
     let pod = attributes.reader.get("pods", attributes.namespace, name)?;
     if pod.uid() != uid {
-        return Some(format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"));
+        return Some(format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        ));
     }
     (pod.value()["spec"]["nodeName"].as_str() != Some(node))
         .then(|| "node requested token bound to a pod scheduled on a different node".to_owned())
@@ -111,7 +139,12 @@ mod tests {
     use crate::server::auth::user::User;
     use serde_json::json;
 
-    fn request(kind: &'static str, plural: &'static str, operation: Operation, sub: Option<&'static str>) -> Request<'static> {
+    fn request(
+        kind: &'static str,
+        plural: &'static str,
+        operation: Operation,
+        sub: Option<&'static str>,
+    ) -> Request<'static> {
         Request { operation, subresource: sub, user: User::node("n1"), ..Request::create(kind, plural) }
     }
 
@@ -132,11 +165,15 @@ mod tests {
             "nodes \"n2\" is forbidden: node \"n1\" is not allowed to modify node \"n2\""
         );
         let labels = json!({"metadata": {"name": "n1", "labels": {"node-restriction.kubernetes.io/x": "y"}}});
-        assert!(refused(&create, labels.clone()).ends_with("is not allowed to modify labels: node-restriction.kubernetes.io/x"));
+        assert!(
+            refused(&create, labels.clone())
+                .ends_with("is not allowed to modify labels: node-restriction.kubernetes.io/x")
+        );
         let mut update = request("Node", "nodes", Operation::Update, None);
         update.old = Some(labels.clone());
         assert_eq!(refused(&update, labels), "");
-        let tainted = json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
+        let tainted =
+            json!({"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
         assert!(refused(&update, tainted).contains("not allowed to modify taints"));
     }
 
@@ -154,8 +191,10 @@ mod tests {
         assert_eq!(refused(&delete, pod("mine", "n1")), "");
         assert!(refused(&delete, pod("other", "n2")).contains("can only delete pods"));
         let token = request("ServiceAccount", "serviceaccounts", Operation::Create, Some("token"));
-        let bound = |name: &str| json!({"metadata": {"name": "default", "namespace": "a"},
-            "spec": {"boundObjectRef": {"kind": "Pod", "name": name, "uid": name}}});
+        let bound = |name: &str| {
+            json!({"metadata": {"name": "default", "namespace": "a"},
+            "spec": {"boundObjectRef": {"kind": "Pod", "name": name, "uid": name}}})
+        };
         assert_eq!(refused(&token, bound("mine")), "");
         assert!(refused(&token, bound("other")).contains("scheduled on a different node"));
         let mut anyone = request("Pod", "pods", Operation::Create, None);

@@ -89,7 +89,9 @@ impl Plugin for Priority {
     }
 
     fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        let Some(class) = attributes.object.as_deref().filter(|_| attributes.is(CLASSES)) else { return Ok(()) };
+        let Some(class) = attributes.object.as_deref().filter(|_| attributes.is(CLASSES)) else {
+            return Ok(());
+        };
         if class["globalDefault"].as_bool() != Some(true) {
             return Ok(());
         }
@@ -112,13 +114,22 @@ fn find(attributes: &Attributes<'_>, name: &str) -> Result<Class, Status> {
     // The cluster's own may be asked for before they are created.
     let system = SYSTEM.iter().find(|(system, ..)| *system == name);
     system
-        .map(|(name, value, _)| Class { name: (*name).to_owned(), value: *value, preemption: PREEMPT.to_owned() })
+        .map(|(name, value, _)| Class {
+            name: (*name).to_owned(),
+            value: *value,
+            preemption: PREEMPT.to_owned(),
+        })
         .ok_or_else(|| attributes.forbidden(format!("no PriorityClass with name {name} was found")))
 }
 
 /// The class of pods that name none: of those marked so the one with the lowest value, or else 0.
 fn default(attributes: &Attributes<'_>) -> Class {
-    let marked = attributes.reader.list(CLASSES, None).into_iter().map(|c| c.value()).filter(|c| c["globalDefault"] == true);
+    let marked = attributes
+        .reader
+        .list(CLASSES, None)
+        .into_iter()
+        .map(|c| c.value())
+        .filter(|c| c["globalDefault"] == true);
     let lowest = marked.map(|c| Class::of(&c)).min_by_key(|c| c.value);
     lowest.unwrap_or(Class { name: String::new(), value: 0, preemption: PREEMPT.to_owned() })
 }
@@ -141,7 +152,10 @@ mod tests {
 
     #[test]
     fn a_pod_gets_the_priority_of_its_class() {
-        assert_eq!(admit(&[], json!({})).unwrap(), json!({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"}));
+        assert_eq!(
+            admit(&[], json!({})).unwrap(),
+            json!({"priority": 0, "preemptionPolicy": "PreemptLowerPriority"})
+        );
         let system = admit(&[], json!({"priorityClassName": "system-node-critical"})).unwrap();
         assert_eq!(system["priority"], 2_000_001_000);
         let default = json!({"metadata": {"name": "low"}, "value": 7, "globalDefault": true, "preemptionPolicy": "Never"});
@@ -150,7 +164,10 @@ mod tests {
         let unknown = admit(&[], json!({"priorityClassName": "x"})).unwrap_err();
         assert_eq!(unknown, "pods \"p\" is forbidden: no PriorityClass with name x was found");
         let given = admit(&[], json!({"priority": 5})).unwrap_err();
-        assert!(given.contains("the integer value of priority (5) must not be provided in pod spec"), "{given}");
+        assert!(
+            given.contains("the integer value of priority (5) must not be provided in pod spec"),
+            "{given}"
+        );
         assert!(admit(&[], json!({"priority": 0})).is_ok());
     }
 
@@ -160,7 +177,13 @@ mod tests {
         fake.put(CLASSES, json!({"metadata": {"name": "low"}, "value": 7, "globalDefault": true}));
         let request = Request::of("scheduling.k8s.io", "PriorityClass", "priorityclasses");
         let class = |name: &str| json!({"metadata": {"name": name}, "globalDefault": true});
-        assert!(request.admit(&Priority, &fake, class("other")).unwrap_err().message.contains("PriorityClass low is already marked"));
+        assert!(
+            request
+                .admit(&Priority, &fake, class("other"))
+                .unwrap_err()
+                .message
+                .contains("PriorityClass low is already marked")
+        );
         request.admit(&Priority, &fake, class("low")).unwrap();
     }
 }

@@ -66,7 +66,9 @@ pub async fn wait_for_default(attributes: &Attributes<'_>) {
     if account_of(pod) != DEFAULT {
         return;
     }
-    let alive = |n: &str| attributes.reader.get("namespaces", None, n).is_some_and(|n| n.deletion_timestamp().is_none());
+    let alive = |n: &str| {
+        attributes.reader.get("namespaces", None, n).is_some_and(|n| n.deletion_timestamp().is_none())
+    };
     let Some(namespace) = attributes.namespace.filter(|n| alive(n)) else { return };
     for _ in 0..WAITS {
         if attributes.reader.get("serviceaccounts", Some(namespace), DEFAULT).is_some() {
@@ -97,10 +99,12 @@ fn mount_token(spec: &mut Value) {
     };
     let existing = names(spec);
     let known = existing.iter().find(|n| n.starts_with(VOLUME_PREFIX)).cloned();
-    let name = known.clone().unwrap_or_else(|| loop {
-        let name = format!("{VOLUME_PREFIX}{}", random_suffix(5));
-        if !existing.contains(&name) {
-            break name;
+    let name = known.clone().unwrap_or_else(|| {
+        loop {
+            let name = format!("{VOLUME_PREFIX}{}", random_suffix(5));
+            if !existing.contains(&name) {
+                break name;
+            }
         }
     });
     let mount = json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH});
@@ -163,12 +167,20 @@ mod tests {
 
     #[test]
     fn a_pod_gets_the_default_account_and_its_token() {
-        let spec = admit(json!({}), json!({"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]})).unwrap();
-        assert_eq!((&spec["serviceAccountName"], &spec["serviceAccount"]), (&json!("default"), &json!("default")));
+        let spec =
+            admit(json!({}), json!({"containers": [{"name": "c"}], "initContainers": [{"name": "i"}]}))
+                .unwrap();
+        assert_eq!(
+            (&spec["serviceAccountName"], &spec["serviceAccount"]),
+            (&json!("default"), &json!("default"))
+        );
         let volume = &spec["volumes"][0];
         let name = volume["name"].as_str().unwrap();
         assert!(name.starts_with("kube-api-access-") && name.len() == 21, "{name}");
-        assert_eq!(volume["projected"]["sources"][0], json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}}));
+        assert_eq!(
+            volume["projected"]["sources"][0],
+            json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}})
+        );
         for list in ["containers", "initContainers"] {
             assert_eq!(
                 spec[list][0]["volumeMounts"],
@@ -193,7 +205,10 @@ mod tests {
     #[test]
     fn pull_secrets_come_from_the_account_unless_the_pod_has_some() {
         let account = json!({"imagePullSecrets": [{"name": "s"}]});
-        assert_eq!(admit(account.clone(), json!({"containers": []})).unwrap()["imagePullSecrets"], json!([{"name": "s"}]));
+        assert_eq!(
+            admit(account.clone(), json!({"containers": []})).unwrap()["imagePullSecrets"],
+            json!([{"name": "s"}])
+        );
         let own = json!({"containers": [], "imagePullSecrets": [{"name": "t"}]});
         assert_eq!(admit(account, own).unwrap()["imagePullSecrets"], json!([{"name": "t"}]));
     }

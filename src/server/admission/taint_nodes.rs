@@ -36,7 +36,10 @@ mod tests {
         let request = Request::create("Node", "nodes");
         let fake = Fake::default();
         let once = request.admit(&TaintNodesByCondition, &fake, json!({"metadata": {"name": "n"}})).unwrap();
-        assert_eq!(once["spec"]["taints"], json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]));
+        assert_eq!(
+            once["spec"]["taints"],
+            json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])
+        );
         assert_eq!(request.admit(&TaintNodesByCondition, &fake, once.clone()).unwrap(), once);
     }
 }

@@ -42,7 +42,12 @@ pub fn apply(authorizer: &Authorizer, headers: &HeaderMap, user: User) -> Result
     }
     if !wanted.uid.is_empty() {
         let uid = Some(wanted.uid.as_str());
-        check(Attributes { group: AUTHENTICATION_GROUP, resource: "uids", name: uid, ..Attributes::default() })?;
+        check(Attributes {
+            group: AUTHENTICATION_GROUP,
+            resource: "uids",
+            name: uid,
+            ..Attributes::default()
+        })?;
     }
     add_standard_groups(&mut wanted);
     Ok(wanted)
@@ -76,9 +81,12 @@ fn requested(headers: &HeaderMap) -> Result<Option<User>, Status> {
 fn check_user(authorizer: &Authorizer, user: &User, wanted: &mut User) -> Result<(), Status> {
     let account = wanted.name.strip_prefix(SERVICE_ACCOUNT_PREFIX).and_then(|rest| rest.split_once(':'));
     let attributes = match account {
-        Some((namespace, name)) => {
-            Attributes { resource: "serviceaccounts", namespace: Some(namespace), name: Some(name), ..Attributes::default() }
-        }
+        Some((namespace, name)) => Attributes {
+            resource: "serviceaccounts",
+            namespace: Some(namespace),
+            name: Some(name),
+            ..Attributes::default()
+        },
         None => Attributes { resource: "users", name: Some(&wanted.name), ..Attributes::default() },
     };
     let attributes = Attributes { verb: "impersonate", ..attributes };
@@ -100,7 +108,9 @@ fn add_standard_groups(user: &mut User) {
 
 fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
-    let hex = |at: usize| bytes.get(at..at + 2).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+    let hex = |at: usize| {
+        bytes.get(at..at + 2).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok())
+    };
     let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
     while at < bytes.len() {
         match (bytes[at], hex(at + 1)) {
@@ -135,8 +145,10 @@ mod tests {
     fn authorizer() -> Authorizer {
         let fake = Fake::default();
         let role = |name: &str, rules: serde_json::Value| json!({"metadata": {"name": name}, "rules": rules});
-        let bind = |role: &str, user: &str| json!({"metadata": {"name": role},
-            "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": user}]});
+        let bind = |role: &str, user: &str| {
+            json!({"metadata": {"name": role},
+            "roleRef": {"kind": "ClusterRole", "name": role}, "subjects": [{"kind": "User", "name": user}]})
+        };
         let rules = json!([
             {"verbs": ["impersonate"], "apiGroups": [""], "resources": ["users"], "resourceNames": ["jane"]},
             {"verbs": ["impersonate"], "apiGroups": [""], "resources": ["groups"], "resourceNames": ["dev"]},
@@ -153,16 +165,26 @@ mod tests {
         let authorizer = authorizer();
         let boss = || User::new("boss", &[AUTHENTICATED]);
         assert_eq!(apply(&authorizer, &headers(&[]), boss()).unwrap(), boss());
-        let as_jane = headers(&[("Impersonate-User", "jane"), ("Impersonate-Group", "dev"), ("Impersonate-Extra-Scopes", "a")]);
+        let as_jane = headers(&[
+            ("Impersonate-User", "jane"),
+            ("Impersonate-Group", "dev"),
+            ("Impersonate-Extra-Scopes", "a"),
+        ]);
         let jane = apply(&authorizer, &as_jane, boss()).unwrap();
-        assert_eq!((jane.name.as_str(), jane.groups.as_slice()), ("jane", ["dev".to_owned(), AUTHENTICATED.to_owned()].as_slice()));
+        assert_eq!(
+            (jane.name.as_str(), jane.groups.as_slice()),
+            ("jane", ["dev".to_owned(), AUTHENTICATED.to_owned()].as_slice())
+        );
         assert_eq!(jane.extra["scopes"], ["a"]);
         let refused = |pairs: &[(&str, &str)]| apply(&authorizer, &headers(pairs), boss()).unwrap_err();
         assert_eq!(
             refused(&[("Impersonate-User", "bob")]).message,
             r#"users "bob" is forbidden: User "boss" cannot impersonate resource "users" in API group "" at the cluster scope"#
         );
-        assert_eq!(refused(&[("Impersonate-User", "jane"), ("Impersonate-Group", "system:masters")]).code, 403);
+        assert_eq!(
+            refused(&[("Impersonate-User", "jane"), ("Impersonate-Group", "system:masters")]).code,
+            403
+        );
         assert_eq!(refused(&[("Impersonate-User", "jane"), ("Impersonate-Uid", "1")]).code, 403);
         assert_eq!(refused(&[("Impersonate-Group", "dev")]).code, 500);
         assert_eq!(apply(&authorizer, &as_jane, User::new("x", &[])).unwrap_err().code, 403);

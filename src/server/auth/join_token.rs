@@ -46,7 +46,10 @@ pub struct JoinToken {
 
 impl fmt::Debug for JoinToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinToken").field("ca_hash", &self.ca_hash).field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("JoinToken")
+            .field("ca_hash", &self.ca_hash)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,19 +75,28 @@ impl JoinToken {
             return match text {
                 "" => Err(Error::Malformed("it is empty")),
                 _ if text.contains("::") => Err(Error::Malformed("it does not begin with K10")),
-                _ => Ok(Self { ca_hash: String::new(), username: "server".to_owned(), password: text.to_owned() }),
+                _ => Ok(Self {
+                    ca_hash: String::new(),
+                    username: "server".to_owned(),
+                    password: text.to_owned(),
+                }),
             };
         };
         let (hash, credentials) = rest.split_once("::").ok_or(Error::Malformed("it has no '::'"))?;
         if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(Error::Malformed("what follows K10 is not 64 hexadecimal digits"));
         }
-        let (username, password) =
-            credentials.split_once(':').ok_or(Error::Malformed("it has no user name and password after '::'"))?;
+        let (username, password) = credentials
+            .split_once(':')
+            .ok_or(Error::Malformed("it has no user name and password after '::'"))?;
         if username.is_empty() || password.is_empty() {
             return Err(Error::Malformed("its user name or password is empty"));
         }
-        Ok(Self { ca_hash: hash.to_ascii_lowercase(), username: username.to_owned(), password: password.to_owned() })
+        Ok(Self {
+            ca_hash: hash.to_ascii_lowercase(),
+            username: username.to_owned(),
+            password: password.to_owned(),
+        })
     }
 
     /// The token is of the cluster with this CA. A short token is of any.
@@ -115,7 +127,9 @@ pub fn ensure(path: &Path, ca_pem: &str, chosen: Option<&str>) -> Result<JoinTok
     let stored = files::read(path).map_err(pki::Error::io("read", path))?;
     let known = stored.as_deref().and_then(|text| JoinToken::parse(text).ok());
     let password = match (chosen, known) {
-        (Some(chosen), _) => JoinToken::parse(chosen).map(|t| t.password).unwrap_or_else(|_| chosen.to_owned()),
+        (Some(chosen), _) => {
+            JoinToken::parse(chosen).map(|t| t.password).unwrap_or_else(|_| chosen.to_owned())
+        }
         (None, Some(known)) => known.password,
         (None, None) => hex::encode(rand::random::<[u8; RANDOM]>()),
     };

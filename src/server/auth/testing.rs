@@ -41,7 +41,9 @@ impl Reader for Fake {
 
     fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Arc<Object>> {
         let objects = self.objects.lock();
-        let here = objects.iter().filter(|((r, n, _), _)| r == resource && namespace.is_none_or(|wanted| wanted == n));
+        let here = objects
+            .iter()
+            .filter(|((r, n, _), _)| r == resource && namespace.is_none_or(|wanted| wanted == n));
         here.map(|(_, object)| Arc::clone(object)).collect()
     }
 }

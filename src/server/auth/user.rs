@@ -35,7 +35,11 @@ pub struct User {
 impl User {
     /// A user of this name in these groups.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
-        Self { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..Self::default() }
+        Self {
+            name: name.into(),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            ..Self::default()
+        }
     }
 
     /// The API server itself: `system:apiserver`, a master.

@@ -4,9 +4,11 @@
 //! Adding one is one row in [`all`].
 
 pub mod config;
+mod daemonset;
 mod deployment;
 mod endpoints;
 mod garbage;
+mod job;
 pub mod kit;
 mod namespace;
 mod node;
@@ -65,10 +67,13 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 15] = [
+static CONTROLLERS: [Controller; 18] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
+    controller!("daemonset-controller", "daemonset-controller", "daemon-set-controller", daemonset::run),
+    controller!("job-controller", "job-controller", job::run),
+    controller!("ttl-after-finished-controller", "ttl-after-finished-controller", job::run_ttl),
     controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
     controller!("namespace-controller", "namespace-controller", namespace::run),
     controller!("endpointslice-controller", "endpointslice-controller", endpoints::run_slices),

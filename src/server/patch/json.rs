@@ -3,6 +3,7 @@
 use json_patch::{Patch, PatchErrorKind, PatchOperation};
 use serde_json::Value;
 
+use crate::api::field::quote;
 use crate::api::{Reason, Status};
 
 /// The most operations that one JSON patch may have.
@@ -24,22 +25,18 @@ pub fn json(current: &Value, patch: &[u8]) -> Result<Value, Status> {
         let operation = patch.0.get(error.operation);
         let path = error.path.to_string();
         unprocessable(match (&error.kind, operation) {
-            (PatchErrorKind::TestFailed, _) => format!("testing value {path} failed"),
+            (PatchErrorKind::TestFailed, _) => format!("testing value {path} failed: test failed"),
             (_, Some(operation)) => {
                 let name = name(operation);
                 format!(
                     "{name} operation does not apply: doc is missing path: {}: missing value",
-                    go_quote(&path)
+                    quote(&path)
                 )
             }
             (kind, None) => kind.to_string(),
         })
     })?;
     Ok(patched)
-}
-
-fn go_quote(text: &str) -> String {
-    crate::api::field::quote(text)
 }
 
 fn name(operation: &PatchOperation) -> &'static str {

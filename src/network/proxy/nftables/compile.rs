@@ -26,12 +26,7 @@ impl Frontend {
 
     /// Address, protocol and port as the kernel's keys have them.
     pub fn key(&self) -> Vec<u8> {
-        [
-            self.address.octets(),
-            [self.protocol.number(), 0, 0, 0],
-            port_field(self.port),
-        ]
-        .concat()
+        [self.address.octets(), [self.protocol.number(), 0, 0, 0], port_field(self.port)].concat()
     }
 }
 
@@ -52,11 +47,7 @@ pub fn frontends(port: &ServicePort) -> impl Iterator<Item = Frontend> + '_ {
     let addresses = port.cluster_ips.iter().chain(&port.external_ips);
     addresses
         .filter_map(move |address| match address {
-            IpAddr::V4(address) => Some(Frontend {
-                address: *address,
-                protocol,
-                port: port.port,
-            }),
+            IpAddr::V4(address) => Some(Frontend { address: *address, protocol, port: port.port }),
             IpAddr::V6(_) => None,
         })
         .chain(port.node_port.map(|number| Frontend {
@@ -69,10 +60,7 @@ pub fn frontends(port: &ServicePort) -> impl Iterator<Item = Frontend> + '_ {
 /// The endpoints a frontend leads pods and this machine to.
 pub fn endpoints_of<'a>(frontend: &Frontend, port: &'a ServicePort) -> Vec<&'a ServiceEndpoint> {
     let only_local = port.internal_local && is_cluster_ip(frontend, port);
-    port.endpoints
-        .iter()
-        .filter(|e| e.address.is_ipv4() && (e.local || !only_local))
-        .collect()
+    port.endpoints.iter().filter(|e| e.address.is_ipv4() && (e.local || !only_local)).collect()
 }
 
 fn is_cluster_ip(frontend: &Frontend, port: &ServicePort) -> bool {
@@ -90,11 +78,7 @@ pub fn compile(frontend: &Frontend, port: &ServicePort) -> Compiled {
     let internal = is_cluster_ip(frontend, port);
     out.remember(frontend, port, internal);
     let endpoints = endpoints_of(frontend, port);
-    let masquerade = if internal || port.external_local {
-        Masquerade::Outside
-    } else {
-        Masquerade::Always
-    };
+    let masquerade = if internal || port.external_local { Masquerade::Outside } else { Masquerade::Always };
     out.lead(Set::Services, frontend, port, masquerade, &endpoints);
     if !internal && port.external_local {
         let local: Vec<_> = endpoints.into_iter().filter(|e| e.local).collect();
@@ -107,10 +91,7 @@ impl Compiled {
     /// Lets clients stick; external addresses whose clients do not must not be taken for node ports.
     fn remember(&mut self, frontend: &Frontend, port: &ServicePort, internal: bool) {
         let data = if let Some(seconds) = port.affinity_seconds {
-            let memory = Chain::Memory(Memory {
-                any_address: frontend.is_node_port(),
-                seconds,
-            });
+            let memory = Chain::Memory(Memory { any_address: frontend.is_node_port(), seconds });
             self.chains.push(memory);
             memory.verdict()
         } else if !internal && !frontend.is_node_port() {
@@ -118,8 +99,7 @@ impl Compiled {
         } else {
             return;
         };
-        self.elements
-            .insert((Set::Remembered, frontend.key(), data));
+        self.elements.insert((Set::Remembered, frontend.key(), data));
     }
 
     /// Leads what `map` finds to one of `endpoints`, or drops it if there is none.
@@ -133,8 +113,7 @@ impl Compiled {
     ) {
         let key = frontend.key();
         if endpoints.is_empty() {
-            self.elements
-                .insert((map, key, Data::Verdict(Verdict::Drop)));
+            self.elements.insert((map, key, Data::Verdict(Verdict::Drop)));
             return;
         }
         let local = map == Set::External;
@@ -154,8 +133,7 @@ impl Compiled {
             };
             let to = endpoint_datum(address, endpoint.port);
             let with_index = [key.as_slice(), &index.to_ne_bytes()].concat();
-            self.elements
-                .insert((Set::Endpoints, with_index, Data::Value(to)));
+            self.elements.insert((Set::Endpoints, with_index, Data::Value(to)));
             if endpoint.local {
                 self.hairpins.insert(address);
             }
@@ -178,11 +156,7 @@ mod tests {
     use super::*;
 
     fn port() -> ServicePort {
-        let endpoint = |n: u8, local| ServiceEndpoint {
-            address: [10, 42, 0, n].into(),
-            port: 8080,
-            local,
-        };
+        let endpoint = |n: u8, local| ServiceEndpoint { address: [10, 42, 0, n].into(), port: 8080, local };
         ServicePort {
             protocol: Protocol::Tcp,
             cluster_ips: vec![[10, 43, 0, 1].into(), "fd00::1".parse().expect("valid")],
@@ -235,22 +209,13 @@ mod tests {
     #[test]
     fn external_policy_local_keeps_clients_and_uses_this_node() {
         use Set::{External, Services};
-        let port = ServicePort {
-            external_local: true,
-            ..port()
-        };
+        let port = ServicePort { external_local: true, ..port() };
         assert_eq!(
             verdicts(&port),
             [
                 vec![on(Services, "address-cluster-2")],
-                vec![
-                    on(Services, "address-cluster-2"),
-                    on(External, "address-keep-local-1")
-                ],
-                vec![
-                    on(Services, "node-cluster-2"),
-                    on(External, "node-keep-local-1")
-                ],
+                vec![on(Services, "address-cluster-2"), on(External, "address-keep-local-1")],
+                vec![on(Services, "node-cluster-2"), on(External, "node-keep-local-1")],
             ]
         );
     }
@@ -258,11 +223,7 @@ mod tests {
     #[test]
     fn without_a_local_endpoint_the_local_policies_drop() {
         use Set::{External, Services};
-        let mut port = ServicePort {
-            external_local: true,
-            internal_local: true,
-            ..port()
-        };
+        let mut port = ServicePort { external_local: true, internal_local: true, ..port() };
         port.endpoints.remove(0);
         assert_eq!(
             verdicts(&port),
@@ -276,48 +237,26 @@ mod tests {
 
     #[test]
     fn without_endpoints_everything_is_rejected() {
-        let port = ServicePort {
-            endpoints: Vec::new(),
-            external_local: true,
-            ..port()
-        };
+        let port = ServicePort { endpoints: Vec::new(), external_local: true, ..port() };
         assert_eq!(verdicts(&port), vec![vec![on(Set::Rejected, "present")]; 3]);
     }
 
     #[test]
     fn clients_stick_for_their_time() {
-        let port = ServicePort {
-            affinity_seconds: Some(10800),
-            ..port()
-        };
-        let chains: Vec<Vec<_>> = frontends(&port)
-            .map(|f| compile(&f, &port).chains.iter().map(Chain::name).collect())
-            .collect();
-        assert_eq!(
-            chains[0],
-            ["remember-address-10800s", "address-cluster-2-sticky"]
-        );
-        assert_eq!(
-            chains[2],
-            ["remember-node-10800s", "node-masquerade-2-sticky"]
-        );
+        let port = ServicePort { affinity_seconds: Some(10800), ..port() };
+        let chains: Vec<Vec<_>> =
+            frontends(&port).map(|f| compile(&f, &port).chains.iter().map(Chain::name).collect()).collect();
+        assert_eq!(chains[0], ["remember-address-10800s", "address-cluster-2-sticky"]);
+        assert_eq!(chains[2], ["remember-node-10800s", "node-masquerade-2-sticky"]);
     }
 
     #[test]
     fn an_external_address_is_not_taken_for_a_node_port() {
         let remembered: Vec<_> = frontends(&port())
-            .map(|f| {
-                compile(&f, &port())
-                    .elements
-                    .into_iter()
-                    .find(|(set, ..)| *set == Set::Remembered)
-            })
+            .map(|f| compile(&f, &port()).elements.into_iter().find(|(set, ..)| *set == Set::Remembered))
             .collect();
         assert_eq!(remembered[0], None);
-        assert_eq!(
-            remembered[1].as_ref().map(|(.., data)| data),
-            Some(&Data::Verdict(Verdict::Return))
-        );
+        assert_eq!(remembered[1].as_ref().map(|(.., data)| data), Some(&Data::Verdict(Verdict::Return)));
         assert_eq!(remembered[2], None);
     }
 
@@ -325,9 +264,6 @@ mod tests {
     fn only_pods_of_this_node_can_reach_themselves() {
         let port = port();
         let compiled = compile(&frontends(&port).next().expect("a cluster address"), &port);
-        assert_eq!(
-            compiled.hairpins,
-            BTreeSet::from([Ipv4Addr::new(10, 42, 0, 2)])
-        );
+        assert_eq!(compiled.hairpins, BTreeSet::from([Ipv4Addr::new(10, 42, 0, 2)]));
     }
 }

@@ -5,8 +5,8 @@
 //! index. So a changed endpoint is one element, and 50,000 endpoints are one flat map.
 
 use crate::network::nft::{
-    Base, Batch, CT_DESTINATION, CT_PORT, CT_SOURCE, CT_STATE, CT_STATUS, Data, Expr, Hook,
-    META_L4PROTO, Reg, Rule, SetSpec, Verdict, types,
+    Base, Batch, CT_DESTINATION, CT_PORT, CT_SOURCE, CT_STATE, CT_STATUS, Data, Expr, Hook, META_L4PROTO,
+    Reg, Rule, SetSpec, Verdict, types,
 };
 use crate::network::proxy::ServiceProxyConfig;
 
@@ -47,26 +47,15 @@ const ENDPOINT: [u32; 2] = [types::ADDRESS, types::SERVICE];
 /// one address: a client that uses the cluster address and the node port may have an endpoint at each.
 pub const AFFINITY: SetSpec = SetSpec {
     name: "affinity",
-    key: &[
-        types::ADDRESS,
-        types::ADDRESS,
-        types::PROTOCOL,
-        types::SERVICE,
-    ],
+    key: &[types::ADDRESS, types::ADDRESS, types::PROTOCOL, types::SERVICE],
     data: &ENDPOINT,
     dynamic: true,
 };
 
 impl Set {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Services,
-        Self::External,
-        Self::Rejected,
-        Self::Endpoints,
-        Self::Remembered,
-        Self::Hairpin,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Services, Self::External, Self::Rejected, Self::Endpoints, Self::Remembered, Self::Hairpin];
 
     /// Its name in the kernel.
     pub fn name(self) -> &'static str {
@@ -83,12 +72,7 @@ impl Set {
             Self::Remembered => ("remembered", &FRONTEND, &[types::VERDICT]),
             Self::Hairpin => ("hairpin", &[types::ADDRESS, types::ADDRESS], &[]),
         };
-        SetSpec {
-            name,
-            key,
-            data,
-            dynamic: false,
-        }
+        SetSpec { name, key, data, dynamic: false }
     }
 }
 
@@ -137,14 +121,10 @@ impl Balancer {
         let name = self.name();
         batch.add_chain(&name, None);
         match self.masquerade {
-            Masquerade::Always => {
-                batch.add_rule(&name, &Rule::new().set_mark_bits(MASQUERADE_MARK, true))
-            }
+            Masquerade::Always => batch.add_rule(&name, &Rule::new().set_mark_bits(MASQUERADE_MARK, true)),
             Masquerade::Outside => batch.add_rule(
                 &name,
-                &Rule::new()
-                    .source_in(config.cluster_cidr, false)
-                    .set_mark_bits(MASQUERADE_MARK, true),
+                &Rule::new().source_in(config.cluster_cidr, false).set_mark_bits(MASQUERADE_MARK, true),
             ),
             Masquerade::Never => {}
         }
@@ -157,35 +137,17 @@ impl Balancer {
     /// To the endpoint the client was led to before.
     fn stick(&self) -> Rule {
         frontend(Rule::new().source(Reg(4)), self.any_address)
-            .then(Expr::Map {
-                map: AFFINITY.name,
-                key: Reg(4),
-                to: Reg(8),
-            })
-            .then(Expr::Dnat {
-                address: Reg(8),
-                port: Reg(9),
-            })
+            .then(Expr::Map { map: AFFINITY.name, key: Reg(4), to: Reg(8) })
+            .then(Expr::Dnat { address: Reg(8), port: Reg(9) })
     }
 
     /// To any endpoint.
     fn choose(&self) -> Rule {
         let offset = if self.local { LOCAL_INDEX } else { 0 };
         frontend(Rule::new(), self.any_address)
-            .then(Expr::Random {
-                to: Reg(8),
-                modulus: self.endpoints,
-                offset,
-            })
-            .then(Expr::Map {
-                map: Set::Endpoints.name(),
-                key: Reg(5),
-                to: Reg(8),
-            })
-            .then(Expr::Dnat {
-                address: Reg(8),
-                port: Reg(9),
-            })
+            .then(Expr::Random { to: Reg(8), modulus: self.endpoints, offset })
+            .then(Expr::Map { map: Set::Endpoints.name(), key: Reg(5), to: Reg(8) })
+            .then(Expr::Dnat { address: Reg(8), port: Reg(9) })
     }
 }
 
@@ -201,11 +163,7 @@ pub struct Memory {
 impl Memory {
     /// The chain's name.
     pub fn name(&self) -> String {
-        format!(
-            "remember-{}-{}s",
-            if self.any_address { "node" } else { "address" },
-            self.seconds
-        )
+        format!("remember-{}-{}s", if self.any_address { "node" } else { "address" }, self.seconds)
     }
 
     /// Adds the chain. It is asked after redirection: the packet has the endpoint's address and port,
@@ -213,19 +171,10 @@ impl Memory {
     fn add(&self, batch: &mut Batch) {
         let name = self.name();
         batch.add_chain(&name, None);
-        let client = Rule::new().then(Expr::CtOriginal {
-            key: CT_SOURCE,
-            to: Reg(4),
-        });
-        let rule = original_frontend(client, self.any_address)
-            .destination(Reg(8))
-            .port(Reg(9));
-        let remember = Expr::Remember {
-            map: AFFINITY.name,
-            key: Reg(4),
-            data: Reg(8),
-            seconds: self.seconds,
-        };
+        let client = Rule::new().then(Expr::CtOriginal { key: CT_SOURCE, to: Reg(4) });
+        let rule = original_frontend(client, self.any_address).destination(Reg(8)).port(Reg(9));
+        let remember =
+            Expr::Remember { map: AFFINITY.name, key: Reg(4), data: Reg(8), seconds: self.seconds };
         batch.add_rule(&name, &rule.then(remember));
     }
 }
@@ -264,19 +213,10 @@ impl Chain {
 
 /// Loads what the client used into registers 5 to 7; any address is 0.0.0.0.
 fn original_frontend(rule: Rule, any_address: bool) -> Rule {
-    let rule = rule.then(Expr::CtOriginal {
-        key: CT_DESTINATION,
-        to: Reg(5),
-    });
+    let rule = rule.then(Expr::CtOriginal { key: CT_DESTINATION, to: Reg(5) });
     let rule = if any_address { rule.zero(Reg(5)) } else { rule };
-    rule.then(Expr::Meta {
-        key: META_L4PROTO,
-        to: Reg(6),
-    })
-    .then(Expr::CtOriginal {
-        key: CT_PORT,
-        to: Reg(7),
-    })
+    rule.then(Expr::Meta { key: META_L4PROTO, to: Reg(6) })
+        .then(Expr::CtOriginal { key: CT_PORT, to: Reg(7) })
 }
 
 /// Loads address, protocol and port into registers 5 to 7; any address is 0.0.0.0.
@@ -301,77 +241,38 @@ pub fn add_frame(batch: &mut Batch, config: &ServiceProxyConfig) {
 /// Every verdict map is asked for the destination, and for any address if that is this machine's.
 fn add_lookups(batch: &mut Batch, chain: &str, found: impl Fn(Rule) -> Rule) {
     batch.add_rule(chain, &found(frontend(Rule::new(), false)));
-    batch.add_rule(
-        chain,
-        &found(frontend(Rule::new().local(false, true), true)),
-    );
+    batch.add_rule(chain, &found(frontend(Rule::new().local(false, true), true)));
 }
 
 fn add_redirection(batch: &mut Batch, config: &ServiceProxyConfig) {
     let goto = |chain: &str| Verdict::Goto(chain.to_owned());
     batch.add_chain("everywhere", None);
     add_lookups(batch, "everywhere", |rule| {
-        rule.then(Expr::VerdictMap {
-            map: Set::Services.name(),
-            key: Reg(5),
-        })
+        rule.then(Expr::VerdictMap { map: Set::Services.name(), key: Reg(5) })
     });
     batch.add_chain("dispatch", None);
     // Pods and this machine use all endpoints, whatever the policy for traffic from outside.
-    batch.add_rule(
-        "dispatch",
-        &Rule::new()
-            .source_in(config.cluster_cidr, true)
-            .verdict(goto("everywhere")),
-    );
-    batch.add_rule(
-        "dispatch",
-        &Rule::new().local(true, true).verdict(goto("everywhere")),
-    );
+    batch.add_rule("dispatch", &Rule::new().source_in(config.cluster_cidr, true).verdict(goto("everywhere")));
+    batch.add_rule("dispatch", &Rule::new().local(true, true).verdict(goto("everywhere")));
     add_lookups(batch, "dispatch", |rule| {
-        rule.then(Expr::VerdictMap {
-            map: Set::External.name(),
-            key: Reg(5),
-        })
+        rule.then(Expr::VerdictMap { map: Set::External.name(), key: Reg(5) })
     });
     batch.add_rule("dispatch", &Rule::new().verdict(goto("everywhere")));
     for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
-        batch.add_chain(
-            name,
-            Some(Base {
-                kind: "nat",
-                hook,
-                priority: DESTINATION_NAT,
-            }),
-        );
-        batch.add_rule(
-            name,
-            &Rule::new().verdict(Verdict::Jump("dispatch".to_owned())),
-        );
+        batch.add_chain(name, Some(Base { kind: "nat", hook, priority: DESTINATION_NAT }));
+        batch.add_rule(name, &Rule::new().verdict(Verdict::Jump("dispatch".to_owned())));
     }
 }
 
 fn add_masquerade(batch: &mut Batch) {
-    batch.add_chain(
-        "postrouting",
-        Some(Base {
-            kind: "nat",
-            hook: Hook::Postrouting,
-            priority: SOURCE_NAT,
-        }),
-    );
-    let marked = Rule::new()
-        .mark_has(MASQUERADE_MARK)
-        .set_mark_bits(MASQUERADE_MARK, false);
+    batch.add_chain("postrouting", Some(Base { kind: "nat", hook: Hook::Postrouting, priority: SOURCE_NAT }));
+    let marked = Rule::new().mark_has(MASQUERADE_MARK).set_mark_bits(MASQUERADE_MARK, false);
     batch.add_rule("postrouting", &marked.then(Expr::Masquerade));
     let hairpin = Rule::new()
         .ct_has(CT_STATUS, REDIRECTED, true)
         .source(Reg(4))
         .destination(Reg(5))
-        .then(Expr::InSet {
-            set: Set::Hairpin.name(),
-            key: Reg(4),
-        });
+        .then(Expr::InSet { set: Set::Hairpin.name(), key: Reg(4) });
     batch.add_rule("postrouting", &hairpin.then(Expr::Masquerade));
 }
 
@@ -380,36 +281,19 @@ fn add_masquerade(batch: &mut Batch) {
 /// that neither is mistaken for a node port.
 fn add_memory(batch: &mut Batch, config: &ServiceProxyConfig) {
     let remembered = |any_address| {
-        original_frontend(Rule::new(), any_address).then(Expr::VerdictMap {
-            map: Set::Remembered.name(),
-            key: Reg(5),
-        })
+        original_frontend(Rule::new(), any_address)
+            .then(Expr::VerdictMap { map: Set::Remembered.name(), key: Reg(5) })
     };
     batch.add_chain("remember", None);
     batch.add_rule("remember", &remembered(false));
     let service = Rule::new()
-        .then(Expr::CtOriginal {
-            key: CT_DESTINATION,
-            to: Reg(0),
-        })
+        .then(Expr::CtOriginal { key: CT_DESTINATION, to: Reg(0) })
         .in_network(config.service_cidr, true);
     batch.add_rule("remember", &service.verdict(Verdict::Return));
     batch.add_rule("remember", &remembered(true));
-    for (name, hook) in [
-        ("redirected-input", Hook::Input),
-        ("redirected-postrouting", Hook::Postrouting),
-    ] {
-        batch.add_chain(
-            name,
-            Some(Base {
-                kind: "filter",
-                hook,
-                priority: 0,
-            }),
-        );
-        let new = Rule::new()
-            .ct_has(CT_STATE, NEW, true)
-            .ct_has(CT_STATUS, REDIRECTED, true);
+    for (name, hook) in [("redirected-input", Hook::Input), ("redirected-postrouting", Hook::Postrouting)] {
+        batch.add_chain(name, Some(Base { kind: "filter", hook, priority: 0 }));
+        let new = Rule::new().ct_has(CT_STATE, NEW, true).ct_has(CT_STATUS, REDIRECTED, true);
         batch.add_rule(name, &new.verdict(Verdict::Jump("remember".to_owned())));
     }
 }
@@ -421,40 +305,22 @@ fn add_rejection(batch: &mut Batch, config: &ServiceProxyConfig) {
     batch.add_rule("refuse", &Rule::new().then(Expr::RejectIcmp));
     batch.add_chain("without-endpoints", None);
     add_lookups(batch, "without-endpoints", |rule| {
-        rule.then(Expr::InSet {
-            set: Set::Rejected.name(),
-            key: Reg(5),
-        })
-        .verdict(goto_refuse.clone())
+        rule.then(Expr::InSet { set: Set::Rejected.name(), key: Reg(5) }).verdict(goto_refuse.clone())
     });
-    let filter = |hook, priority| {
-        Some(Base {
-            kind: "filter",
-            hook,
-            priority,
-        })
-    };
+    let filter = |hook, priority| Some(Base { kind: "filter", hook, priority });
     // Before the output is redirected, so that the address is still the client's.
     let early = DESTINATION_NAT - 10;
-    for (name, hook) in [
-        ("filter-input", Hook::Input),
-        ("filter-forward", Hook::Forward),
-        ("filter-output", Hook::Output),
-    ] {
+    for (name, hook) in
+        [("filter-input", Hook::Input), ("filter-forward", Hook::Forward), ("filter-output", Hook::Output)]
+    {
         batch.add_chain(name, filter(hook, early));
         let check = Rule::new().ct_has(CT_STATE, NEW, true);
-        batch.add_rule(
-            name,
-            &check.verdict(Verdict::Jump("without-endpoints".to_owned())),
-        );
+        batch.add_rule(name, &check.verdict(Verdict::Jump("without-endpoints".to_owned())));
     }
     // What is still on its way to a Service address has no Service there.
     let unknown = || Rule::new().destination_in(config.service_cidr, true);
     batch.add_rule("filter-forward", &unknown().verdict(goto_refuse.clone()));
-    batch.add_chain(
-        "filter-output-redirected",
-        filter(Hook::Output, DESTINATION_NAT + 10),
-    );
+    batch.add_chain("filter-output-redirected", filter(Hook::Output, DESTINATION_NAT + 10));
     let by_bridge = unknown().interface(true, &config.bridge, true);
     batch.add_rule("filter-output-redirected", &by_bridge.verdict(goto_refuse));
 }

@@ -32,12 +32,7 @@ impl Backend {
     /// Opens a socket; the kernel is not changed yet.
     pub fn open(config: ServiceProxyConfig) -> io::Result<Self> {
         let table = table_name(&config.nft_table);
-        Ok(Self {
-            config,
-            table,
-            socket: Socket::open(NETLINK_NETFILTER)?,
-            plan: None,
-        })
+        Ok(Self { config, table, socket: Socket::open(NETLINK_NETFILTER)?, plan: None })
     }
 
     /// The netlink port of its changes.
@@ -91,9 +86,7 @@ impl Backend {
                 .filter(|(key, endpoint)| {
                     // The client comes first in the key.
                     let frontend = key.get(4..).unwrap_or_default();
-                    frontends
-                        .iter()
-                        .any(|f| f.frontend == frontend && !f.live.contains(endpoint))
+                    frontends.iter().any(|f| f.frontend == frontend && !f.live.contains(endpoint))
                 })
                 .map(|(key, _)| (key, Data::None))
                 .collect();
@@ -104,9 +97,7 @@ impl Backend {
                 other => return other,
             }
         }
-        Err(io::Error::other(
-            "clients' endpoints end faster than they can be removed",
-        ))
+        Err(io::Error::other("clients' endpoints end faster than they can be removed"))
     }
 
     /// Writes the whole table in the place of what is there. Clients keep the endpoints they stick to,
@@ -116,14 +107,10 @@ impl Backend {
             return Ok(());
         };
         let sticky = plan.sticky();
-        let mut memory =
-            timed_elements(&mut self.socket, &self.table, AFFINITY.name).unwrap_or_default();
+        let mut memory = timed_elements(&mut self.socket, &self.table, AFFINITY.name).unwrap_or_default();
         memory.retain(|element| {
             // The client comes first in the key.
-            let live = element
-                .key
-                .get(4..)
-                .and_then(|frontend| sticky.get(frontend));
+            let live = element.key.get(4..).and_then(|frontend| sticky.get(frontend));
             live.is_some_and(|live| live.contains(&element.data))
         });
         let everything = plan.everything();
@@ -171,25 +158,16 @@ impl Backend {
         layout::add_frame(&mut frame, &self.config);
         let everything = plan.everything();
         write(&everything, &mut frame, &self.config);
-        let rules: BTreeMap<_, _> = table
-            .chains
-            .iter()
-            .map(|(name, rules)| (name.clone(), rules.len()))
-            .collect();
+        let rules: BTreeMap<_, _> =
+            table.chains.iter().map(|(name, rules)| (name.clone(), rules.len())).collect();
         if rules != *frame.rules() {
             return Ok(false);
         }
         Ok(Set::ALL.into_iter().all(|set| {
-            let wanted = everything
-                .add
-                .get(&set)
-                .map(Vec::as_slice)
-                .unwrap_or_default();
+            let wanted = everything.add.get(&set).map(Vec::as_slice).unwrap_or_default();
             table.sets.get(set.name()).is_some_and(|have| {
                 have.len() == wanted.len()
-                    && wanted
-                        .iter()
-                        .all(|(key, data)| have.get(key).is_some_and(|d| *d == data.canonical()))
+                    && wanted.iter().all(|(key, data)| have.get(key).is_some_and(|d| *d == data.canonical()))
             })
         }))
     }

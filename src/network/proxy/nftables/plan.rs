@@ -64,11 +64,7 @@ impl<T: Eq + Hash + Copy + Ord> Counts<T> {
     /// Counts `more` and `less`; gives what is used now and was not, and what was and is not.
     fn change(&mut self, more: &[T], less: &[T]) -> (BTreeSet<T>, BTreeSet<T>) {
         let touched: BTreeSet<T> = more.iter().chain(less).copied().collect();
-        let before: BTreeSet<T> = touched
-            .iter()
-            .filter(|t| self.0.contains_key(t))
-            .copied()
-            .collect();
+        let before: BTreeSet<T> = touched.iter().filter(|t| self.0.contains_key(t)).copied().collect();
         for item in more {
             *self.0.entry(*item).or_default() += 1;
         }
@@ -80,14 +76,8 @@ impl<T: Eq + Hash + Copy + Ord> Counts<T> {
                 }
             }
         }
-        let after: BTreeSet<T> = touched
-            .into_iter()
-            .filter(|t| self.0.contains_key(t))
-            .collect();
-        (
-            after.difference(&before).copied().collect(),
-            before.difference(&after).copied().collect(),
-        )
+        let after: BTreeSet<T> = touched.into_iter().filter(|t| self.0.contains_key(t)).collect();
+        (after.difference(&before).copied().collect(), before.difference(&after).copied().collect())
     }
 }
 
@@ -97,18 +87,13 @@ impl Plan {
         let changed = changed_ports(&self.table, next);
         let mut touched: BTreeSet<Frontend> = BTreeSet::new();
         for name in &changed {
-            for port in [self.table.ports.get(*name), next.ports.get(*name)]
-                .into_iter()
-                .flatten()
-            {
+            for port in [self.table.ports.get(*name), next.ports.get(*name)].into_iter().flatten() {
                 touched.extend(frontends(port));
             }
         }
         let before: Vec<_> = touched.iter().map(|f| self.compiled(f)).collect();
-        let changed: Vec<(ServicePortName, Option<ServicePort>)> = changed
-            .into_iter()
-            .map(|name| (name.clone(), next.ports.get(name).cloned()))
-            .collect();
+        let changed: Vec<(ServicePortName, Option<ServicePort>)> =
+            changed.into_iter().map(|name| (name.clone(), next.ports.get(name).cloned())).collect();
         let old_udp = self.udp_endpoints(&touched);
         let old_sticky = self.sticky_endpoints(&touched);
         for (name, port) in changed {
@@ -122,14 +107,9 @@ impl Plan {
             more.count(&after);
             less.count(&before);
         }
-        (changes.add_chains, changes.delete_chains) =
-            self.chains.change(&more.chains, &less.chains);
+        (changes.add_chains, changes.delete_chains) = self.chains.change(&more.chains, &less.chains);
         let (new, gone) = self.hairpins.change(&more.hairpins, &less.hairpins);
-        changes.put(
-            Set::Hairpin,
-            hairpin_elements(&new),
-            hairpin_elements(&gone),
-        );
+        changes.put(Set::Hairpin, hairpin_elements(&new), hairpin_elements(&gone));
         changes.forget = forget(&old_sticky, &self.sticky_endpoints(&touched));
         changes.stale = stale(&old_udp, &self.udp_endpoints(&touched));
         changes
@@ -142,16 +122,10 @@ impl Plan {
 
     /// The endpoints of every frontend whose clients stick.
     pub fn sticky(&self) -> HashMap<Vec<u8>, BTreeSet<Vec<u8>>> {
-        let sticky = self
-            .table
-            .ports
-            .values()
-            .filter(|port| port.affinity_seconds.is_some());
+        let sticky = self.table.ports.values().filter(|port| port.affinity_seconds.is_some());
         let all = sticky.flat_map(frontends).collect();
         let endpoints = self.sticky_endpoints(&all).into_iter();
-        endpoints
-            .map(|(frontend, sticky)| (frontend.key(), sticky.live))
-            .collect()
+        endpoints.map(|(frontend, sticky)| (frontend.key(), sticky.live)).collect()
     }
 
     fn set(&mut self, name: ServicePortName, port: Option<ServicePort>) {
@@ -167,10 +141,7 @@ impl Plan {
         }
         if let Some(port) = port {
             for frontend in frontends(&port) {
-                self.claims
-                    .entry(frontend)
-                    .or_default()
-                    .insert(name.clone());
+                self.claims.entry(frontend).or_default().insert(name.clone());
             }
             self.table.ports.insert(name, port);
         }
@@ -182,44 +153,26 @@ impl Plan {
     }
 
     fn compiled(&self, frontend: &Frontend) -> Compiled {
-        self.owner(frontend)
-            .map(|port| compile(frontend, port))
-            .unwrap_or_default()
+        self.owner(frontend).map(|port| compile(frontend, port)).unwrap_or_default()
     }
 
     /// The endpoints of frontends whose clients stick, and whether clients from outside have the same.
     fn sticky_endpoints(&self, touched: &BTreeSet<Frontend>) -> BTreeMap<Frontend, Sticky> {
         let sticky = touched.iter().filter_map(|frontend| {
-            let port = self
-                .owner(frontend)
-                .filter(|port| port.affinity_seconds.is_some())?;
-            let live = endpoints_of(frontend, port)
-                .into_iter()
-                .filter_map(|e| match e.address {
-                    IpAddr::V4(address) => Some(endpoint_datum(address, e.port)),
-                    IpAddr::V6(_) => None,
-                });
-            Some((
-                *frontend,
-                Sticky {
-                    live: live.collect(),
-                    external_local: port.external_local,
-                },
-            ))
+            let port = self.owner(frontend).filter(|port| port.affinity_seconds.is_some())?;
+            let live = endpoints_of(frontend, port).into_iter().filter_map(|e| match e.address {
+                IpAddr::V4(address) => Some(endpoint_datum(address, e.port)),
+                IpAddr::V6(_) => None,
+            });
+            Some((*frontend, Sticky { live: live.collect(), external_local: port.external_local }))
         });
         sticky.collect()
     }
 
-    fn udp_endpoints(
-        &self,
-        touched: &BTreeSet<Frontend>,
-    ) -> BTreeMap<Frontend, BTreeSet<Ipv4Addr>> {
+    fn udp_endpoints(&self, touched: &BTreeSet<Frontend>) -> BTreeMap<Frontend, BTreeSet<Ipv4Addr>> {
         let udp = touched.iter().filter(|f| f.protocol == Protocol::Udp);
         udp.map(|frontend| {
-            let endpoints = self
-                .owner(frontend)
-                .map(|port| endpoints_of(frontend, port))
-                .unwrap_or_default();
+            let endpoints = self.owner(frontend).map(|port| endpoints_of(frontend, port)).unwrap_or_default();
             let addresses = endpoints.into_iter().filter_map(|e| match e.address {
                 IpAddr::V4(address) => Some(address),
                 IpAddr::V6(_) => None,
@@ -282,26 +235,15 @@ fn changed_ports<'a>(old: &'a ServiceTable, new: &'a ServiceTable) -> Vec<&'a Se
 
 fn difference(before: &Compiled, after: &Compiled, changes: &mut Changes) {
     for (set, key, data) in before.elements.difference(&after.elements) {
-        changes
-            .delete
-            .entry(*set)
-            .or_default()
-            .push((key.clone(), data.clone()));
+        changes.delete.entry(*set).or_default().push((key.clone(), data.clone()));
     }
     for (set, key, data) in after.elements.difference(&before.elements) {
-        changes
-            .add
-            .entry(*set)
-            .or_default()
-            .push((key.clone(), data.clone()));
+        changes.add.entry(*set).or_default().push((key.clone(), data.clone()));
     }
 }
 
 fn hairpin_elements(addresses: &BTreeSet<Ipv4Addr>) -> Elements {
-    addresses
-        .iter()
-        .map(|a| ([a.octets(), a.octets()].concat(), Data::None))
-        .collect()
+    addresses.iter().map(|a| ([a.octets(), a.octets()].concat(), Data::None)).collect()
 }
 
 impl Changes {
@@ -328,10 +270,7 @@ fn forget(before: &BTreeMap<Frontend, Sticky>, after: &BTreeMap<Frontend, Sticky
             Some(new) if new.external_local == old.external_local => new.live.clone(),
             _ => BTreeSet::new(),
         };
-        (!old.live.is_subset(&live)).then(|| Forget {
-            frontend: frontend.key(),
-            live,
-        })
+        (!old.live.is_subset(&live)).then(|| Forget { frontend: frontend.key(), live })
     });
     changed.collect()
 }

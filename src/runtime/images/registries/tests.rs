@@ -84,7 +84,10 @@ fn a_digest_stays_a_digest_at_a_mirror() {
 fn mistakes_are_named() {
     for (text, says) in [
         ("mirrors: {docker.io: {endpoints: []}}", "endpoints"),
-        ("mirrors: {docker.io: {endpoint: ['ftp://x']}}", "mirrors.docker.io: endpoint \"ftp://x\": unknown scheme"),
+        (
+            "mirrors: {docker.io: {endpoint: ['ftp://x']}}",
+            "mirrors.docker.io: endpoint \"ftp://x\": unknown scheme",
+        ),
         ("mirrors: {docker.io: {endpoint: ['https://x/y']}}", "must begin with /v2"),
         ("mirrors: {docker.io: {rewrite: {'(': x}}}", "mirrors.docker.io"),
         ("configs: {x: {tls: {cert_file: /y}}}", "configs.x.tls: client certificates"),

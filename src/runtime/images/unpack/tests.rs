@@ -108,7 +108,12 @@ fn files_come_with_all_they_have() {
 #[test]
 fn deletions_take_the_form_of_overlayfs() {
     let (_dir, layers) = stack(vec![
-        Builder::new().dir("a", 0o755).file("a/x", "1").file("gone", "1").dir("again", 0o755).file("again/old", ""),
+        Builder::new()
+            .dir("a", 0o755)
+            .file("a/x", "1")
+            .file("gone", "1")
+            .dir("again", 0o755)
+            .file("again/old", ""),
         Builder::new()
             .file("a/.wh..wh..opq", "")
             .file(".wh.gone", "")
@@ -146,7 +151,14 @@ fn what_a_layer_implies_is_taken_from_those_below() {
 #[test]
 fn a_later_entry_takes_the_place_of_an_earlier() {
     let (_dir, layers) = stack(vec![
-        Builder::new().dir("a", 0o755).file("a/b", "1").file("a", "file").file("c", "1").dir("c", 0o755).file("d", "1").file("d", "22"),
+        Builder::new()
+            .dir("a", 0o755)
+            .file("a/b", "1")
+            .file("a", "file")
+            .file("c", "1")
+            .dir("c", 0o755)
+            .file("d", "1")
+            .file("d", "22"),
     ]);
     assert!(metadata(layers[0].join("a")).is_file() && metadata(layers[0].join("c")).is_dir());
     assert_eq!(fs::read(layers[0].join("d")).unwrap(), b"22");
@@ -173,7 +185,10 @@ fn nothing_outside_is_reached() {
     // Links that lead outside lead to places inside.
     let (up, absolute) = ("../".repeat(20), dir.path().to_str().unwrap().to_owned());
     let sly = Builder::new().link("up", &up).link("absolute", &absolute);
-    let sly = sly.file("up/outside/x", "evil").file("absolute/outside/x", "evil").hard("y", "absolute/outside/secret");
+    let sly = sly
+        .file("up/outside/x", "evil")
+        .file("absolute/outside/x", "evil")
+        .hard("y", "absolute/outside/secret");
     fs::remove_dir_all(&target).unwrap();
     fs::create_dir_all(&target).unwrap();
     assert!(unpack(&sly.done()[..], &target, &[]).is_err(), "the secret is not there");

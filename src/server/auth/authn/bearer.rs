@@ -18,7 +18,8 @@ pub fn token(headers: &HeaderMap, _: &Uri) -> Option<String> {
         return None;
     }
     let protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
-    let encoded = protocols.flat_map(|v| v.split(',')).find_map(|p| p.trim().strip_prefix(WEBSOCKET_PREFIX))?;
+    let encoded =
+        protocols.flat_map(|v| v.split(',')).find_map(|p| p.trim().strip_prefix(WEBSOCKET_PREFIX))?;
     let decoded = URL_SAFE_NO_PAD.decode(encoded.trim_end_matches('=')).ok()?;
     String::from_utf8(decoded).ok().filter(|t| !t.is_empty())
 }

@@ -81,7 +81,12 @@ impl Authenticator {
     }
 
     /// The user of a token for one of `audiences`, and the token's own audiences.
-    fn token(&self, token: &str, audiences: &[String], now: SystemTime) -> Result<(User, Vec<String>), TokenError> {
+    fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: SystemTime,
+    ) -> Result<(User, Vec<String>), TokenError> {
         let claims = self.pki.token_signer().verify(token, audiences, now)?;
         bound::check(&claims, &*self.reader, now)?;
         Ok((claims.user(), claims.aud))

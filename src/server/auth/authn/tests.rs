@@ -51,7 +51,9 @@ impl Setup {
         let kubernetes = Private { namespace: "a".into(), pod, service_account, ..Private::default() };
         let sub = "system:serviceaccount:a:sa".into();
         let (iss, aud) = (signer.issuer().to_owned(), vec![signer.issuer().to_owned()]);
-        signer.sign(&Claims { aud, exp: now + 600, iat: now, iss, jti: "j".into(), kubernetes, nbf: now, sub }).unwrap()
+        signer
+            .sign(&Claims { aud, exp: now + 600, iat: now, iss, jti: "j".into(), kubernetes, nbf: now, sub })
+            .unwrap()
     }
 }
 

@@ -54,9 +54,11 @@ impl Authorizer {
             },
             None => String::new(),
         };
-        self.rbac.allows(&*self.reader, user, wanted).map_err(|rbac| match (reason.is_empty(), rbac.is_empty()) {
-            (false, false) => format!("{reason}\n{rbac}"),
-            _ => reason + &rbac,
+        self.rbac.allows(&*self.reader, user, wanted).map_err(|rbac| {
+            match (reason.is_empty(), rbac.is_empty()) {
+                (false, false) => format!("{reason}\n{rbac}"),
+                _ => reason + &rbac,
+            }
         })
     }
 

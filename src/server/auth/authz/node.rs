@@ -26,14 +26,18 @@ pub fn authorize(reader: &dyn Reader, node: &str, wanted: &Attributes<'_>) -> Re
         match (wanted.group, wanted.resource) {
             ("", "secrets") => return check.read_named(Kind::Secret),
             ("", "configmaps") => return check.read_named(Kind::ConfigMap),
-            ("", "persistentvolumeclaims") if wanted.subresource == Some("status") => return check.claim_status(),
+            ("", "persistentvolumeclaims") if wanted.subresource == Some("status") => {
+                return check.claim_status();
+            }
             ("", "persistentvolumeclaims") => return check.get_named(Kind::Claim),
             ("", "persistentvolumes") => return check.volume(),
             ("", "serviceaccounts") => return check.service_account(),
             ("", "nodes") => return check.own_node(),
             ("", "pods") => return check.pods(),
             ("coordination.k8s.io", "leases") => return check.lease(),
-            ("storage.k8s.io", "csinodes") => return check.own_name("can only access CSINode with the same name as the requesting node"),
+            ("storage.k8s.io", "csinodes") => {
+                return check.own_name("can only access CSINode with the same name as the requesting node");
+            }
             _ => {}
         }
     }
@@ -103,7 +107,8 @@ impl Check<'_> {
     /// The pods of this node in the request's namespace whose text has `word`.
     fn pods_with(&self, word: &str) -> impl Iterator<Item = Value> {
         // Most pods are told apart by their bytes, without decoding them.
-        let has = |pod: &Object, word: &str| std::str::from_utf8(pod.bytes()).is_ok_and(|text| text.contains(word));
+        let has =
+            |pod: &Object, word: &str| std::str::from_utf8(pod.bytes()).is_ok_and(|text| text.contains(word));
         let pods: Vec<Arc<Object>> = self.reader.list("pods", self.wanted.namespace);
         let likely = pods.into_iter().filter(move |pod| has(pod, self.node) && has(pod, word));
         likely.map(|pod| pod.value()).filter(|pod| pod["spec"]["nodeName"].as_str() == Some(self.node))
@@ -130,7 +135,9 @@ impl Check<'_> {
             ("create", Some("token")) | ("get", None) => {}
             _ => return no("can only create tokens for individual service accounts"),
         }
-        let Some(name) = self.name() else { return no("can only create tokens for individual service accounts") };
+        let Some(name) = self.name() else {
+            return no("can only create tokens for individual service accounts");
+        };
         let runs = |pod: Value| pod["spec"]["serviceAccountName"].as_str() == Some(name);
         if self.pods_with(name).any(runs) { Ok(()) } else { self.no_relationship() }
     }
@@ -143,7 +150,10 @@ impl Check<'_> {
                 if matches!(self.wanted.subresource, None | Some("status")) => {}
             verb => return Err(format!("node '{}' cannot {verb} nodes", self.node)),
         }
-        self.own_name(&format!("node '{}' cannot read or change other nodes, only its own Node object", self.node))
+        self.own_name(&format!(
+            "node '{}' cannot read or change other nodes, only its own Node object",
+            self.node
+        ))
     }
 
     fn own_name(&self, reason: &str) -> Result<(), String> {

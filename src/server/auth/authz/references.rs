@@ -26,7 +26,8 @@ pub fn names(pod: &Value, kind: Kind, name: &str) -> bool {
         Kind::ConfigMap => {
             environment(spec, "configMapKeyRef", "configMapRef").any(is)
                 || items(&spec["volumes"]).any(|v| {
-                    is(&v["configMap"]["name"]) || items(&v["projected"]["sources"]).any(|s| is(&s["configMap"]["name"]))
+                    is(&v["configMap"]["name"])
+                        || items(&v["projected"]["sources"]).any(|s| is(&s["configMap"]["name"]))
                 })
         }
         Kind::Claim => {
@@ -46,22 +47,27 @@ fn items(list: &Value) -> impl Iterator<Item = &Value> {
 
 /// Names of objects that containers' environments name.
 fn environment<'a>(spec: &'a Value, key: &'static str, all: &'static str) -> impl Iterator<Item = &'a Value> {
-    ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|list| items(&spec[list])).flat_map(
-        move |container| {
+    ["containers", "initContainers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(|list| items(&spec[list]))
+        .flat_map(move |container| {
             let single = items(&container["env"]).map(move |e| &e["valueFrom"][key]["name"]);
             single.chain(items(&container["envFrom"]).map(move |e| &e[all]["name"]))
-        },
-    )
+        })
 }
 
 /// The volume itself, a source of it, or a driver's `…SecretRef` names the secret.
 fn secret_of_volume(volume: &Value, name: &str) -> bool {
     let is = |value: &Value| value.as_str() == Some(name);
-    if is(&volume["secret"]["secretName"]) || items(&volume["projected"]["sources"]).any(|s| is(&s["secret"]["name"])) {
+    if is(&volume["secret"]["secretName"])
+        || items(&volume["projected"]["sources"]).any(|s| is(&s["secret"]["name"]))
+    {
         return true;
     }
     volume.as_object().into_iter().flatten().any(|(_, source)| {
-        is(&source["secretRef"]["name"]) || is(&source["nodePublishSecretRef"]["name"]) || is(&source["secretName"])
+        is(&source["secretRef"]["name"])
+            || is(&source["nodePublishSecretRef"]["name"])
+            || is(&source["secretName"])
     })
 }
 
@@ -73,20 +79,20 @@ mod tests {
     #[test]
     fn every_place_a_pod_names_objects_in_counts() {
         let pod = json!({"metadata": {"name": "p"}, "spec": {
-            "imagePullSecrets": [{"name": "pull"}],
-            "initContainers": [{"envFrom": [{"secretRef": {"name": "s1"}}, {"configMapRef": {"name": "c1"}}]}],
-            "containers": [{"env": [
-                {"name": "A", "value": "x"},
-                {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s2", "key": "k"}}},
-                {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "c2", "key": "k"}}}]}],
-            "volumes": [
-                {"name": "a", "secret": {"secretName": "s3"}},
-                {"name": "b", "configMap": {"name": "c3"}},
-                {"name": "c", "projected": {"sources": [{"secret": {"name": "s4"}}, {"configMap": {"name": "c4"}}]}},
-                {"name": "d", "persistentVolumeClaim": {"claimName": "v1"}},
-                {"name": "e", "ephemeral": {}},
-                {"name": "f", "csi": {"nodePublishSecretRef": {"name": "s5"}}},
-            ]}});
+        "imagePullSecrets": [{"name": "pull"}],
+        "initContainers": [{"envFrom": [{"secretRef": {"name": "s1"}}, {"configMapRef": {"name": "c1"}}]}],
+        "containers": [{"env": [
+            {"name": "A", "value": "x"},
+            {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s2", "key": "k"}}},
+            {"name": "C", "valueFrom": {"configMapKeyRef": {"name": "c2", "key": "k"}}}]}],
+        "volumes": [
+            {"name": "a", "secret": {"secretName": "s3"}},
+            {"name": "b", "configMap": {"name": "c3"}},
+            {"name": "c", "projected": {"sources": [{"secret": {"name": "s4"}}, {"configMap": {"name": "c4"}}]}},
+            {"name": "d", "persistentVolumeClaim": {"claimName": "v1"}},
+            {"name": "e", "ephemeral": {}},
+            {"name": "f", "csi": {"nodePublishSecretRef": {"name": "s5"}}},
+        ]}});
         for name in ["pull", "s1", "s2", "s3", "s4", "s5"] {
             assert!(names(&pod, Kind::Secret, name), "{name}");
             assert!(!names(&pod, Kind::ConfigMap, name), "{name}");
@@ -95,7 +101,11 @@ mod tests {
             assert!(names(&pod, Kind::ConfigMap, name), "{name}");
             assert!(!names(&pod, Kind::Secret, name), "{name}");
         }
-        assert!(names(&pod, Kind::Claim, "v1") && names(&pod, Kind::Claim, "p-e") && !names(&pod, Kind::Claim, "p-d"));
+        assert!(
+            names(&pod, Kind::Claim, "v1")
+                && names(&pod, Kind::Claim, "p-e")
+                && !names(&pod, Kind::Claim, "p-d")
+        );
         assert!(!names(&json!({}), Kind::Secret, ""));
     }
 }

@@ -29,7 +29,10 @@ pub fn access(
     }
     let spec = &review["spec"];
     if local && spec["resourceAttributes"]["namespace"].as_str() != namespace {
-        let message = format!("spec.resourceAttributes.namespace must match namespace: {}", namespace.unwrap_or_default());
+        let message = format!(
+            "spec.resourceAttributes.namespace must match namespace: {}",
+            namespace.unwrap_or_default()
+        );
         return Err(Status::bad_request(message));
     }
     let subject = if other { subject(spec) } else { user.clone() };
@@ -47,7 +50,8 @@ pub fn access(
 /// # Errors
 /// 400 without a namespace.
 pub fn rules(authorizer: &Authorizer, user: &User, mut review: Value) -> Result<Value, Status> {
-    let Some(namespace) = review["spec"]["namespace"].as_str().filter(|n| !n.is_empty()).map(str::to_owned) else {
+    let Some(namespace) = review["spec"]["namespace"].as_str().filter(|n| !n.is_empty()).map(str::to_owned)
+    else {
         return Err(Status::bad_request("no namespace on request"));
     };
     let (mut rules, errors) = authorizer.rules(user, Some(&namespace));
@@ -82,7 +86,11 @@ fn validate(spec: &Value, other: bool, local: bool) -> Vec<FieldError> {
     let (resource, other_path) = (given(spec, "resourceAttributes"), given(spec, "nonResourceAttributes"));
     if resource.is_some() && other_path.is_some() {
         let message = "cannot be specified in combination with resourceAttributes";
-        errors.push(FieldError::invalid(&path.child("nonResourceAttributes"), other_path.cloned().unwrap_or_default(), message));
+        errors.push(FieldError::invalid(
+            &path.child("nonResourceAttributes"),
+            other_path.cloned().unwrap_or_default(),
+            message,
+        ));
     }
     if resource.is_none() && other_path.is_none() {
         let message = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
@@ -95,7 +103,11 @@ fn validate(spec: &Value, other: bool, local: bool) -> Vec<FieldError> {
     }
     if local && other_path.is_some() {
         let message = "disallowed on this kind of request";
-        errors.push(FieldError::invalid(&path.child("nonResourceAttributes"), other_path.cloned().unwrap_or_default(), message));
+        errors.push(FieldError::invalid(
+            &path.child("nonResourceAttributes"),
+            other_path.cloned().unwrap_or_default(),
+            message,
+        ));
     }
     errors
 }
@@ -110,7 +122,8 @@ fn strings(list: &Value) -> Vec<String> {
 
 fn subject(spec: &Value) -> User {
     let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
-    let extra = spec["extra"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), strings(v))).collect();
+    let extra =
+        spec["extra"].as_object().into_iter().flatten().map(|(k, v)| (k.clone(), strings(v))).collect();
     User { name: text("user"), uid: text("uid"), groups: strings(&spec["groups"]), extra }
 }
 

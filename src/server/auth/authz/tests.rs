@@ -166,7 +166,8 @@ fn a_node_reads_what_its_own_pods_name_and_nothing_else() {
     ] {
         assert_eq!(may(&authorizer, &node, verb, path), ok, "{verb} {path}");
     }
-    let status = authorizer.authorize(&node, &request("get", "/api/v1/namespaces/a/secrets/other")).unwrap_err();
+    let status =
+        authorizer.authorize(&node, &request("get", "/api/v1/namespaces/a/secrets/other")).unwrap_err();
     assert_eq!(
         status.message,
         "secrets \"other\" is forbidden: User \"system:node:n1\" cannot get resource \"secrets\" in API group \"\" \
@@ -194,6 +195,12 @@ fn reviews_answer_for_oneself_and_for_others() {
     let rules = review("SelfSubjectRulesReview", json!({"namespace": "a"}));
     let status = review::rules(&authorizer, &jane, rules).unwrap()["status"].clone();
     assert_eq!(status["incomplete"], false);
-    assert!(status["resourceRules"].as_array().unwrap().iter().any(|r| r["resources"] == json!(["selfsubjectreviews"])));
+    assert!(
+        status["resourceRules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|r| r["resources"] == json!(["selfsubjectreviews"]))
+    );
     assert!(!status["nonResourceRules"].as_array().unwrap().is_empty());
 }

@@ -58,7 +58,13 @@ impl Authority {
 
     /// The leaf `<name>.crt` and `<name>.key` of `dir`; made anew when it is missing, damaged, of
     /// another authority, says something else than `leaf`, or ends soon.
-    pub fn ensure_leaf(&self, dir: &Path, name: &str, leaf: &Leaf, now: SystemTime) -> Result<Identity, Error> {
+    pub fn ensure_leaf(
+        &self,
+        dir: &Path,
+        name: &str,
+        leaf: &Leaf,
+        now: SystemTime,
+    ) -> Result<Identity, Error> {
         let (cert_path, key_path) = paths(dir, name);
         let stored = (
             files::read(&cert_path).map_err(Error::io("read", &cert_path))?,
@@ -72,8 +78,10 @@ impl Authority {
             }
         }
         let identity = issue::leaf(leaf, &self.issuer, now)?;
-        files::write_private(&key_path, identity.key_pem.as_bytes()).map_err(Error::io("write", &key_path))?;
-        files::write_private(&cert_path, identity.cert_pem.as_bytes()).map_err(Error::io("write", &cert_path))?;
+        files::write_private(&key_path, identity.key_pem.as_bytes())
+            .map_err(Error::io("write", &key_path))?;
+        files::write_private(&cert_path, identity.cert_pem.as_bytes())
+            .map_err(Error::io("write", &cert_path))?;
         Ok(identity)
     }
 

@@ -38,7 +38,9 @@ impl Certificate {
     /// What is wrong with it.
     pub fn from_der(der: &CertificateDer<'_>) -> Result<Self, String> {
         let (_, cert) = X509Certificate::from_der(der).map_err(|e| e.to_string())?;
-        let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| a.as_str().map(str::to_owned).unwrap_or_default();
+        let text = |a: &x509_parser::x509::AttributeTypeAndValue<'_>| {
+            a.as_str().map(str::to_owned).unwrap_or_default()
+        };
         let mut names: Vec<String> = match cert.subject_alternative_name().map_err(|e| e.to_string())? {
             Some(extension) => extension.value.general_names.iter().filter_map(name).collect(),
             None => Vec::new(),

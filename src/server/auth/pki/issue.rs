@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 
 use super::error::Error;
@@ -91,8 +91,11 @@ pub fn ca(common_name: &str, key: &KeyPair, now: SystemTime) -> Result<String, E
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyEncipherment,
+    ];
     life(&mut params, now, CA_LIFE);
     Ok(params.self_signed(key)?.pem())
 }
@@ -123,7 +126,8 @@ fn alternative_name(name: &str) -> Result<SanType, Error> {
         return Ok(SanType::IpAddress(address));
     }
     let what = "neither an IP address nor a DNS name";
-    let label_ok = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let label_ok =
+        |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let labels = name.strip_prefix("*.").unwrap_or(name);
     if labels.len() > 253 || !labels.split('.').all(label_ok) {
         return Err(Error::Name { name: name.to_owned(), what: what.to_owned() });
@@ -147,7 +151,10 @@ mod tests {
         let now = SystemTime::now();
         let (ca_pem, key) = authority(now);
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).unwrap();
-        let wanted = Leaf::server("api", vec!["localhost".into(), "::1".into(), "10.0.0.1".into(), "localhost".into()]);
+        let wanted = Leaf::server(
+            "api",
+            vec!["localhost".into(), "::1".into(), "10.0.0.1".into(), "localhost".into()],
+        );
         let identity = leaf(&wanted, &issuer, now).unwrap();
         let read = Certificate::parse(&identity.cert_pem).unwrap();
         assert_eq!(read.leaf, wanted);
@@ -165,7 +172,9 @@ mod tests {
         let (other, _) = authority(now);
         let issuer = Issuer::from_ca_cert_pem(&ca_pem, key).unwrap();
         let identity = leaf(&Leaf::client("a", None), &issuer, now).unwrap();
-        assert!(!Certificate::parse(&identity.cert_pem).unwrap().signed_by(&Certificate::parse(&other).unwrap()));
+        assert!(
+            !Certificate::parse(&identity.cert_pem).unwrap().signed_by(&Certificate::parse(&other).unwrap())
+        );
     }
 
     #[test]

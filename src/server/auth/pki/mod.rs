@@ -118,7 +118,16 @@ impl Pki {
         let signer = TokenSigner::ensure(&dir.join("service.key"), &issuer(&params.cluster_domain))?;
         let own = ArcSwap::from_pointee(own);
         let params = params.clone();
-        Ok(Self(Arc::new(Inner { dir: dir.to_owned(), params, server_ca, client_ca, own, serving, verifier, signer })))
+        Ok(Self(Arc::new(Inner {
+            dir: dir.to_owned(),
+            params,
+            server_ca,
+            client_ca,
+            own,
+            serving,
+            verifier,
+            signer,
+        })))
     }
 
     /// Renews leaves that end soon, and shows the new one to new connections, until `stop`.
@@ -174,7 +183,12 @@ impl Pki {
         self.node_credentials_at(node, ips, SystemTime::now())
     }
 
-    fn node_credentials_at(&self, node: &str, ips: &[IpAddr], now: SystemTime) -> Result<NodeCredentials, Error> {
+    fn node_credentials_at(
+        &self,
+        node: &str,
+        ips: &[IpAddr],
+        now: SystemTime,
+    ) -> Result<NodeCredentials, Error> {
         let byte_ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
         if node.is_empty() || node.len() > 253 || node.starts_with('.') || !node.bytes().all(byte_ok) {
             let what = "a node's name is made of lower case letters, digits, '-' and '.'".to_owned();

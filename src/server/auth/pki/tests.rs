@@ -110,7 +110,10 @@ fn node_names_do_not_lead_out_of_the_directory() {
     }
     let made = pki.node_credentials("node-2", &["192.0.2.2".parse().unwrap()]).unwrap();
     let client = Certificate::parse(&made.client.cert_pem).unwrap().leaf;
-    assert_eq!((client.common_name.as_str(), client.organizations), ("system:node:node-2", vec!["system:nodes".into()]));
+    assert_eq!(
+        (client.common_name.as_str(), client.organizations),
+        ("system:node:node-2", vec!["system:nodes".into()])
+    );
     let names = Certificate::parse(&made.serving.cert_pem).unwrap().leaf.names;
     assert!(names.contains(&"192.0.2.2".to_owned()) && names.contains(&"node-2".to_owned()), "{names:?}");
 }

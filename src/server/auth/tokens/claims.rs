@@ -124,7 +124,10 @@ mod tests {
         let user = claims.user();
         assert_eq!(user.name, "system:serviceaccount:ns:sa");
         assert_eq!(user.uid, "su");
-        assert_eq!(user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]);
+        assert_eq!(
+            user.groups,
+            ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
+        );
         assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["p"]);
         assert_eq!(user.extra["authentication.kubernetes.io/credential-id"], ["JTI=j"]);
         let mut one = value;

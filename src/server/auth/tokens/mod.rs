@@ -61,7 +61,10 @@ pub struct TokenSigner {
 
 impl std::fmt::Debug for TokenSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TokenSigner").field("issuer", &self.issuer).field("kid", &self.key_id).finish_non_exhaustive()
+        f.debug_struct("TokenSigner")
+            .field("issuer", &self.issuer)
+            .field("kid", &self.key_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +78,8 @@ impl TokenSigner {
             Some(pem) => KeyPair::from_pem(&pem).map_err(|e| pki::Error::damaged(path, e))?,
             None => {
                 let key = KeyPair::generate()?;
-                files::write_private(path, key.serialize_pem().as_bytes()).map_err(pki::Error::io("write", path))?;
+                files::write_private(path, key.serialize_pem().as_bytes())
+                    .map_err(pki::Error::io("write", path))?;
                 key
             }
         };
@@ -196,7 +200,9 @@ mod tests {
         let again = signer(dir.path());
         let audiences = wanted.aud.clone();
         assert_eq!(again.verify(&token, &audiences, now).unwrap(), wanted);
-        let at = |s: i64| if s < 0 { now - Duration::from_secs(-s as u64) } else { now + Duration::from_secs(s as u64) };
+        let at = |s: i64| {
+            if s < 0 { now - Duration::from_secs(-s as u64) } else { now + Duration::from_secs(s as u64) }
+        };
         assert!(again.verify(&token, &audiences, at(3655)).is_ok());
         assert_eq!(again.verify(&token, &audiences, at(3700)), Err(TokenError::Expired));
         assert_eq!(again.verify(&token, &audiences, at(-100)), Err(TokenError::NotYet));

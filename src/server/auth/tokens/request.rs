@@ -36,17 +36,26 @@ impl TokenSigner {
         mut request: Value,
     ) -> Result<Value, Status> {
         let of = GroupResource::new("", "serviceaccounts");
-        let account = reader.get("serviceaccounts", Some(namespace), name).ok_or_else(|| Status::not_found(&of, name))?;
+        let account = reader
+            .get("serviceaccounts", Some(namespace), name)
+            .ok_or_else(|| Status::not_found(&of, name))?;
         let meta = Meta::of(&request);
         for (given, own) in [(meta.name(), name), (meta.namespace(), namespace)] {
             if !given.is_empty() && given != own {
-                return Err(Status::bad_request(format!("the token request's {} is not that of its path", quote(given))));
+                return Err(Status::bad_request(format!(
+                    "the token request's {} is not that of its path",
+                    quote(given)
+                )));
             }
         }
         let asked = request["spec"]["expirationSeconds"].as_i64().unwrap_or(USUAL);
         validate(&request["spec"], asked)?;
-        let mut audiences: Vec<String> =
-            request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(str::to_owned)).collect();
+        let mut audiences: Vec<String> = request["spec"]["audiences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|a| a.as_str().map(str::to_owned))
+            .collect();
         if audiences.is_empty() {
             audiences.push(self.issuer.clone());
         }
@@ -71,8 +80,10 @@ impl TokenSigner {
             nbf: seconds(now),
         };
         let token = self.sign(&claims).map_err(Status::internal)?;
-        let ends = jiff::Timestamp::try_from(now + Duration::from_secs(asked.unsigned_abs())).map_err(Status::internal)?;
-        request["metadata"] = json!({"name": name, "namespace": namespace, "creationTimestamp": crate::api::meta::now()});
+        let ends = jiff::Timestamp::try_from(now + Duration::from_secs(asked.unsigned_abs()))
+            .map_err(Status::internal)?;
+        request["metadata"] =
+            json!({"name": name, "namespace": namespace, "creationTimestamp": crate::api::meta::now()});
         request["spec"]["audiences"] = json!(audiences);
         request["spec"]["expirationSeconds"] = json!(asked);
         request["status"] = json!({"token": token, "expirationTimestamp": time(ends)});
@@ -102,7 +113,11 @@ fn bind(private: &mut Private, reader: &dyn Reader, bound: &Value) -> Result<(),
         ("v1", "Pod") => ("pods", Some(private.namespace.as_str())),
         ("v1", "Secret") => ("secrets", Some(private.namespace.as_str())),
         ("v1", "Node") => ("nodes", None),
-        _ => return Err(Status::bad_request(format!("cannot bind token to object of type {api_version}, Kind={kind}"))),
+        _ => {
+            return Err(Status::bad_request(format!(
+                "cannot bind token to object of type {api_version}, Kind={kind}"
+            )));
+        }
     };
     let resource = GroupResource::new("", plural);
     let object = reader.get(plural, namespace, name).ok_or_else(|| Status::not_found(&resource, name))?;
@@ -156,7 +171,9 @@ mod tests {
         let fake = cluster();
         let answer = signer.token_request(&fake, "a", name, json!({"kind": "TokenRequest", "spec": spec}))?;
         let audiences: Vec<String> = serde_json::from_value(answer["spec"]["audiences"].clone()).unwrap();
-        let claims = signer.verify(answer["status"]["token"].as_str().unwrap(), &audiences, SystemTime::now()).unwrap();
+        let claims = signer
+            .verify(answer["status"]["token"].as_str().unwrap(), &audiences, SystemTime::now())
+            .unwrap();
         super::super::bound::check(&claims, &fake, SystemTime::now()).unwrap();
         Ok((answer, claims))
     }
@@ -164,7 +181,8 @@ mod tests {
     #[test]
     fn a_token_is_bound_to_its_pod_and_the_pods_node() {
         let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "pu"});
-        let (answer, claims) = ask("sa", json!({"expirationSeconds": 3607, "boundObjectRef": bound})).unwrap();
+        let (answer, claims) =
+            ask("sa", json!({"expirationSeconds": 3607, "boundObjectRef": bound})).unwrap();
         let private = &claims.kubernetes;
         assert_eq!(private.pod.as_ref().map(|p| p.uid.as_str()), Some("pu"));
         assert_eq!(private.node.as_ref().map(|n| n.uid.as_str()), Some("nu"));

@@ -16,6 +16,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+/// How long a watch lasts before it is begun anew. Connections within the process do not die silently,
+/// and an idle cluster shall not be woken.
+pub const WATCH_SECONDS: u32 = 3600;
+
 /// How long a write may take to come back through the watch.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
@@ -189,9 +193,6 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
     /// Puts an object into the cache and tells the handlers. Older and equal versions change nothing.
     pub fn apply(&self, mut object: K) {
         object.meta_mut().managed_fields = None;
-        if let Some(annotations) = &mut object.meta_mut().annotations {
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
         let handlers = self.handlers.lock();
         let key = Key::of(&object);
         let object = Arc::new(object);

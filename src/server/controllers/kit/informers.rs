@@ -55,7 +55,7 @@ impl Informers {
     {
         let informer = Arc::clone(informer);
         let client = self.client.clone();
-        let mut config = watcher::Config::default();
+        let mut config = watcher::Config::default().timeout(super::informer::WATCH_SECONDS);
         let mut name = format!("informer {}", K::plural(&()));
         if !fields.is_empty() {
             config = config.fields(fields);

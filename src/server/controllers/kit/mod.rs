@@ -5,6 +5,7 @@ pub mod discovery;
 pub mod informer;
 pub mod informers;
 pub mod meta;
+pub mod node_selectors;
 pub mod patch;
 pub mod pod;
 pub mod podcontrol;

@@ -1,61 +1,30 @@
-//! Writing back: only what changed, as a JSON merge patch (RFC 7386) bound to the version it was
-//! computed from. What a controller's cached copy does not hold is thus never lost.
+//! Writing back: the whole object, as upstream's controllers do and as their roles allow, but only
+//! when it differs from what it was.
 
 use std::fmt::Debug;
 
-use kube::api::{Patch, PatchParams};
+use kube::api::PostParams;
 use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 
 use super::Error;
 
-/// The merge patch that turns `old` into `new`; `None` when they are equal.
-pub fn difference(old: &Value, new: &Value) -> Option<Value> {
-    match (old, new) {
-        _ if old == new => None,
-        (Value::Object(old), Value::Object(new)) => {
-            let mut patch = Map::new();
-            for (key, value) in new {
-                let change = match old.get(key) {
-                    Some(before) => difference(before, value),
-                    None => Some(value.clone()),
-                };
-                if let Some(change) = change {
-                    patch.insert(key.clone(), change);
-                }
-            }
-            for key in old.keys().filter(|k| !new.contains_key(*k)) {
-                patch.insert(key.clone(), Value::Null);
-            }
-            Some(Value::Object(patch))
-        }
-        _ => Some(new.clone()),
-    }
-}
-
-fn encode(object: &impl Serialize) -> Result<Value, Error> {
-    serde_json::to_value(object).map_err(|e| Error::Invalid(format!("an object cannot be encoded: {e}")))
-}
-
-/// Writes what changed from `old` to `new`, in the object itself or (`"status"`) in a subresource.
+/// Writes `new`, made from the cached `old`, as the object itself or (`"status"`) its subresource.
 /// Fails with a conflict when the stored object is no longer `old`. Gives the stored object, or
 /// `None` when nothing had to be written.
 pub async fn write<K>(api: &Api<K>, old: &K, new: &K, subresource: Option<&str>) -> Result<Option<K>, Error>
 where
-    K: Resource + Serialize + Clone + DeserializeOwned + Debug,
+    K: Resource + PartialEq + Serialize + Clone + DeserializeOwned + Debug,
 {
-    let Some(mut patch) = difference(&encode(old)?, &encode(new)?) else { return Ok(None) };
-    if let Some(version) = &old.meta().resource_version {
-        patch["metadata"]["resourceVersion"] = Value::String(version.clone());
+    if old == new {
+        return Ok(None);
     }
     let name = old.meta().name.as_deref().unwrap_or_default();
-    let params = PatchParams::default();
-    let patch = Patch::Merge(&patch);
+    let params = PostParams::default();
     let written = match subresource {
-        Some(subresource) => api.patch_subresource(subresource, name, &params, &patch).await,
-        None => api.patch(name, &params, &patch).await,
+        Some(subresource) => api.replace_subresource(subresource, name, &params, new).await,
+        None => api.replace(name, &params, new).await,
     };
     written.map(Some).map_err(Error::api("writing an object back"))
 }
@@ -63,30 +32,26 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Arc;
 
-    #[test]
-    fn a_difference_applied_to_the_old_gives_the_new() {
-        let cases = [
-            (json!({"a": 1}), json!({"a": 2, "b": [1]})),
-            (json!({"a": {"x": 1, "y": 2}}), json!({"a": {"x": 1}})),
-            (json!({"a": [1, 2]}), json!({"a": [2]})),
-            (json!({"a": 1}), json!({})),
-            (json!({"a": {"b": {}}}), json!({"a": "text"})),
-        ];
-        for (old, new) in cases {
-            let patch = difference(&old, &new).expect("they differ");
-            let mut merged = old.clone();
-            json_patch::merge(&mut merged, &patch);
-            assert_eq!(merged, new, "patch {patch}");
-        }
-        assert_eq!(difference(&json!({"a": [1]}), &json!({"a": [1]})), None);
-    }
-
-    #[test]
-    fn unchanged_siblings_are_not_in_the_patch() {
-        let old = json!({"spec": {"a": 1}, "status": {"n": 1, "m": 2}});
-        let new = json!({"spec": {"a": 1}, "status": {"n": 3, "m": 2}});
-        assert_eq!(difference(&old, &new), Some(json!({"status": {"n": 3}})));
+    #[tokio::test]
+    async fn only_a_difference_is_written() {
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&requests);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            assert_eq!((request.method().as_str(), request.uri().path()), ("PUT", "/api/v1/namespaces/n/configmaps/a"));
+            async { Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::from(b"{}".to_vec()))) }
+        });
+        let api: Api<ConfigMap> = Api::namespaced(kube::Client::new(service, "default"), "n");
+        let mut old = ConfigMap::default();
+        old.metadata.name = Some("a".into());
+        assert!(write(&api, &old, &old, None).await.expect("nothing to do").is_none());
+        let mut new = old.clone();
+        new.immutable = Some(true);
+        assert!(write(&api, &old, &new, None).await.is_ok());
+        assert_eq!(requests.load(Ordering::SeqCst), 1);
     }
 }

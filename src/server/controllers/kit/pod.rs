@@ -18,11 +18,22 @@ use serde::Deserialize;
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     /// Identity, labels, owners.
+    #[serde(deserialize_with = "lean_metadata")]
     pub metadata: ObjectMeta,
     /// What was asked for.
     pub spec: PodSpec,
     /// What the node reports.
     pub status: PodStatus,
+}
+
+/// Metadata without what takes room and is not read.
+fn lean_metadata<'de, D: serde::Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let mut meta = ObjectMeta::deserialize(from)?;
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    Ok(meta)
 }
 
 /// The part of a pod's spec that matters for placing and counting it.
@@ -146,6 +157,8 @@ pub struct PodStatus {
     pub nominated_node_name: Option<String>,
     /// Containers' states.
     pub container_statuses: Vec<ContainerStatus>,
+    /// Init containers' states.
+    pub init_container_statuses: Vec<ContainerStatus>,
 }
 
 /// What of a container's status matters here.

@@ -166,7 +166,7 @@ impl<K: Clone + Eq + Hash + std::fmt::Debug + Send + 'static> Queue<K> {
                 }
             }
             Err(error) => {
-                if error.is_conflict() || matches!(error, Error::Unfinished(_)) {
+                if error.is_conflict() || error.is_not_found() || matches!(error, Error::Unfinished(_)) {
                     tracing::debug!(controller = self.0.name, ?key, %error, "trying again");
                 } else {
                     tracing::warn!(controller = self.0.name, ?key, %error, "reconciliation failed; trying again");

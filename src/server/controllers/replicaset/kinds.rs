@@ -18,6 +18,7 @@ use crate::server::controllers::kit::meta::{Labels, Matcher};
 pub trait Replicated:
     Resource<DynamicType = (), Scope = NamespaceResourceScope>
     + Clone
+    + PartialEq
     + Debug
     + Serialize
     + DeserializeOwned

@@ -227,7 +227,8 @@ fn what_a_request_cannot_write_is_ignored() {
     assert_eq!(result.get("status"), None);
     assert_eq!(owner(&result, "m").get("f:status"), None);
     let id = schema("apps/v1", "Deployment");
-    let result = apply(&id, Some(&result), &config, "controller", false, "status", LATER).expect("no conflict");
+    let result =
+        apply(&id, Some(&result), &config, "controller", false, "status", LATER).expect("no conflict");
     assert_eq!(result["status"], json!({"replicas": 7}));
     assert_eq!(owner(&result, "controller"), json!({"f:status": {"f:replicas": {}}}));
 }

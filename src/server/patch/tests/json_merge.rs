@@ -34,7 +34,7 @@ fn json_patches_that_fail() {
         (br#"{"op":"add"}"#, 400, "error decoding patch"),
         (br#"[{"op":"jump","path":"/a"}]"#, 400, "error decoding patch"),
         (br#"[{"op":"replace","path":"/b","value":1}]"#, 422, "doc is missing path: \"/b\": missing value"),
-        (br#"[{"op":"test","path":"/a","value":2}]"#, 422, "testing value /a failed"),
+        (br#"[{"op":"test","path":"/a","value":2}]"#, 422, "testing value /a failed: test failed"),
     ];
     for (patch, code, text) in table {
         let error = json(&current, patch).expect_err(text);

@@ -107,7 +107,9 @@ impl Strategy for SecretStrategy {
 
 /// Values must be base64; how they are wrapped or padded is made canonical.
 fn decode(object: &mut Value) -> Result<(), Status> {
-    for value in object.get_mut("data").and_then(Value::as_object_mut).into_iter().flat_map(|m| m.values_mut()) {
+    for value in
+        object.get_mut("data").and_then(Value::as_object_mut).into_iter().flat_map(|m| m.values_mut())
+    {
         let given: String = text(value).chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
         let bytes = STANDARD.decode(&given).map_err(|error| {
             let at = match error {
@@ -180,7 +182,12 @@ mod tests {
     use crate::server::auth::user::User;
 
     fn with<T>(run: impl FnOnce(&Context<'_>) -> T) -> T {
-        run(&Context { user: &User::loopback(), namespace: Some("a"), reader: &Fake::default(), dry_run: false })
+        run(&Context {
+            user: &User::loopback(),
+            namespace: Some("a"),
+            reader: &Fake::default(),
+            dry_run: false,
+        })
     }
 
     fn created(strategy: &dyn Strategy, mut object: Value) -> Vec<String> {
@@ -198,7 +205,10 @@ mod tests {
     fn keys_and_sizes_of_config_maps() {
         assert_eq!(created(&ConfigMapStrategy, json!({"data": {"a.conf": "x"}})), [] as [&str; 0]);
         let bad = created(&ConfigMapStrategy, json!({"data": {"a b": "x"}}));
-        assert!(bad[0].starts_with("data[a b]: Invalid value: \"a b\": a valid config key must consist of"), "{bad:?}");
+        assert!(
+            bad[0].starts_with("data[a b]: Invalid value: \"a b\": a valid config key must consist of"),
+            "{bad:?}"
+        );
         let twice = created(&ConfigMapStrategy, json!({"data": {"a": "x"}, "binaryData": {"a": "eA=="}}));
         assert_eq!(twice, ["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"]);
         let large = created(&ConfigMapStrategy, json!({"data": {"a": "x".repeat(LARGEST + 1)}}));
@@ -218,7 +228,11 @@ mod tests {
         );
         let secret = json!({"type": "Opaque"});
         assert_eq!(
-            updated(&SecretStrategy, json!({"type": "kubernetes.io/ssh-auth", "data": {"ssh-privatekey": "eA=="}}), secret),
+            updated(
+                &SecretStrategy,
+                json!({"type": "kubernetes.io/ssh-auth", "data": {"ssh-privatekey": "eA=="}}),
+                secret
+            ),
             ["type: Invalid value: \"kubernetes.io/ssh-auth\": field is immutable"]
         );
     }
@@ -229,12 +243,21 @@ mod tests {
         assert_eq!(tls, ["data[tls.key]: Required value"]);
         let basic = created(&SecretStrategy, json!({"type": "kubernetes.io/basic-auth"}));
         assert_eq!(basic, ["data[username]: Required value", "data[password]: Required value"]);
-        let docker = created(&SecretStrategy, json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eA=="}}));
-        assert!(docker[0].starts_with("data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\""), "{docker:?}");
+        let docker = created(
+            &SecretStrategy,
+            json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eA=="}}),
+        );
+        assert!(
+            docker[0].starts_with("data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\""),
+            "{docker:?}"
+        );
         let account = created(&SecretStrategy, json!({"type": "kubernetes.io/service-account-token"}));
         assert_eq!(account, ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]);
         let garbage = created(&SecretStrategy, json!({"type": "Opaque", "data": {"a": "a!b="}}));
-        assert_eq!(garbage, ["Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 1"]);
+        assert_eq!(
+            garbage,
+            ["Secret in version \"v1\" cannot be handled as a Secret: illegal base64 data at input byte 1"]
+        );
     }
 
     #[test]

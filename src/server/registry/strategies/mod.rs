@@ -3,8 +3,11 @@
 mod check;
 mod data;
 mod namespace;
+mod network;
 mod node;
+mod plain;
 pub mod pod;
+mod rbac;
 mod selector;
 mod service;
 mod storage;
@@ -45,6 +48,24 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
         "persistentvolumes" => Arc::new(storage::VolumeStrategy),
         "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
+        "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
+        "endpoints" => Arc::new(network::EndpointsStrategy),
+        "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
+        "ingresses.networking.k8s.io" => Arc::new(network::IngressStrategy),
+        "networkpolicies.networking.k8s.io" => Arc::new(network::PolicyStrategy),
+        "roles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: false }),
+        "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
+        "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
+        "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
+        "certificatesigningrequests.certificates.k8s.io" => Arc::new(plain::SigningRequestStrategy),
+        "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
+        "limitranges"
+        | "resourcequotas"
+        | "csinodes.storage.k8s.io"
+        | "csidrivers.storage.k8s.io"
+        | "volumeattachments.storage.k8s.io"
+        | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
         _ => Arc::new(Plain),
     }
 }

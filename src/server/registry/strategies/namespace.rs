@@ -55,12 +55,20 @@ impl Strategy for NamespaceStrategy {
         Ok(())
     }
 
-    fn validate_subresource(&self, _: &Context<'_>, subresource: &str, new: &Value, _: &Value) -> Vec<FieldError> {
+    fn validate_subresource(
+        &self,
+        _: &Context<'_>,
+        subresource: &str,
+        new: &Value,
+        _: &Value,
+    ) -> Vec<FieldError> {
         let path = Path::new("status").child("phase");
         let phase = text(&new["status"]["phase"]);
         let going = Meta::of(new).deletion_timestamp().is_some();
         let detail = match (subresource, going, phase) {
-            ("status", false, phase) if phase != "Active" => "may only be 'Active' if `deletionTimestamp` is empty",
+            ("status", false, phase) if phase != "Active" => {
+                "may only be 'Active' if `deletionTimestamp` is empty"
+            }
             ("status", true, phase) if phase != "Terminating" => {
                 "may only be 'Terminating' if `deletionTimestamp` is not empty"
             }

@@ -86,7 +86,8 @@ fn validate(node: &Value) -> Vec<FieldError> {
     let cidrs = items(&spec["podCIDRs"]);
     for (cidr, path) in indexed(&spec["podCIDRs"], &path.child("podCIDRs")) {
         let network = text(cidr).split_once('/');
-        let ok = network.is_some_and(|(ip, bits)| ip.parse::<std::net::IpAddr>().is_ok() && bits.parse::<u8>().is_ok());
+        let ok = network
+            .is_some_and(|(ip, bits)| ip.parse::<std::net::IpAddr>().is_ok() && bits.parse::<u8>().is_ok());
         if !ok {
             let detail = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             errors.push(FieldError::invalid(&path, cidr.clone(), detail));
@@ -118,7 +119,10 @@ mod tests {
         assert_eq!(node, before);
         let mut status = json!({"metadata": {"name": "n", "labels": {"a": "b"}}, "spec": {"unschedulable": true}, "status": {"x": 1}});
         with(|cx| NodeStrategy.prepare_subresource(cx, "status", &mut status, &node)).unwrap();
-        assert_eq!(status, json!({"metadata": {"name": "n", "labels": {"a": "b"}}, "spec": {}, "status": {"x": 1}}));
+        assert_eq!(
+            status,
+            json!({"metadata": {"name": "n", "labels": {"a": "b"}}, "spec": {}, "status": {"x": 1}})
+        );
     }
 
     #[test]
@@ -130,7 +134,9 @@ mod tests {
             twice[0].to_string(),
             "spec.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be unique by key and effect pair"
         );
-        let bad = with(|cx| NodeStrategy.validate_create(cx, &node(json!({"taints": [{"key": "a", "effect": "No"}]}))));
+        let bad = with(|cx| {
+            NodeStrategy.validate_create(cx, &node(json!({"taints": [{"key": "a", "effect": "No"}]})))
+        });
         assert!(bad[0].to_string().starts_with("spec.taints[0].effect: Unsupported value: \"No\""));
         let (old, new) = (node(json!({"podCIDR": "10.42.0.0/24"})), node(json!({"podCIDR": "10.42.1.0/24"})));
         let errors = with(|cx| NodeStrategy.validate_update(cx, &new, &old));

@@ -21,7 +21,11 @@ pub fn validate(selector: &Value, path: &Path, errors: &mut Errors) {
                 errors.push(FieldError::forbidden(&values, detail));
             }
             "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(&path.child("operator"), other, "not a valid selector operator")),
+            other => errors.push(FieldError::invalid(
+                &path.child("operator"),
+                other,
+                "not a valid selector operator",
+            )),
         }
         errors.invalid_all(&path.child("key"), &term["key"], names::qualified_name(text(&term["key"])));
         for (value, path) in indexed(&term["values"], &values) {
@@ -48,6 +52,10 @@ pub fn of_workload(spec: &Value, path: &Path, kind: &str, errors: &mut Errors) {
     if !is_empty(selector) && !matches {
         let shown = if labels.is_null() { serde_json::json!({}) } else { labels.clone() };
         let detail = "`selector` does not match template `labels`";
-        errors.push(FieldError::invalid(&path.child("template").child("metadata").child("labels"), shown, detail));
+        errors.push(FieldError::invalid(
+            &path.child("template").child("metadata").child("labels"),
+            shown,
+            detail,
+        ));
     }
 }

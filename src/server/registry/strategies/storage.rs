@@ -7,8 +7,7 @@ use crate::api::{FieldError, Path, Quantity, Status, names};
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-const CLAIM_IMMUTABLE: &str =
-    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+const CLAIM_IMMUTABLE: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 
 /// The strategy of PersistentVolumeClaims.
 pub struct ClaimStrategy;
@@ -37,10 +36,14 @@ impl Strategy for ClaimStrategy {
             defaults::keep(&mut spec, was, "volumeName");
         }
         if old["status"]["phase"] == "Bound" {
-            let size = |spec: &Value| text(&spec["resources"]["requests"]["storage"]).parse::<Quantity>().ok();
+            let size =
+                |spec: &Value| text(&spec["resources"]["requests"]["storage"]).parse::<Quantity>().ok();
             if size(&spec) < size(was) {
                 let detail = "field can not be less than status.capacity";
-                errors.push(FieldError::forbidden(&path.child("resources").child("requests").child("storage"), detail));
+                errors.push(FieldError::forbidden(
+                    &path.child("resources").child("requests").child("storage"),
+                    detail,
+                ));
             }
             defaults::keep(&mut spec, was, "resources");
             defaults::keep(&mut spec, was, "volumeAttributesClassName");
@@ -59,14 +62,20 @@ pub fn claim(spec: &Value, path: &Path) -> Vec<FieldError> {
     super::selector::validate(&spec["selector"], &path.child("selector"), &mut errors);
     let at = path.child("resources").child("requests").key("storage");
     match spec["resources"]["requests"].get("storage") {
-        None => errors.push(FieldError::required(&path.child("resources").child("requests").key("storage"), "")),
+        None => {
+            errors.push(FieldError::required(&path.child("resources").child("requests").key("storage"), ""))
+        }
         Some(value) => {
             if errors.quantity(&at, value).is_some_and(|q| q.is_zero()) {
                 errors.push(FieldError::invalid(&at, value.clone(), "must be greater than zero"));
             }
         }
     }
-    errors.optionally_named(&path.child("storageClassName"), &spec["storageClassName"], names::dns1123_subdomain);
+    errors.optionally_named(
+        &path.child("storageClassName"),
+        &spec["storageClassName"],
+        names::dns1123_subdomain,
+    );
     errors.optionally_one_of(&path.child("volumeMode"), &spec["volumeMode"], &["Block", "Filesystem"]);
     errors.0
 }
@@ -128,7 +137,10 @@ impl Strategy for VolumeStrategy {
         };
         if sources(&new["spec"]) != sources(&old["spec"]) {
             let path = Path::new("spec").child("persistentvolumesource");
-            errors.push(FieldError::forbidden(&path, "spec.persistentvolumesource is immutable after creation"));
+            errors.push(FieldError::forbidden(
+                &path,
+                "spec.persistentvolumesource is immutable after creation",
+            ));
         }
         if !same(&new["spec"]["volumeMode"], &old["spec"]["volumeMode"]) {
             let path = Path::new("spec").child("volumeMode");
@@ -162,7 +174,10 @@ fn volume(spec: &Value) -> Vec<FieldError> {
         [_] => {}
         [_, more @ ..] => {
             for kind in more {
-                errors.push(FieldError::forbidden(&path.child(kind), "may not specify more than 1 volume type"));
+                errors.push(FieldError::forbidden(
+                    &path.child(kind),
+                    "may not specify more than 1 volume type",
+                ));
             }
         }
     }
@@ -179,7 +194,11 @@ impl Strategy for ClassStrategy {
     fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
         let mut errors = Errors::default();
         errors.required(&Path::new("provisioner"), &object["provisioner"]);
-        errors.optionally_one_of(&Path::new("reclaimPolicy"), &object["reclaimPolicy"], &["Delete", "Retain"]);
+        errors.optionally_one_of(
+            &Path::new("reclaimPolicy"),
+            &object["reclaimPolicy"],
+            &["Delete", "Retain"],
+        );
         let modes = ["Immediate", "WaitForFirstConsumer"];
         errors.one_of(&Path::new("volumeBindingMode"), &object["volumeBindingMode"], &modes);
         errors.0
@@ -208,7 +227,12 @@ mod tests {
     use crate::server::auth::user::User;
 
     fn with<T>(run: impl FnOnce(&Context<'_>) -> T) -> T {
-        run(&Context { user: &User::loopback(), namespace: Some("a"), reader: &Fake::default(), dry_run: false })
+        run(&Context {
+            user: &User::loopback(),
+            namespace: Some("a"),
+            reader: &Fake::default(),
+            dry_run: false,
+        })
     }
 
     fn texts(errors: &[FieldError]) -> Vec<String> {
@@ -233,7 +257,8 @@ mod tests {
 
     #[test]
     fn a_claim_is_bound_once_and_only_grows() {
-        let update = |new: &Value, old: &Value| texts(&with(|cx| ClaimStrategy.validate_update(cx, new, old)));
+        let update =
+            |new: &Value, old: &Value| texts(&with(|cx| ClaimStrategy.validate_update(cx, new, old)));
         let mut bound = a_claim();
         bound["spec"]["volumeName"] = json!("pv");
         assert_eq!(update(&bound, &a_claim()), [] as [&str; 0]);
@@ -266,9 +291,15 @@ mod tests {
             create(&volume(json!({"local": {"path": "/a"}}))),
             ["spec.nodeAffinity: Required value: Local volume requires node affinity"]
         );
-        let (old, new) = (volume(json!({"hostPath": {"path": "/a"}})), volume(json!({"hostPath": {"path": "/b"}})));
+        let (old, new) =
+            (volume(json!({"hostPath": {"path": "/a"}})), volume(json!({"hostPath": {"path": "/b"}})));
         let errors = texts(&with(|cx| VolumeStrategy.validate_update(cx, &new, &old)));
-        assert_eq!(errors, ["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"]);
+        assert_eq!(
+            errors,
+            [
+                "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"
+            ]
+        );
     }
 
     #[test]
@@ -276,6 +307,9 @@ mod tests {
         let class = |provisioner: &str| json!({"provisioner": provisioner, "volumeBindingMode": "Immediate", "reclaimPolicy": "Delete"});
         let errors = texts(&with(|cx| ClassStrategy.validate_update(cx, &class("b"), &class("a"))));
         assert_eq!(errors, ["provisioner: Forbidden: updates to provisioner are forbidden."]);
-        assert_eq!(texts(&with(|cx| ClassStrategy.validate_create(cx, &class("")))), ["provisioner: Required value"]);
+        assert_eq!(
+            texts(&with(|cx| ClassStrategy.validate_create(cx, &class("")))),
+            ["provisioner: Required value"]
+        );
     }
 }

@@ -4,12 +4,10 @@ use super::*;
 use crate::network::table::ServiceEndpoint;
 
 fn endpoint() -> impl Strategy<Value = ServiceEndpoint> {
-    (2u8..8, prop_oneof![Just(80), Just(81)], any::<bool>()).prop_map(|(n, port, local)| {
-        ServiceEndpoint {
-            address: [10, 42, 0, n].into(),
-            port,
-            local,
-        }
+    (2u8..8, prop_oneof![Just(80), Just(81)], any::<bool>()).prop_map(|(n, port, local)| ServiceEndpoint {
+        address: [10, 42, 0, n].into(),
+        port,
+        local,
     })
 }
 
@@ -45,11 +43,8 @@ pub fn table() -> impl Strategy<Value = ServiceTable> {
         ports: ports
             .into_iter()
             .map(|(n, port)| {
-                let name = ServicePortName {
-                    namespace: "ns".into(),
-                    name: format!("s{n}"),
-                    port: String::new(),
-                };
+                let name =
+                    ServicePortName { namespace: "ns".into(), name: format!("s{n}"), port: String::new() };
                 (name, port)
             })
             .collect(),
@@ -70,20 +65,12 @@ impl Kernel {
         }
         for (set, elements) in &changes.delete {
             for (key, data) in elements {
-                assert_eq!(
-                    self.elements.remove(&(*set, key.clone())).as_ref(),
-                    Some(data),
-                    "ENOENT {set:?}"
-                );
+                assert_eq!(self.elements.remove(&(*set, key.clone())).as_ref(), Some(data), "ENOENT {set:?}");
             }
         }
         for (set, elements) in &changes.add {
             for (key, data) in elements {
-                assert_eq!(
-                    self.elements.insert((*set, key.clone()), data.clone()),
-                    None,
-                    "EEXIST {set:?}"
-                );
+                assert_eq!(self.elements.insert((*set, key.clone()), data.clone()), None, "EEXIST {set:?}");
                 if let Data::Verdict(crate::network::nft::Verdict::Goto(chain)) = data {
                     assert!(self.chains.contains(chain), "ENOENT {chain}");
                 }
@@ -130,21 +117,11 @@ fn udp(endpoints: &[u8]) -> ServiceTable {
         external_local: false,
         endpoints: endpoints
             .iter()
-            .map(|n| ServiceEndpoint {
-                address: [10, 42, 0, *n].into(),
-                port: 53,
-                local: true,
-            })
+            .map(|n| ServiceEndpoint { address: [10, 42, 0, *n].into(), port: 53, local: true })
             .collect(),
     };
-    let name = ServicePortName {
-        namespace: "kube-system".into(),
-        name: "dns".into(),
-        port: "dns".into(),
-    };
-    ServiceTable {
-        ports: BTreeMap::from([(name, port)]),
-    }
+    let name = ServicePortName { namespace: "kube-system".into(), name: "dns".into(), port: "dns".into() };
+    ServiceTable { ports: BTreeMap::from([(name, port)]) }
 }
 
 #[test]
@@ -164,32 +141,13 @@ fn udp_clients_of_gone_endpoints_are_found() {
     let mut plan = Plan::default();
     assert_eq!(plan.advance(&udp(&[])).stale, [], "nothing answers yet");
     let first = plan.advance(&udp(&[2, 3])).stale;
-    assert_eq!(
-        first.len(),
-        2,
-        "clients that sent before there was an endpoint: {first:?}"
-    );
-    assert_eq!(
-        plan.advance(&udp(&[2, 3, 4])).stale,
-        [],
-        "one more disturbs nobody"
-    );
+    assert_eq!(first.len(), 2, "clients that sent before there was an endpoint: {first:?}");
+    assert_eq!(plan.advance(&udp(&[2, 3, 4])).stale, [], "one more disturbs nobody");
     let lost = plan.advance(&udp(&[3, 4])).stale;
     let live = vec![Ipv4Addr::new(10, 42, 0, 3), Ipv4Addr::new(10, 42, 0, 4)];
+    assert!(lost.contains(&UdpFrontend { address: None, port: 30053, live: live.clone() }), "{lost:?}");
     assert!(
-        lost.contains(&UdpFrontend {
-            address: None,
-            port: 30053,
-            live: live.clone()
-        }),
-        "{lost:?}"
-    );
-    assert!(
-        lost.contains(&UdpFrontend {
-            address: Some([10, 43, 0, 10].into()),
-            port: 53,
-            live
-        }),
+        lost.contains(&UdpFrontend { address: Some([10, 43, 0, 10].into()), port: 53, live }),
         "{lost:?}"
     );
     assert_eq!(plan.advance(&ServiceTable::default()).stale.len(), 2);
@@ -199,28 +157,14 @@ fn udp_clients_of_gone_endpoints_are_found() {
 fn clients_stuck_to_gone_endpoints_are_led_anew() {
     let sticky = |endpoints: &[u8]| {
         let mut table = udp(endpoints);
-        table
-            .ports
-            .values_mut()
-            .for_each(|port| port.affinity_seconds = Some(10));
+        table.ports.values_mut().for_each(|port| port.affinity_seconds = Some(10));
         table
     };
     let mut plan = Plan::default();
     assert_eq!(plan.advance(&sticky(&[2, 3])).forget, []);
-    assert_eq!(
-        plan.advance(&sticky(&[4, 3, 2])).forget,
-        [],
-        "all are still there"
-    );
+    assert_eq!(plan.advance(&sticky(&[4, 3, 2])).forget, [], "all are still there");
     let forget = plan.advance(&sticky(&[3])).forget;
     assert_eq!(forget.len(), 2, "cluster address and node port");
-    assert_eq!(
-        forget[0].live,
-        BTreeSet::from([endpoint_datum(Ipv4Addr::new(10, 42, 0, 3), 53)])
-    );
-    assert_eq!(
-        plan.advance(&udp(&[3])).forget.len(),
-        2,
-        "clients stick no more"
-    );
+    assert_eq!(forget[0].live, BTreeSet::from([endpoint_datum(Ipv4Addr::new(10, 42, 0, 3), 53)]));
+    assert_eq!(plan.advance(&udp(&[3])).forget.len(), 2, "clients stick no more");
 }

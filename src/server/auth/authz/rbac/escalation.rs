@@ -16,7 +16,11 @@ fn break_down(rule: &Rule) -> Vec<Rule> {
     for verb in &rule.verbs {
         let verbs = vec![verb.clone()];
         for url in &rule.non_resource_urls {
-            parts.push(Rule { verbs: verbs.clone(), non_resource_urls: vec![url.clone()], ..Rule::default() });
+            parts.push(Rule {
+                verbs: verbs.clone(),
+                non_resource_urls: vec![url.clone()],
+                ..Rule::default()
+            });
         }
         for group in &rule.api_groups {
             for resource in &rule.resources {
@@ -29,7 +33,11 @@ fn break_down(rule: &Rule) -> Vec<Rule> {
                 if rule.resource_names.is_empty() {
                     parts.push(part);
                 } else {
-                    parts.extend(rule.resource_names.iter().map(|n| Rule { resource_names: vec![n.clone()], ..part.clone() }));
+                    parts.extend(
+                        rule.resource_names
+                            .iter()
+                            .map(|n| Rule { resource_names: vec![n.clone()], ..part.clone() }),
+                    );
                 }
             }
         }
@@ -50,7 +58,14 @@ fn covers(owned: &Rule, part: &Rule) -> bool {
         None => (resource, None),
     };
     let name = part.resource_names.first().map(String::as_str);
-    owned.allows(&Attributes { verb, group: &part.api_groups[0], resource, subresource, name, ..Attributes::default() })
+    owned.allows(&Attributes {
+        verb,
+        group: &part.api_groups[0],
+        resource,
+        subresource,
+        name,
+        ..Attributes::default()
+    })
 }
 
 #[cfg(test)]

@@ -104,11 +104,9 @@ impl Index {
     pub fn is_current(&self, reader: &dyn Reader) -> bool {
         match &self.version {
             Version::Counted(counted) => counts(reader).is_some_and(|now| now == *counted),
-            Version::Listed(known) => {
-                lists(reader).iter().zip(known).all(|(now, known)| {
-                    now.len() == known.len() && now.iter().zip(known).all(|(a, b)| Arc::ptr_eq(a, b))
-                })
-            }
+            Version::Listed(known) => lists(reader).iter().zip(known).all(|(now, known)| {
+                now.len() == known.len() && now.iter().zip(known).all(|(a, b)| Arc::ptr_eq(a, b))
+            }),
         }
     }
 
@@ -125,7 +123,12 @@ impl Index {
                 "User" => (&mut self.by_user, subject.name),
                 "Group" => (&mut self.by_group, subject.name),
                 "ServiceAccount" => {
-                    let of = subject.namespace.as_deref().filter(|n| !n.is_empty()).or(namespace).unwrap_or_default();
+                    let of = subject
+                        .namespace
+                        .as_deref()
+                        .filter(|n| !n.is_empty())
+                        .or(namespace)
+                        .unwrap_or_default();
                     (&mut self.by_user, format!("{SERVICE_ACCOUNT_PREFIX}{of}:{}", subject.name))
                 }
                 _ => continue,

@@ -50,7 +50,12 @@ impl Rbac {
     }
 
     /// All rules the user has in a namespace, or in the cluster, and why some may be missing.
-    pub fn rules(&self, reader: &dyn Reader, user: &User, namespace: Option<&str>) -> (Vec<Rule>, Vec<String>) {
+    pub fn rules(
+        &self,
+        reader: &dyn Reader,
+        user: &User,
+        namespace: Option<&str>,
+    ) -> (Vec<Rule>, Vec<String>) {
         let (mut rules, mut missing) = (Vec::new(), Vec::new());
         self.index(reader).any_rule(user, namespace, &mut missing, |rule| {
             rules.push(rule.clone());

@@ -52,7 +52,8 @@ impl Rule {
     }
 
     fn names(&self, name: Option<&str>) -> bool {
-        self.resource_names.is_empty() || name.is_some_and(|name| self.resource_names.iter().any(|n| n == name))
+        self.resource_names.is_empty()
+            || name.is_some_and(|name| self.resource_names.iter().any(|n| n == name))
     }
 }
 
@@ -80,7 +81,12 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn resource<'a>(verb: &'a str, group: &'a str, resource: &'a str, name: Option<&'a str>) -> Attributes<'a> {
+    fn resource<'a>(
+        verb: &'a str,
+        group: &'a str,
+        resource: &'a str,
+        name: Option<&'a str>,
+    ) -> Attributes<'a> {
         let (resource, subresource) = match resource.split_once('/') {
             Some((r, s)) => (r, Some(s)),
             None => (resource, None),
@@ -90,7 +96,8 @@ mod tests {
 
     #[test]
     fn resources_and_their_subresources_are_apart() {
-        let pods = rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log", "*/scale"]}));
+        let pods =
+            rule(json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "pods/log", "*/scale"]}));
         assert!(pods.allows(&resource("get", "", "pods", Some("a"))));
         assert!(pods.allows(&resource("get", "", "pods/log", Some("a"))));
         assert!(!pods.allows(&resource("get", "", "pods/exec", Some("a"))));
@@ -104,7 +111,9 @@ mod tests {
 
     #[test]
     fn names_limit_a_rule_to_requests_that_name_one() {
-        let one = rule(json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"]}));
+        let one = rule(
+            json!({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"]}),
+        );
         assert!(one.allows(&resource("get", "", "secrets", Some("a"))));
         assert!(!one.allows(&resource("get", "", "secrets", Some("b"))));
         assert!(!one.allows(&resource("list", "", "secrets", None)));
@@ -113,8 +122,14 @@ mod tests {
     #[test]
     fn paths_match_exactly_or_by_their_beginning() {
         let urls = rule(json!({"verbs": ["get"], "nonResourceURLs": ["/version", "/api/*"]}));
-        for (path, ok) in [("/version", true), ("/version/", false), ("/api", false), ("/api/", true), ("/api/v1", true)] {
-            assert_eq!(urls.allows(&Attributes { verb: "get", path: Some(path), ..Attributes::default() }), ok, "{path}");
+        for (path, ok) in
+            [("/version", true), ("/version/", false), ("/api", false), ("/api/", true), ("/api/v1", true)]
+        {
+            assert_eq!(
+                urls.allows(&Attributes { verb: "get", path: Some(path), ..Attributes::default() }),
+                ok,
+                "{path}"
+            );
         }
         let null = rule(json!({"verbs": ["get"], "nonResourceURLs": null, "resources": null}));
         assert!(null.non_resource_urls.is_empty());

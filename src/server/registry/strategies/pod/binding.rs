@@ -19,7 +19,9 @@ pub fn bind(pod: &mut Value, binding: &Value) -> Result<(), Status> {
     let wanted = Meta::of(binding).uid();
     if !wanted.is_empty() && wanted != Meta::of(pod).uid() {
         let uid = Meta::of(pod).uid();
-        return refused(format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"));
+        return refused(format!(
+            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+        ));
     }
     if Meta::of(pod).deletion_timestamp().is_some() {
         return refused(format!("pod {name} is being deleted, cannot be assigned to a host"));
@@ -46,7 +48,11 @@ fn validate(binding: &Value) -> Result<(), Status> {
     let (path, target) = (Path::new("target"), &binding["target"]);
     let mut errors = Errors::default();
     if !is_empty(&target["kind"]) && text(&target["kind"]) != "Node" {
-        errors.push(FieldError::not_supported(&path.child("kind"), target["kind"].clone(), &["Node", "<empty>"]));
+        errors.push(FieldError::not_supported(
+            &path.child("kind"),
+            target["kind"].clone(),
+            &["Node", "<empty>"],
+        ));
     }
     errors.required(&path.child("name"), &target["name"]);
     if errors.0.is_empty() {
@@ -80,23 +86,30 @@ mod tests {
 
     #[test]
     fn a_pod_is_assigned_once() {
-        let mut pod = json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"phase": "Pending"}});
+        let mut pod =
+            json!({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": {"phase": "Pending"}});
         bind(&mut pod, &binding("n1")).unwrap();
         assert_eq!(pod["spec"]["nodeName"], "n1");
         assert_eq!(pod["status"]["conditions"][0]["status"], "True");
         let again = bind(&mut pod, &binding("n2")).unwrap_err();
         assert_eq!(
             (again.code, again.message.as_str()),
-            (409, "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"")
+            (
+                409,
+                "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+            )
         );
     }
 
     #[test]
     fn a_pod_that_leaves_or_waits_is_not_assigned() {
-        let mut leaving = json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {}});
+        let mut leaving =
+            json!({"metadata": {"name": "p", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {}});
         assert!(bind(&mut leaving, &binding("n")).unwrap_err().message.contains("is being deleted"));
         let mut gated = json!({"metadata": {"name": "p"}, "spec": {"schedulingGates": [{"name": "g"}]}});
-        assert!(bind(&mut gated, &binding("n")).unwrap_err().message.contains("non-empty .spec.schedulingGates"));
+        assert!(
+            bind(&mut gated, &binding("n")).unwrap_err().message.contains("non-empty .spec.schedulingGates")
+        );
         let mut pod = json!({"metadata": {"name": "p"}, "spec": {}});
         assert_eq!(bind(&mut pod, &binding("")).unwrap_err().code, 422);
     }

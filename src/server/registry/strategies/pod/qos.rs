@@ -17,7 +17,10 @@ pub fn class(spec: &Value) -> &'static str {
         let amount = |field: &str, name: &str| -> Option<Quantity> {
             text(&resources[field][name]).parse::<Quantity>().ok().filter(|q| !q.is_zero())
         };
-        let asks = |field: &str| entries(&resources[field]).any(|(name, _)| COMPUTE.contains(&name) && amount(field, name).is_some());
+        let asks = |field: &str| {
+            entries(&resources[field])
+                .any(|(name, _)| COMPUTE.contains(&name) && amount(field, name).is_some())
+        };
         any |= asks("requests") || asks("limits");
         guaranteed &= COMPUTE.iter().all(|name| {
             let (request, limit) = (amount("requests", name), amount("limits", name));

@@ -31,11 +31,15 @@ fn a_good_pod_is_good() {
                 {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
                 {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
                 {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}}]}}]);
-            p["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}, {"name": "t", "mountPath": "/t"}]);
-            p["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "protocol": "TCP", "name": "http"}]);
-            p["spec"]["containers"][0]["livenessProbe"] = json!({"httpGet": {"path": "/", "port": "http", "scheme": "HTTP"}, "successThreshold": 1});
+            p["spec"]["containers"][0]["volumeMounts"] =
+                json!([{"name": "v", "mountPath": "/v"}, {"name": "t", "mountPath": "/t"}]);
+            p["spec"]["containers"][0]["ports"] =
+                json!([{"containerPort": 80, "protocol": "TCP", "name": "http"}]);
+            p["spec"]["containers"][0]["livenessProbe"] =
+                json!({"httpGet": {"path": "/", "port": "http", "scheme": "HTTP"}, "successThreshold": 1});
             p["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": ""}, {"name": "IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}}]);
-            p["spec"]["tolerations"] = json!([{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]);
+            p["spec"]["tolerations"] =
+                json!([{"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]);
         }),
         [] as [&str; 0]
     );
@@ -56,35 +60,52 @@ fn wrong_containers_are_told_as_upstream_tells_them() {
         ),
         (
             |p| p["spec"]["containers"][0]["imagePullPolicy"] = json!("Sometimes"),
-            &["spec.containers[0].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\""],
+            &[
+                "spec.containers[0].imagePullPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+            ],
         ),
         (
             |p| p["spec"]["containers"][0]["ports"] = json!([{"containerPort": 70000, "protocol": "TCP"}]),
-            &["spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive"],
+            &[
+                "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+            ],
         ),
         (
             |p| p["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "protocol": "tcp"}]),
-            &["spec.containers[0].ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\""],
+            &[
+                "spec.containers[0].ports[0].protocol: Unsupported value: \"tcp\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+            ],
         ),
         (
             |p| p["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "x", "mountPath": "/x"}]),
             &["spec.containers[0].volumeMounts[0].name: Not found: \"x\""],
         ),
         (
-            |p| p["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}),
-            &["spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"],
+            |p| {
+                p["spec"]["containers"][0]["resources"] =
+                    json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}})
+            },
+            &[
+                "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            ],
         ),
         (
             |p| p["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "-1"}}),
-            &["spec.containers[0].resources.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0"],
+            &[
+                "spec.containers[0].resources.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+            ],
         ),
         (
             |p| p["spec"]["containers"][0]["env"] = json!([{"name": "A=B", "value": ""}]),
-            &["spec.containers[0].env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='"],
+            &[
+                "spec.containers[0].env[0].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+            ],
         ),
         (
             |p| p["spec"]["containers"][0]["env"] = json!([{"name": "A", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
-            &["spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty"],
+            &[
+                "spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+            ],
         ),
         (
             |p| p["spec"]["containers"][0]["livenessProbe"] = json!({"successThreshold": 2}),
@@ -96,9 +117,12 @@ fn wrong_containers_are_told_as_upstream_tells_them() {
         (
             |p| {
                 p["spec"]["hostNetwork"] = json!(true);
-                p["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80, "hostPort": 81, "protocol": "TCP"}]);
+                p["spec"]["containers"][0]["ports"] =
+                    json!([{"containerPort": 80, "hostPort": 81, "protocol": "TCP"}]);
             },
-            &["spec.containers[0].ports[0].containerPort: Invalid value: 80: must match `hostPort` when `hostNetwork` is true"],
+            &[
+                "spec.containers[0].ports[0].containerPort: Invalid value: 80: must match `hostPort` when `hostNetwork` is true",
+            ],
         ),
     ];
     for (change, wanted) in table {
@@ -111,9 +135,14 @@ fn wrong_specs_are_told_as_upstream_tells_them() {
     let table: [(Change, &[&str]); 8] = [
         (
             |p| p["spec"]["restartPolicy"] = json!("Never again"),
-            &["spec.restartPolicy: Unsupported value: \"Never again\": supported values: \"Always\", \"Never\", \"OnFailure\""],
+            &[
+                "spec.restartPolicy: Unsupported value: \"Never again\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            ],
         ),
-        (|p| p["spec"]["volumes"] = json!([{"name": "v"}]), &["spec.volumes[0]: Required value: must specify a volume type"]),
+        (
+            |p| p["spec"]["volumes"] = json!([{"name": "v"}]),
+            &["spec.volumes[0]: Required value: must specify a volume type"],
+        ),
         (
             |p| p["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x"}}]),
             &["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"],
@@ -132,7 +161,9 @@ fn wrong_specs_are_told_as_upstream_tells_them() {
         ),
         (
             |p| p["spec"]["tolerations"] = json!([{"operator": "Equal", "value": "x"}]),
-            &["spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\""],
+            &[
+                "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            ],
         ),
         (
             |p| p["spec"]["ephemeralContainers"] = json!([{"name": "e", "image": "i", "imagePullPolicy": "Always", "terminationMessagePolicy": "File"}]),
@@ -157,7 +188,10 @@ fn a_new_pod_is_pending_with_its_class() {
 fn of_a_pod_little_may_change() {
     let update = |change: Change| -> Vec<String> {
         let new = pod(change);
-        with(|cx| PodStrategy.validate_update(cx, &new, &pod(|_| {}))).iter().map(ToString::to_string).collect()
+        with(|cx| PodStrategy.validate_update(cx, &new, &pod(|_| {})))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     };
     assert_eq!(update(|p| p["spec"]["containers"][0]["image"] = json!("j")), [] as [&str; 0]);
     assert_eq!(update(|p| p["spec"]["tolerations"] = json!([{"operator": "Exists"}])), [] as [&str; 0]);

@@ -16,7 +16,10 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for list in ["containers", "initContainers"] {
         if items(&new[list]).len() != items(&old[list]).len() {
-            return vec![FieldError::forbidden(&path.child(list), "pod updates may not add or remove containers")];
+            return vec![FieldError::forbidden(
+                &path.child(list),
+                "pod updates may not add or remove containers",
+            )];
         }
     }
     deadline(new, old, &path, &mut errors);
@@ -47,7 +50,8 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     let mut changed = Vec::new();
     differences(&allowed, old, "spec", &mut changed);
     if !changed.is_empty() {
-        let detail = format!("pod updates may not change fields other than {UPDATABLE}\n{}", changed.join("\n"));
+        let detail =
+            format!("pod updates may not change fields other than {UPDATABLE}\n{}", changed.join("\n"));
         errors.push(FieldError::forbidden(&path, detail));
     }
     errors
@@ -85,7 +89,10 @@ fn tolerations(new: &Value, old: &Value, path: &Path, errors: &mut Vec<FieldErro
 fn gates(new: &Value, old: &Value, path: &Path, errors: &mut Vec<FieldError>) {
     let was = items(&old["schedulingGates"]);
     for gate in items(&new["schedulingGates"]).iter().filter(|g| !was.contains(g)) {
-        let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", gate["name"].as_str().unwrap_or_default());
+        let detail = format!(
+            "only deletion is allowed, but found new scheduling gate '{}'",
+            gate["name"].as_str().unwrap_or_default()
+        );
         errors.push(FieldError::forbidden(&path.child("schedulingGates"), detail));
     }
 }

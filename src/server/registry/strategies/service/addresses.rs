@@ -51,7 +51,8 @@ pub fn carry_over(spec: &mut Value, old: &Value) {
             }
         }
         (false, true) => {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
+            {
                 if spec.get(field).is_some() && spec[field] == old[field] {
                     remove(spec, field);
                 }
@@ -86,9 +87,10 @@ impl ServiceStrategy {
         };
         let spec = &mut object["spec"];
         if is_empty(&spec["clusterIPs"]) {
-            let value = self.addresses.take_any(&holder, uses, cx.dry_run).map_err(|_| {
-                Status::internal("failed to allocate a serviceIP: range is full")
-            })?;
+            let value = self
+                .addresses
+                .take_any(&holder, uses, cx.dry_run)
+                .map_err(|_| Status::internal("failed to allocate a serviceIP: range is full"))?;
             taken.addresses.push(value);
             let text = Ipv4Addr::from(value).to_string();
             spec["clusterIP"] = json!(text);

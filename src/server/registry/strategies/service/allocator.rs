@@ -75,7 +75,12 @@ impl Allocator {
     }
 
     /// Takes any free value.
-    pub fn take_any(&self, holder: &str, uses: impl Fn(&str, u32) -> bool, dry_run: bool) -> Result<u32, Refused> {
+    pub fn take_any(
+        &self,
+        holder: &str,
+        uses: impl Fn(&str, u32) -> bool,
+        dry_run: bool,
+    ) -> Result<u32, Refused> {
         let mut state = self.state.lock();
         let free = |held: &BTreeMap<u32, Held>, value: u32| !held.contains_key(&value);
         let start = state.next.clamp(self.reserved_up_to, self.last);
@@ -84,7 +89,11 @@ impl Allocator {
             .chain(self.first..=self.reserved_up_to)
             .find(|value| self.contains(*value) && free(&state.held, *value))
             .or_else(|| {
-                state.held.iter().find(|(value, held)| held.settled && !uses(&held.holder, **value)).map(|(v, _)| *v)
+                state
+                    .held
+                    .iter()
+                    .find(|(value, held)| held.settled && !uses(&held.holder, **value))
+                    .map(|(v, _)| *v)
             })
             .ok_or(Refused::Full)?;
         state.next = found;

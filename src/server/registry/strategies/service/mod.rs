@@ -87,9 +87,10 @@ fn address(value: &Value) -> Option<u32> {
 fn addresses_of(service: &Value) -> impl Iterator<Item = u32> {
     let single = address(&service["spec"]["clusterIP"]);
     let all: Vec<u32> = items(&service["spec"]["clusterIPs"]).iter().filter_map(address).collect();
-    single.into_iter().filter(move |one| !all.contains(one)).chain(
-        items(&service["spec"]["clusterIPs"]).iter().filter_map(address).collect::<Vec<u32>>(),
-    )
+    single
+        .into_iter()
+        .filter(move |one| !all.contains(one))
+        .chain(items(&service["spec"]["clusterIPs"]).iter().filter_map(address).collect::<Vec<u32>>())
 }
 
 fn ports_of(service: &Value) -> impl Iterator<Item = u32> {
@@ -154,7 +155,9 @@ impl Strategy for ServiceStrategy {
 
     fn restore(&self, object: &Value) {
         let holder = holder(object);
-        addresses_of(object).filter(|a| self.addresses.contains(*a)).for_each(|a| self.addresses.settle(a, &holder));
+        addresses_of(object)
+            .filter(|a| self.addresses.contains(*a))
+            .for_each(|a| self.addresses.settle(a, &holder));
         ports_of(object).filter(|p| self.ports.contains(*p)).for_each(|p| self.ports.settle(p, &holder));
     }
 }

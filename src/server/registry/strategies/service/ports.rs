@@ -111,7 +111,13 @@ impl ServiceStrategy {
         Ok(())
     }
 
-    fn take_port(&self, request: &Request<'_>, value: u32, path: &Path, taken: &mut Taken) -> Result<(), Status> {
+    fn take_port(
+        &self,
+        request: &Request<'_>,
+        value: u32,
+        path: &Path,
+        taken: &mut Taken,
+    ) -> Result<(), Status> {
         if request.kept.contains(&value) {
             return Ok(());
         }
@@ -147,7 +153,9 @@ struct Request<'a> {
 
 impl Request<'_> {
     fn uses(&self) -> impl Fn(&str, u32) -> bool {
-        |holder, value| stored(self.cx.reader, holder).is_some_and(|service| ports_of(&service).any(|p| p == value))
+        |holder, value| {
+            stored(self.cx.reader, holder).is_some_and(|service| ports_of(&service).any(|p| p == value))
+        }
     }
 }
 

@@ -74,7 +74,9 @@ fn a_service_gets_an_address_and_its_families() {
     assert!(spec["ports"][0].get("nodePort").is_none());
     let headless = cluster.create("db", json!({"clusterIP": "None"})).unwrap();
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
-    let outside = cluster.create("ext", json!({"type": "ExternalName", "externalName": "example.org", "ports": []})).unwrap();
+    let outside = cluster
+        .create("ext", json!({"type": "ExternalName", "externalName": "example.org", "ports": []}))
+        .unwrap();
     assert!(outside["spec"].get("clusterIP").is_none());
 }
 
@@ -106,7 +108,9 @@ fn what_is_not_committed_is_given_back_and_a_restart_remembers() {
     let restarted = Cluster::new();
     restarted.strategy.restore(&kept);
     restarted.reader.put("services", kept.clone());
-    assert!(restarted.create("x", json!({"clusterIP": "10.43.0.9"})).unwrap_err().contains("already allocated"));
+    assert!(
+        restarted.create("x", json!({"clusterIP": "10.43.0.9"})).unwrap_err().contains("already allocated")
+    );
     let port = kept["spec"]["ports"][0]["nodePort"].clone();
     let wanted = json!({"type": "NodePort", "ports": [{"port": 1, "protocol": "TCP", "nodePort": port}]});
     let refused = restarted.create("y", wanted).unwrap_err();
@@ -167,7 +171,10 @@ fn an_update_keeps_what_it_does_not_name() {
         s["spec"]["clusterIP"] = json!("10.43.0.99");
         s["spec"]["clusterIPs"] = json!(["10.43.0.99"]);
     });
-    assert_eq!(moved.unwrap_err(), "spec.clusterIPs[0]: Invalid value: [\"10.43.0.99\"]: may not change once set");
+    assert_eq!(
+        moved.unwrap_err(),
+        "spec.clusterIPs[0]: Invalid value: [\"10.43.0.99\"]: may not change once set"
+    );
     let gone = cluster
         .update(&made, |s| {
             s["spec"]["type"] = json!("ExternalName");

@@ -97,7 +97,11 @@ fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
             let seconds = &config["clientIP"]["timeoutSeconds"];
             if seconds.as_i64().is_some_and(|s| !(1..=LONGEST_AFFINITY).contains(&s)) {
                 let detail = format!("must be greater than 0 and less than {LONGEST_AFFINITY}");
-                errors.push(FieldError::invalid(&at.child("clientIP").child("timeoutSeconds"), seconds.clone(), detail));
+                errors.push(FieldError::invalid(
+                    &at.child("clientIP").child("timeoutSeconds"),
+                    seconds.clone(),
+                    detail,
+                ));
             }
         }
         "None" if !config.is_null() => {
@@ -149,7 +153,11 @@ fn addresses(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     let at = path.child("clusterIPs");
     if !is_empty(&spec["clusterIP"]) && spec["clusterIPs"][0] != spec["clusterIP"] {
-        errors.push(FieldError::invalid(&at, spec["clusterIPs"].clone(), "first value must match `clusterIP`"));
+        errors.push(FieldError::invalid(
+            &at,
+            spec["clusterIPs"].clone(),
+            "first value must match `clusterIP`",
+        ));
     }
     let headless = is_headless(spec);
     for (index, (address, path)) in indexed(&spec["clusterIPs"], &at).enumerate() {

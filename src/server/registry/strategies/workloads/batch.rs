@@ -83,7 +83,11 @@ fn job(spec: &Value, path: &Path, errors: &mut Errors) {
     for field in COUNTS {
         errors.not_negative(&path.child(field), &spec[field]);
     }
-    errors.optionally_one_of(&path.child("completionMode"), &spec["completionMode"], &["Indexed", "NonIndexed"]);
+    errors.optionally_one_of(
+        &path.child("completionMode"),
+        &spec["completionMode"],
+        &["Indexed", "NonIndexed"],
+    );
     if spec["completionMode"] == "Indexed" && spec["completions"].is_null() {
         let detail = "when completion mode is Indexed";
         errors.push(FieldError::required(&path.child("completions"), detail));
@@ -113,7 +117,11 @@ impl Strategy for CronJobStrategy {
         let mut errors = Errors(cron_job(&object["spec"]));
         let name = Meta::of(object).name();
         if name.len() > CRON_NAME {
-            errors.push(FieldError::invalid(&Path::new("metadata").child("name"), name, names::max_len_error(CRON_NAME)));
+            errors.push(FieldError::invalid(
+                &Path::new("metadata").child("name"),
+                name,
+                names::max_len_error(CRON_NAME),
+            ));
         }
         errors.0
     }
@@ -143,15 +151,20 @@ fn cron_job(spec: &Value) -> Vec<FieldError> {
 
 /// Why this is no schedule in cron's format, as far as its shape shows.
 fn schedule_error(schedule: &str) -> Option<String> {
-    const NAMED: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+    const NAMED: [&str; 7] =
+        ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
     if let Some(rest) = schedule.strip_prefix('@') {
         let every = rest.strip_prefix("every ").is_some_and(|d| d.starts_with(|c: char| c.is_ascii_digit()));
-        return (!every && !NAMED.contains(&schedule)).then(|| format!("unrecognized descriptor: {schedule}"));
+        return (!every && !NAMED.contains(&schedule))
+            .then(|| format!("unrecognized descriptor: {schedule}"));
     }
     let fields: Vec<&str> = schedule.split_whitespace().collect();
     if fields.len() != 5 {
         return Some(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
     }
     let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'*' | b'/' | b',' | b'-' | b'?');
-    fields.into_iter().find(|f| !f.bytes().all(ok)).map(|f| format!("failed to parse int from {f}: invalid syntax"))
+    fields
+        .into_iter()
+        .find(|f| !f.bytes().all(ok))
+        .map(|f| format!("failed to parse int from {f}: invalid syntax"))
 }

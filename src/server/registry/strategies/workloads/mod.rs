@@ -50,7 +50,13 @@ impl Strategy for Workload {
         errors.0
     }
 
-    fn validate_subresource(&self, _: &Context<'_>, subresource: &str, new: &Value, _: &Value) -> Vec<FieldError> {
+    fn validate_subresource(
+        &self,
+        _: &Context<'_>,
+        subresource: &str,
+        new: &Value,
+        _: &Value,
+    ) -> Vec<FieldError> {
         let mut errors = Errors::default();
         if subresource == "status" {
             status(&new["status"], &Path::new("status"), &mut errors);
@@ -125,8 +131,14 @@ fn template(spec: &Value, path: &Path, errors: &mut Errors) {
 
 /// Counts of a status.
 fn status(status: &Value, path: &Path, errors: &mut Errors) {
-    const COUNTS: [&str; 6] =
-        ["replicas", "readyReplicas", "availableReplicas", "updatedReplicas", "unavailableReplicas", "observedGeneration"];
+    const COUNTS: [&str; 6] = [
+        "replicas",
+        "readyReplicas",
+        "availableReplicas",
+        "updatedReplicas",
+        "unavailableReplicas",
+        "observedGeneration",
+    ];
     for field in COUNTS {
         errors.not_negative(&path.child(field), &status[field]);
     }

@@ -40,7 +40,9 @@ pub fn deployment(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.push(FieldError::required(&rolling_at, "this should be defaulted and never be nil"));
         }
         "RollingUpdate" => rolling_update(rolling, &rolling_at, errors),
-        other => errors.push(FieldError::not_supported(&at.child("type"), other, &["Recreate", "RollingUpdate"])),
+        other => {
+            errors.push(FieldError::not_supported(&at.child("type"), other, &["Recreate", "RollingUpdate"]))
+        }
     }
     let (deadline, at) = (&spec["progressDeadlineSeconds"], path.child("progressDeadlineSeconds"));
     errors.not_negative(&at, deadline);

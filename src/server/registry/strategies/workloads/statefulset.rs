@@ -37,7 +37,13 @@ impl Strategy for StatefulSetStrategy {
         errors
     }
 
-    fn validate_subresource(&self, _: &Context<'_>, subresource: &str, new: &Value, _: &Value) -> Vec<FieldError> {
+    fn validate_subresource(
+        &self,
+        _: &Context<'_>,
+        subresource: &str,
+        new: &Value,
+        _: &Value,
+    ) -> Vec<FieldError> {
         let mut errors = Errors::default();
         if subresource == "status" {
             status(&new["status"], &Path::new("status"), &mut errors);

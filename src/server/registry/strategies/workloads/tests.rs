@@ -37,13 +37,21 @@ type Change = fn(&mut Value);
 fn wrong_deployments_are_told_as_upstream_tells_them() {
     assert_eq!(created(&Workload::Deployment, &deployment()), [] as [&str; 0]);
     let table: [(Change, &[&str]); 8] = [
-        (|s| s["replicas"] = json!(-1), &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]),
+        (
+            |s| s["replicas"] = json!(-1),
+            &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"],
+        ),
         (|s| s["selector"] = json!(null), &["spec.selector: Required value"]),
         (
             |s| s["selector"] = json!({"matchLabels": {"app": "other"}}),
-            &["spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`"],
+            &[
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+            ],
         ),
-        (|s| s["selector"] = json!({"matchLabels": {}}), &["spec.selector: Invalid value: {\"matchLabels\":{}}: empty selector is invalid for deployment"]),
+        (
+            |s| s["selector"] = json!({"matchLabels": {}}),
+            &["spec.selector: Invalid value: {\"matchLabels\":{}}: empty selector is invalid for deployment"],
+        ),
         (
             |s| s["template"]["spec"]["restartPolicy"] = json!("Never"),
             &["spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""],
@@ -54,11 +62,15 @@ fn wrong_deployments_are_told_as_upstream_tells_them() {
         ),
         (
             |s| s["strategy"]["rollingUpdate"] = json!({"maxSurge": 0, "maxUnavailable": 0}),
-            &["spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"],
+            &[
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+            ],
         ),
         (
             |s| s["strategy"]["type"] = json!("Recreate"),
-            &["spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"],
+            &[
+                "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+            ],
         ),
     ];
     for (change, wanted) in table {
@@ -76,7 +88,9 @@ fn a_selector_stays() {
     for workload in [Workload::Deployment, Workload::ReplicaSet, Workload::DaemonSet] {
         assert_eq!(
             updated(&workload, &new, &deployment()),
-            ["spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"x\":\"y\"}}: field is immutable"]
+            [
+                "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"web\",\"x\":\"y\"}}: field is immutable"
+            ]
         );
     }
     assert_eq!(updated(&Workload::Deployment, &deployment(), &deployment()), [] as [&str; 0]);
@@ -104,14 +118,21 @@ fn of_a_stateful_set_only_some_fields_may_change() {
     assert_eq!(updated(&StatefulSetStrategy, &new, &deployment()), [] as [&str; 0]);
     new["spec"]["serviceName"] = json!("x");
     let errors = updated(&StatefulSetStrategy, &new, &deployment());
-    assert!(errors[0].starts_with("spec: Forbidden: updates to statefulset spec for fields other than 'replicas'"), "{errors:?}");
+    assert!(
+        errors[0]
+            .starts_with("spec: Forbidden: updates to statefulset spec for fields other than 'replicas'"),
+        "{errors:?}"
+    );
 }
 
 #[test]
 fn counts_of_a_status_make_sense() {
     let bad = json!({"status": {"replicas": 1, "readyReplicas": 2}});
     let errors = with(|cx| Workload::ReplicaSet.validate_subresource(cx, "status", &bad, &bad));
-    assert_eq!(errors[0].to_string(), "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas");
+    assert_eq!(
+        errors[0].to_string(),
+        "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas"
+    );
 }
 
 #[test]
@@ -119,7 +140,10 @@ fn a_job_gets_a_selector_of_its_own() {
     let job = |policy: &str| json!({"metadata": {"name": "j", "namespace": "a", "uid": "u"}, "spec": {"template": template(policy)}});
     let mut object = job("Never");
     with(|cx| JobStrategy.prepare_create(cx, &mut object)).unwrap();
-    assert_eq!(object["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}));
+    assert_eq!(
+        object["spec"]["selector"],
+        json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}})
+    );
     assert_eq!(object["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
     assert_eq!(created(&JobStrategy, &object), [] as [&str; 0]);
     let mut always = job("Always");
@@ -138,8 +162,10 @@ fn a_job_gets_a_selector_of_its_own() {
 
 #[test]
 fn a_cron_job_needs_a_schedule() {
-    let cron = |schedule: &str| json!({"metadata": {"name": "c"}, "spec": {"schedule": schedule, "concurrencyPolicy": "Allow",
-        "jobTemplate": {"spec": {"template": template("Never")}}}});
+    let cron = |schedule: &str| {
+        json!({"metadata": {"name": "c"}, "spec": {"schedule": schedule, "concurrencyPolicy": "Allow",
+        "jobTemplate": {"spec": {"template": template("Never")}}}})
+    };
     for good in ["* * * * *", "*/5 1-3 1,2 JAN ?", "@hourly", "@every 5m"] {
         assert_eq!(created(&CronJobStrategy, &cron(good)), [] as [&str; 0], "{good}");
     }

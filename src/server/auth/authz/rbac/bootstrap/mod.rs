@@ -8,8 +8,8 @@ mod parse;
 
 use serde_json::{Value, json};
 
-use crate::server::auth::user::{AUTHENTICATED, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED};
 use super::Rule;
+use crate::server::auth::user::{AUTHENTICATED, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED};
 use parse::Role;
 
 const API_GROUP: &str = "rbac.authorization.k8s.io";
@@ -25,7 +25,14 @@ pub fn objects() -> Vec<Value> {
     objects.extend(bindings());
     objects.extend(controllers.iter().map(|role| {
         let account = json!({"kind": "ServiceAccount", "name": role.name, "namespace": "kube-system"});
-        binding("ClusterRoleBinding", None, &controller(role), "ClusterRole", &controller(role), vec![account])
+        binding(
+            "ClusterRoleBinding",
+            None,
+            &controller(role),
+            "ClusterRole",
+            &controller(role),
+            vec![account],
+        )
     }));
     objects.extend(namespaced());
     objects
@@ -114,9 +121,7 @@ fn bindings() -> Vec<Value> {
 /// Roles and bindings inside kube-system.
 fn namespaced() -> Vec<Value> {
     let namespace = Some("kube-system");
-    let role = |name: &str, rules: Value| {
-        json!({"apiVersion": API_VERSION, "kind": "Role", "metadata": metadata(namespace, name), "rules": rules})
-    };
+    let role = |name: &str, rules: Value| json!({"apiVersion": API_VERSION, "kind": "Role", "metadata": metadata(namespace, name), "rules": rules});
     let reader = "extension-apiserver-authentication-reader";
     let leader = |component: &str| {
         json!([
@@ -148,7 +153,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
-        objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).unwrap_or_else(|| panic!("{name}"))
+        objects
+            .iter()
+            .find(|o| o["kind"] == kind && o["metadata"]["name"] == name)
+            .unwrap_or_else(|| panic!("{name}"))
     }
 
     #[test]
@@ -163,7 +171,11 @@ mod tests {
             }
             for rule in object["rules"].as_array().into_iter().flatten() {
                 let resources = rule.get("resources").is_some() && rule.get("apiGroups").is_some();
-                assert!(resources || rule.get("nonResourceURLs").is_some(), "{}: {rule}", object["metadata"]["name"]);
+                assert!(
+                    resources || rule.get("nonResourceURLs").is_some(),
+                    "{}: {rule}",
+                    object["metadata"]["name"]
+                );
                 assert!(!rule["verbs"].as_array().unwrap().is_empty());
             }
         }

@@ -38,12 +38,13 @@ pub fn roles(table: &str) -> Vec<Role> {
 
 /// Gives roles that collect the rules of their parts, which may collect too.
 fn collect(roles: &mut [Role]) {
-    let parts: BTreeMap<String, Vec<usize>> = roles.iter().enumerate().fold(BTreeMap::new(), |mut map, (i, role)| {
-        if let Some(of) = &role.part_of {
-            map.entry(of.clone()).or_insert_with(Vec::new).push(i);
-        }
-        map
-    });
+    let parts: BTreeMap<String, Vec<usize>> =
+        roles.iter().enumerate().fold(BTreeMap::new(), |mut map, (i, role)| {
+            if let Some(of) = &role.part_of {
+                map.entry(of.clone()).or_insert_with(Vec::new).push(i);
+            }
+            map
+        });
     // Innermost first: view before edit before admin, the reverse of the table's order.
     for i in (0..roles.len()).rev() {
         let Some(of) = &roles[i].collects else { continue };
@@ -58,7 +59,8 @@ fn rule(line: &str) -> Rule {
     if verbs == "events" {
         return rule("create,update,patch @,events.k8s.io events");
     }
-    let mut rule = Rule { verbs: verbs.split(',').flat_map(expand).map(str::to_owned).collect(), ..Rule::default() };
+    let mut rule =
+        Rule { verbs: verbs.split(',').flat_map(expand).map(str::to_owned).collect(), ..Rule::default() };
     for word in words {
         if let Some(groups) = word.strip_prefix('@') {
             rule.api_groups = groups.split(',').map(str::to_owned).collect();

@@ -41,7 +41,8 @@ pub fn validate(container: &Value, path: &Path, role: Role, context: &mut Contex
     errors.one_of(&path.child("terminationMessagePolicy"), &container["terminationMessagePolicy"], &policies);
     if role == Role::Ephemeral {
         for field in NOT_EPHEMERAL.iter().filter(|f| !is_empty(&container[**f])) {
-            errors.push(FieldError::forbidden(&path.child(field), "cannot be set for an Ephemeral Container"));
+            errors
+                .push(FieldError::forbidden(&path.child(field), "cannot be set for an Ephemeral Container"));
         }
     } else {
         ports(container, path, context, errors);
@@ -106,7 +107,8 @@ fn probes(container: &Value, path: &Path, role: Role, errors: &mut Errors) {
         }
         return;
     }
-    let grace = |field: &str, errors: &mut Errors| probe::validate(&container[field], &path.child(field), errors);
+    let grace =
+        |field: &str, errors: &mut Errors| probe::validate(&container[field], &path.child(field), errors);
     for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
         grace(field, errors);
     }
@@ -193,7 +195,11 @@ fn mounts(container: &Value, path: &Path, context: &Context<'_>, errors: &mut Er
         relative(&mount["subPathExpr"], &path.child("subPathExpr"), errors);
         if !is_empty(&mount["subPath"]) && !is_empty(&mount["subPathExpr"]) {
             let detail = "subPathExpr and subPath are mutually exclusive";
-            errors.push(FieldError::invalid(&path.child("subPathExpr"), mount["subPathExpr"].clone(), detail));
+            errors.push(FieldError::invalid(
+                &path.child("subPathExpr"),
+                mount["subPathExpr"].clone(),
+                detail,
+            ));
         }
         let modes = ["Bidirectional", "HostToContainer", "None"];
         errors.optionally_one_of(&path.child("mountPropagation"), &mount["mountPropagation"], &modes);
@@ -226,8 +232,10 @@ fn security(context: &Value, path: &Path, errors: &mut Errors) {
             errors.push(FieldError::invalid(path, context.clone(), detail));
         }
         let added = &context["capabilities"]["add"];
-        if crate::server::registry::strategies::check::items(added).iter().any(|c| text(c) == "CAP_SYS_ADMIN") {
-            let detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+        if crate::server::registry::strategies::check::items(added).iter().any(|c| text(c) == "CAP_SYS_ADMIN")
+        {
+            let detail =
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
             errors.push(FieldError::invalid(path, context.clone(), detail));
         }
     }

@@ -36,7 +36,8 @@ pub fn validate(container: &Value, path: &Path, errors: &mut Errors) {
     }
     for (from, path) in indexed(&container["envFrom"], &path.child("envFrom")) {
         errors.optionally_named(&path.child("prefix"), &from["prefix"], names::env_var_name);
-        let given: Vec<&str> = ["configMapRef", "secretRef"].into_iter().filter(|s| !from[*s].is_null()).collect();
+        let given: Vec<&str> =
+            ["configMapRef", "secretRef"].into_iter().filter(|s| !from[*s].is_null()).collect();
         match given.as_slice() {
             [] => {
                 let detail = "must specify one of: `configMapRef` or `secretRef`";
@@ -45,7 +46,11 @@ pub fn validate(container: &Value, path: &Path, errors: &mut Errors) {
             [one] => {
                 errors.required(&path.child(one).child("name"), &from[*one]["name"]);
             }
-            _ => errors.push(FieldError::invalid(&path, "", "may not have more than one field specified at a time")),
+            _ => errors.push(FieldError::invalid(
+                &path,
+                "",
+                "may not have more than one field specified at a time",
+            )),
         }
     }
 }
@@ -66,8 +71,7 @@ fn source(variable: &Value, path: &Path, errors: &mut Errors) {
     }
     match given.len() {
         0 => {
-            let detail =
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+            let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
             if from["fileKeyRef"].is_null() {
                 errors.push(FieldError::invalid(path, "", detail));
             }
@@ -76,7 +80,9 @@ fn source(variable: &Value, path: &Path, errors: &mut Errors) {
             errors.push(FieldError::invalid(path, "", "may not be specified when `value` is not empty"));
         }
         1 => {}
-        _ => errors.push(FieldError::invalid(path, "", "may not have more than one field specified at a time")),
+        _ => {
+            errors.push(FieldError::invalid(path, "", "may not have more than one field specified at a time"))
+        }
     }
 }
 
@@ -90,7 +96,8 @@ pub fn field(reference: &Value, path: &Path, known: &[&str], errors: &mut Errors
         return;
     }
     let wanted = text(&reference["fieldPath"]);
-    let subscript = |of: &str| wanted.strip_prefix(of)?.strip_prefix("['")?.strip_suffix("']").map(str::to_owned);
+    let subscript =
+        |of: &str| wanted.strip_prefix(of)?.strip_prefix("['")?.strip_suffix("']").map(str::to_owned);
     if let Some(key) = subscript("metadata.labels").or_else(|| subscript("metadata.annotations")) {
         errors.invalid_all(&path.child("fieldPath"), &key.as_str().into(), names::qualified_name(&key));
     } else if !known.contains(&wanted) {

@@ -23,7 +23,11 @@ pub fn template(template: &Value, path: &Path) -> Vec<FieldError> {
     let metadata = path.child("metadata");
     errors.labels(&metadata.child("labels"), &template["metadata"]["labels"]);
     for key in template["metadata"]["annotations"].as_object().into_iter().flatten().map(|(k, _)| k) {
-        errors.invalid_all(&metadata.child("annotations"), &key.as_str().into(), names::qualified_name(&key.to_lowercase()));
+        errors.invalid_all(
+            &metadata.child("annotations"),
+            &key.as_str().into(),
+            names::qualified_name(&key.to_lowercase()),
+        );
     }
     errors.0.extend(spec(&template["spec"], &path.child("spec")));
     if !is_empty(&template["spec"]["ephemeralContainers"]) {
@@ -41,13 +45,30 @@ fn spec(spec: &Value, path: &Path) -> Vec<FieldError> {
     dns(spec, path, &mut errors);
     security(spec, path, &mut errors);
     errors.labels(&path.child("nodeSelector"), &spec["nodeSelector"]);
-    errors.optionally_named(&path.child("serviceAccountName"), &spec["serviceAccountName"], names::dns1123_subdomain);
+    errors.optionally_named(
+        &path.child("serviceAccountName"),
+        &spec["serviceAccountName"],
+        names::dns1123_subdomain,
+    );
     errors.optionally_named(&path.child("nodeName"), &spec["nodeName"], names::dns1123_subdomain);
-    errors.within(&path.child("activeDeadlineSeconds"), &spec["activeDeadlineSeconds"], 1, i64::from(i32::MAX));
+    errors.within(
+        &path.child("activeDeadlineSeconds"),
+        &spec["activeDeadlineSeconds"],
+        1,
+        i64::from(i32::MAX),
+    );
     errors.optionally_named(&path.child("hostname"), &spec["hostname"], names::dns1123_label);
     errors.optionally_named(&path.child("subdomain"), &spec["subdomain"], names::dns1123_label);
-    errors.optionally_named(&path.child("priorityClassName"), &spec["priorityClassName"], names::dns1123_subdomain);
-    errors.optionally_named(&path.child("runtimeClassName"), &spec["runtimeClassName"], names::dns1123_subdomain);
+    errors.optionally_named(
+        &path.child("priorityClassName"),
+        &spec["priorityClassName"],
+        names::dns1123_subdomain,
+    );
+    errors.optionally_named(
+        &path.child("runtimeClassName"),
+        &spec["runtimeClassName"],
+        names::dns1123_subdomain,
+    );
     tolerations(&spec["tolerations"], &path.child("tolerations"), &mut errors);
     pull_secrets(spec, path, &mut errors);
     spread(spec, path, &mut errors);
@@ -61,7 +82,8 @@ fn containers(spec: &Value, path: &Path, volumes: &BTreeSet<String>, errors: &mu
         errors.push(FieldError::required(&at, ""));
     }
     let host_network = spec["hostNetwork"].as_bool() == Some(true);
-    let mut context = container::Context { volumes, host_network, names: BTreeSet::new(), host_ports: BTreeSet::new() };
+    let mut context =
+        container::Context { volumes, host_network, names: BTreeSet::new(), host_ports: BTreeSet::new() };
     for (item, path) in indexed(&spec["containers"], &at) {
         container::validate(item, &path, container::Role::Main, &mut context, errors);
     }
@@ -90,7 +112,11 @@ fn dns(spec: &Value, path: &Path, errors: &mut Errors) {
     }
     if servers.len() > 3 {
         let value = config["nameservers"].clone();
-        errors.push(FieldError::invalid(&at.child("nameservers"), value, "must not have more than 3 nameservers"));
+        errors.push(FieldError::invalid(
+            &at.child("nameservers"),
+            value,
+            "must not have more than 3 nameservers",
+        ));
     }
     for (server, path) in indexed(&config["nameservers"], &at.child("nameservers")) {
         ip(&path, server, errors);
@@ -128,11 +154,13 @@ fn security(spec: &Value, path: &Path, errors: &mut Errors) {
 
 fn tolerations(list: &Value, path: &Path, errors: &mut Errors) {
     for (toleration, path) in indexed(list, path) {
-        let (key, operator, effect) = (&toleration["key"], text(&toleration["operator"]), &toleration["effect"]);
+        let (key, operator, effect) =
+            (&toleration["key"], text(&toleration["operator"]), &toleration["effect"]);
         errors.optionally_named(&path.child("key"), key, names::qualified_name);
         let at = path.child("operator");
         if is_empty(key) && operator != "Exists" {
-            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            let detail =
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(FieldError::invalid(&at, operator, detail));
         }
         if !toleration["tolerationSeconds"].is_null() && text(effect) != "NoExecute" {
@@ -151,7 +179,11 @@ fn tolerations(list: &Value, path: &Path, errors: &mut Errors) {
             "Exists" => {}
             other => errors.push(FieldError::not_supported(&at, other, &["Equal", "Exists"])),
         }
-        errors.optionally_one_of(&path.child("effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        errors.optionally_one_of(
+            &path.child("effect"),
+            effect,
+            &["NoSchedule", "PreferNoSchedule", "NoExecute"],
+        );
     }
 }
 
@@ -164,9 +196,14 @@ fn pull_secrets(spec: &Value, path: &Path, errors: &mut Errors) {
 }
 
 fn spread(spec: &Value, path: &Path, errors: &mut Errors) {
-    for (item, path) in indexed(&spec["topologySpreadConstraints"], &path.child("topologySpreadConstraints")) {
+    for (item, path) in indexed(&spec["topologySpreadConstraints"], &path.child("topologySpreadConstraints"))
+    {
         if item["maxSkew"].as_i64().unwrap_or_default() <= 0 {
-            errors.push(FieldError::invalid(&path.child("maxSkew"), item["maxSkew"].clone(), "must be greater than zero"));
+            errors.push(FieldError::invalid(
+                &path.child("maxSkew"),
+                item["maxSkew"].clone(),
+                "must be greater than zero",
+            ));
         }
         errors.required(&path.child("topologyKey"), &item["topologyKey"]);
         let policies = ["DoNotSchedule", "ScheduleAnyway"];

@@ -12,7 +12,9 @@ pub fn validate(probe: &Value, path: &Path, errors: &mut Errors) {
         return;
     }
     handler(probe, path, errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         errors.not_negative(&path.child(field), &probe[field]);
     }
     let grace = &probe["terminationGracePeriodSeconds"];

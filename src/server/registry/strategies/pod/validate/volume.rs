@@ -63,7 +63,9 @@ fn source(volume: &Value, path: &Path, errors: &mut Errors) {
             }
             "nfs" => {
                 errors.required(&at.child("server"), &value["server"]);
-                if errors.required(&at.child("path"), &value["path"]) && !text(&value["path"]).starts_with('/') {
+                if errors.required(&at.child("path"), &value["path"])
+                    && !text(&value["path"]).starts_with('/')
+                {
                     let detail = "must be an absolute path";
                     errors.push(FieldError::invalid(&at.child("path"), value["path"].clone(), detail));
                 }
@@ -163,10 +165,18 @@ fn projected(volume: &Value, path: &Path, errors: &mut Errors) {
 fn token(value: &Value, path: &Path, errors: &mut Errors) {
     let (seconds, at) = (&value["expirationSeconds"], path.child("expirationSeconds"));
     if seconds.as_i64().is_some_and(|s| s < 600) {
-        errors.push(FieldError::invalid(&at, seconds.clone(), "may not specify a duration less than 10 minutes"));
+        errors.push(FieldError::invalid(
+            &at,
+            seconds.clone(),
+            "may not specify a duration less than 10 minutes",
+        ));
     }
     if seconds.as_i64().is_some_and(|s| s > 1 << 32) {
-        errors.push(FieldError::invalid(&at, seconds.clone(), "may not specify a duration larger than 2^32 seconds"));
+        errors.push(FieldError::invalid(
+            &at,
+            seconds.clone(),
+            "may not specify a duration larger than 2^32 seconds",
+        ));
     }
     if errors.required(&path.child("path"), &value["path"]) {
         relative(&value["path"], &path.child("path"), errors);
