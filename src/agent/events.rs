@@ -62,7 +62,14 @@ pub(crate) fn container_path(pod: &Pod, container: &str) -> String {
 
 impl Recorder {
     /// An event about a pod, or about one of its containers.
-    pub(crate) fn pod(&self, pod: &Pod, container: Option<&str>, type_: &'static str, reason: &'static str, message: String) {
+    pub(crate) fn pod(
+        &self,
+        pod: &Pod,
+        container: Option<&str>,
+        type_: &'static str,
+        reason: &'static str,
+        message: String,
+    ) {
         let object = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -187,7 +194,12 @@ impl Writer {
     }
 }
 
-async fn write(client: &kube::Client, node: &str, correlator: &mut Correlator, record: &Record) -> kube::Result<()> {
+async fn write(
+    client: &kube::Client,
+    node: &str,
+    correlator: &mut Correlator,
+    record: &Record,
+) -> kube::Result<()> {
     let key = Correlator::key(record);
     if let Some(known) = correlator.known.get_mut(&key) {
         let api: Api<Event> = Api::namespaced(client.clone(), &known.namespace);

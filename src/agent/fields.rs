@@ -149,7 +149,8 @@ mod tests {
             node_addresses: &addresses[..1],
             allocatable: Allocatable { cpu_milli: 1500, memory: 1 << 30 },
         };
-        let field = |path: &str| fields.field(&ObjectFieldSelector { field_path: path.into(), api_version: None });
+        let field =
+            |path: &str| fields.field(&ObjectFieldSelector { field_path: path.into(), api_version: None });
         assert_eq!(field("metadata.labels['b']").as_deref(), Ok("2"));
         assert_eq!(field("metadata.labels").as_deref(), Ok("a=\"x\\\"y\"\nb=\"2\""));
         assert_eq!(field("status.podIPs").as_deref(), Ok("10.42.0.5,fd00::5"));
@@ -157,7 +158,10 @@ mod tests {
         assert_eq!(field("spec.nope"), Err(FieldError::Field("spec.nope".into())));
         let resource = |what: &str, divisor: &str| {
             let divisor = Some(k8s_openapi::apimachinery::pkg::api::resource::Quantity(divisor.into()));
-            fields.resource(&ResourceFieldSelector { container_name: None, resource: what.into(), divisor }, "c")
+            fields.resource(
+                &ResourceFieldSelector { container_name: None, resource: what.into(), divisor },
+                "c",
+            )
         };
         assert_eq!(resource("limits.memory", "1Mi").as_deref(), Ok("64"));
         assert_eq!(resource("requests.cpu", "1").as_deref(), Ok("1"));

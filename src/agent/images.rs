@@ -22,7 +22,11 @@ pub trait ImageService: Send + Sync + 'static {
     /// The image of that name, digest or id, if it is on this node.
     fn resolve<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Image>, PullError>>;
     /// Pulls the image anew, trying `auths` in order, then without credentials.
-    fn pull<'a>(&'a self, name: &'a str, auths: &'a [RegistryAuth]) -> BoxFuture<'a, Result<Image, PullError>>;
+    fn pull<'a>(
+        &'a self,
+        name: &'a str,
+        auths: &'a [RegistryAuth],
+    ) -> BoxFuture<'a, Result<Image, PullError>>;
     /// What containers of the image run on.
     fn rootfs<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<RootFs, PullError>>;
     /// All images of this node.
@@ -43,7 +47,11 @@ impl ImageService for Images {
         Box::pin(async move { Ok(Images::resolve(self, name)) })
     }
 
-    fn pull<'a>(&'a self, name: &'a str, auths: &'a [RegistryAuth]) -> BoxFuture<'a, Result<Image, PullError>> {
+    fn pull<'a>(
+        &'a self,
+        name: &'a str,
+        auths: &'a [RegistryAuth],
+    ) -> BoxFuture<'a, Result<Image, PullError>> {
         Box::pin(async move {
             // Each set of credentials in turn, then what the registries' configuration has.
             for auth in auths {

@@ -166,8 +166,14 @@ impl Tasks {
         };
         agent("node lease", task(Arc::clone(&registration), renew));
         agent("node", task(registration, |r, token| async move { r.run(token).await }));
-        agent("services", task((services, client.clone()), |(r, c), token| async move { r.run(c, token).await }));
-        agent("endpoint slices", task((slices, client), |(r, c), token| async move { r.run(c, token).await }));
+        agent(
+            "services",
+            task((services, client.clone()), |(r, c), token| async move { r.run(c, token).await }),
+        );
+        agent(
+            "endpoint slices",
+            task((slices, client), |(r, c), token| async move { r.run(c, token).await }),
+        );
         agent("service proxy", task(Arc::clone(&feed), |f, token| async move { f.run(token).await }));
         let answer = |(feed, context): (Arc<Feed>, Arc<Context>), token| async move {
             services::run_dns(&context, feed.dns.subscribe(), token).await

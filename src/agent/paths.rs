@@ -18,7 +18,11 @@ impl Paths {
     /// The directories of the installation at `data_dir`.
     pub(crate) fn new(data_dir: &Path) -> Self {
         let agent = data_dir.join("agent");
-        Self { pods: agent.join("pods"), logs: PathBuf::from("/var/log/pods"), seccomp: agent.join("seccomp") }
+        Self {
+            pods: agent.join("pods"),
+            logs: PathBuf::from("/var/log/pods"),
+            seccomp: agent.join("seccomp"),
+        }
     }
 
     /// All pods' directories.

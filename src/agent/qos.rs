@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::spec::is_sidecar;
 use super::quantity::{milli_of, units_of};
+use super::spec::is_sidecar;
 use crate::runtime::spec::Resources;
 
 /// A pod's quality of service.
@@ -43,7 +43,8 @@ impl Class {
 /// A pod's class.
 pub(crate) fn class(spec: &PodSpec) -> Class {
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let set = |list: Option<&BTreeMap<String, Quantity>>| milli_of(list, "cpu") > 0 || milli_of(list, "memory") > 0;
+    let set =
+        |list: Option<&BTreeMap<String, Quantity>>| milli_of(list, "cpu") > 0 || milli_of(list, "memory") > 0;
     let resources = |c: &Container| c.resources.clone().unwrap_or_default();
     if !containers().any(|c| set(resources(c).requests.as_ref()) || set(resources(c).limits.as_ref())) {
         return Class::BestEffort;
@@ -52,7 +53,8 @@ pub(crate) fn class(spec: &PodSpec) -> Class {
         let ResourceRequirements { limits, requests, .. } = resources(c);
         ["cpu", "memory"].iter().all(|name| {
             let limit = milli_of(limits.as_ref(), name);
-            let request = requests.as_ref().and_then(|r| r.get(*name)).map(|_| milli_of(requests.as_ref(), name));
+            let request =
+                requests.as_ref().and_then(|r| r.get(*name)).map(|_| milli_of(requests.as_ref(), name));
             limit > 0 && request.is_none_or(|r| r == limit)
         })
     });
@@ -107,7 +109,11 @@ pub(crate) fn pod_resources(spec: &PodSpec) -> Resources {
         let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
         let apps: i64 = spec.containers.iter().chain(sidecars).map(|c| value(c, limit, name)).sum();
         let init = spec.init_containers.iter().flatten().map(|c| value(c, limit, name)).max().unwrap_or(0);
-        let overhead = if name == "cpu" { milli_of(spec.overhead.as_ref(), name) } else { units_of(spec.overhead.as_ref(), name) };
+        let overhead = if name == "cpu" {
+            milli_of(spec.overhead.as_ref(), name)
+        } else {
+            units_of(spec.overhead.as_ref(), name)
+        };
         apps.max(init) + overhead
     };
     let all_limited = |name: &str| {
@@ -120,7 +126,9 @@ pub(crate) fn pod_resources(spec: &PodSpec) -> Resources {
 
 /// `oom_score_adj` of a container on a machine with this many bytes of memory.
 pub(crate) fn oom_score_adj(spec: &PodSpec, container: &Container, memory_capacity: i64) -> i32 {
-    if spec.priority.is_some_and(|p| p >= 2_000_000_000) && spec.priority_class_name.as_deref() == Some("system-node-critical") {
+    if spec.priority.is_some_and(|p| p >= 2_000_000_000)
+        && spec.priority_class_name.as_deref() == Some("system-node-critical")
+    {
         return -997;
     }
     match class(spec) {
@@ -152,7 +160,11 @@ mod tests {
         };
         let containers = resources.iter().map(|(rc, rm, lc, lm)| Container {
             name: "c".into(),
-            resources: Some(ResourceRequirements { requests: list(rc, rm), limits: list(lc, lm), claims: None }),
+            resources: Some(ResourceRequirements {
+                requests: list(rc, rm),
+                limits: list(lc, lm),
+                claims: None,
+            }),
             ..Container::default()
         });
         PodSpec { containers: containers.collect(), ..PodSpec::default() }
@@ -177,7 +189,10 @@ mod tests {
     fn cgroup_values() {
         let spec = pod(&[("100m", "64Mi", "500m", "128Mi"), ("200m", "", "1", "")]);
         let first = container_resources(&spec.containers[0]);
-        assert_eq!((first.cpu_shares, first.cpu_quota, first.memory_limit), (Some(102), Some(50_000), Some(134_217_728)));
+        assert_eq!(
+            (first.cpu_shares, first.cpu_quota, first.memory_limit),
+            (Some(102), Some(50_000), Some(134_217_728))
+        );
         let whole = pod_resources(&spec);
         assert_eq!((whole.cpu_shares, whole.cpu_quota, whole.memory_limit), (Some(307), Some(150_000), None));
         assert_eq!(container_resources(&pod(&[("", "", "", "")]).containers[0]).cpu_shares, Some(2));

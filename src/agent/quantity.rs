@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// The value in thousandths, rounded up; `None` if it is no quantity.
 pub(crate) fn milli(text: &str) -> Option<i128> {
-    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+')).unwrap_or(text.len());
+    let split =
+        text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+')).unwrap_or(text.len());
     let (number, suffix) = text.split_at(split);
     let (multiplier, divisor): (i128, i128) = match suffix {
         "" => (1, 1),

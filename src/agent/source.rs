@@ -154,7 +154,11 @@ impl Source {
             let Some(orphan) = orphan(&sandbox) else { continue };
             let uid = uid(&orphan).to_owned();
             if known.insert(uid.clone()) && !self.workers.lock().contains_key(&uid) {
-                tracing::info!(pod = name(&orphan), namespace = namespace(&orphan), "its pod is gone: ending a sandbox");
+                tracing::info!(
+                    pod = name(&orphan),
+                    namespace = namespace(&orphan),
+                    "its pod is gone: ending a sandbox"
+                );
                 self.start(Wanted::Gone(Arc::new(orphan)));
             }
         }

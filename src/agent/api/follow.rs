@@ -53,7 +53,9 @@ struct Filter<'a> {
 impl Filter<'_> {
     /// Adds a line's text to `out`; whether more is wanted.
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some(Line { time, text, partial }) = split(line.strip_suffix(b"\n").unwrap_or(line)) else { return true };
+        let Some(Line { time, text, partial }) = split(line.strip_suffix(b"\n").unwrap_or(line)) else {
+            return true;
+        };
         if let Some(since) = self.options.since {
             let at = std::str::from_utf8(time).ok().and_then(|t| t.parse::<Timestamp>().ok());
             if at.is_some_and(|t| t < since) {
@@ -150,7 +152,11 @@ async fn changed(watch: &mut pipe::Receiver) -> io::Result<()> {
 
 impl Follow<'_> {
     /// Sends the log; follows it until `ended` resolves and all is sent, or the client is gone.
-    pub(super) async fn send(&self, sender: &mpsc::Sender<Bytes>, ended: impl Future<Output = ()>) -> io::Result<()> {
+    pub(super) async fn send(
+        &self,
+        sender: &mpsc::Sender<Bytes>,
+        ended: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         // Watched before it is read, so that nothing is missed between the two.
         let mut watch = if self.options.follow { Some(watch(self.path)?) } else { None };
         let mut reader = open(self.path, self.options.tail)?;
@@ -200,7 +206,10 @@ impl Follow<'_> {
                 }
             }
             let end = n == 0 || !whole;
-            if !out.is_empty() && (end || out.len() >= CHUNK) && sender.send(std::mem::take(&mut out).into()).await.is_err() {
+            if !out.is_empty()
+                && (end || out.len() >= CHUNK)
+                && sender.send(std::mem::take(&mut out).into()).await.is_err()
+            {
                 return Ok(false);
             }
             if end {
@@ -247,7 +256,8 @@ mod tests {
         let (_directory, path) = log(&LINES);
         assert_eq!(text(&path, &Options::default()), "one\ntwo-a\n three \n");
         let stamped = Options { timestamps: true, ..Options::default() };
-        let expected = "2026-01-01T00:00:01.000000001Z one\n2026-01-01T00:00:02Z two-a\n2026-01-01T00:00:04Z  three \n";
+        let expected =
+            "2026-01-01T00:00:01.000000001Z one\n2026-01-01T00:00:02Z two-a\n2026-01-01T00:00:04Z  three \n";
         assert_eq!(text(&path, &stamped), expected);
     }
 
@@ -258,7 +268,10 @@ mod tests {
         assert_eq!((tail(0).as_str(), tail(1).as_str()), ("", " three \n"));
         assert_eq!(tail(9), "one\ntwo-a\n three \n");
         let limit = |n| text(&path, &Options { limit: Some(n), ..Options::default() });
-        assert_eq!((limit(2), limit(6), limit(100)), ("on".into(), "one\ntw".into(), "one\ntwo-a\n three \n".into()));
+        assert_eq!(
+            (limit(2), limit(6), limit(100)),
+            ("on".into(), "one\ntw".into(), "one\ntwo-a\n three \n".into())
+        );
         let since = Some("2026-01-01T00:00:03Z".parse().expect("a time"));
         assert_eq!(text(&path, &Options { since, ..Options::default() }), "a\n three \n");
         let (_directory, long) = log(&vec!["2026-01-01T00:00:01Z stdout F x\n"; 9000]);
@@ -284,7 +297,8 @@ mod tests {
             std::fs::rename(&path, path.with_extension("log.1")).expect("renamed");
             std::fs::write(&path, "2026-01-01T00:00:06Z stdout F new\n").expect("written");
             assert_eq!(receiver.recv().await.expect("third"), "new\n");
-            std::fs::write(&path, "2026-01-01T00:00:06Z stdout F new\n2026-01-01T00:00:07Z stdout F end\n").expect("written");
+            std::fs::write(&path, "2026-01-01T00:00:06Z stdout F new\n2026-01-01T00:00:07Z stdout F end\n")
+                .expect("written");
             stop.send(()).expect("told");
             assert_eq!(receiver.recv().await.expect("fourth"), "end\n");
         };

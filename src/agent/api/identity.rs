@@ -11,7 +11,8 @@ use crate::agent::NodeCredentials;
 use crate::agent::error::Error;
 
 /// Common names under which API servers call: kubeadm's, k3s' and kedge's own.
-const API_SERVER_NAMES: [&str; 3] = ["kube-apiserver-kubelet-client", "system:kube-apiserver", "system:apiserver"];
+const API_SERVER_NAMES: [&str; 3] =
+    ["kube-apiserver-kubelet-client", "system:kube-apiserver", "system:apiserver"];
 /// The group that may do everything.
 const ADMIN_GROUP: &str = "system:masters";
 

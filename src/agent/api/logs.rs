@@ -42,13 +42,17 @@ impl Options {
             let Some(text) = query.get(name).filter(|t| !t.is_empty()) else { return Ok(None) };
             match text.parse::<i64>() {
                 Ok(n) if n >= least => Ok(Some(n)),
-                _ => Err(Refusal::bad_request(format!("{name}: invalid value {text:?}: must be at least {least}"))),
+                _ => Err(Refusal::bad_request(format!(
+                    "{name}: invalid value {text:?}: must be at least {least}"
+                ))),
             }
         };
         let size = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
         let since = match (number("sinceSeconds", 1)?, query.get("sinceTime").filter(|t| !t.is_empty())) {
             (Some(_), Some(_)) => {
-                return Err(Refusal::bad_request("at most one of `sinceTime` or `sinceSeconds` may be specified"));
+                return Err(Refusal::bad_request(
+                    "at most one of `sinceTime` or `sinceSeconds` may be specified",
+                ));
             }
             (Some(seconds), None) => Some(now - SignedDuration::from_secs(seconds)),
             (None, Some(time)) => {
@@ -127,7 +131,9 @@ async fn locate(
         let newest = observed.newest(container).filter(|c| c.state == ContainerState::Exited);
         let last = observed.previous(container).or(newest);
         let last = last.ok_or_else(|| {
-            Refusal::bad_request(format!("previous terminated container \"{container}\" in pod \"{name}\" not found"))
+            Refusal::bad_request(format!(
+                "previous terminated container \"{container}\" in pod \"{name}\" not found"
+            ))
         })?;
         return Ok((last.log_path.clone(), None));
     }
@@ -144,7 +150,8 @@ async fn locate(
 fn why_not(pod: &Pod, container: &str) -> String {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let status = pod.status.as_ref();
-    let lists = status.map(|s| [&s.container_statuses, &s.init_container_statuses, &s.ephemeral_container_statuses]);
+    let lists =
+        status.map(|s| [&s.container_statuses, &s.init_container_statuses, &s.ephemeral_container_statuses]);
     let all = lists.into_iter().flatten().flatten().flatten();
     let found: Option<&ContainerStatus> = all.into_iter().find(|c| c.name == container);
     let waiting = found.and_then(|c| c.state.as_ref()).and_then(|s| s.waiting.as_ref());
@@ -170,11 +177,25 @@ mod tests {
     fn options_are_checked() {
         let now: Timestamp = "2026-01-01T00:01:00Z".parse().expect("a time");
         let parse = |text: &str| Options::parse(&Query::parse(text), now);
-        let options = parse("follow=true&tailLines=5&sinceSeconds=60&timestamps=1&limitBytes=9").expect("valid");
+        let options =
+            parse("follow=true&tailLines=5&sinceSeconds=60&timestamps=1&limitBytes=9").expect("valid");
         let since = "2026-01-01T00:00:00Z".parse().expect("a time");
-        let expected = Options { follow: true, previous: false, timestamps: true, tail: Some(5), since: Some(since), limit: Some(9) };
+        let expected = Options {
+            follow: true,
+            previous: false,
+            timestamps: true,
+            tail: Some(5),
+            since: Some(since),
+            limit: Some(9),
+        };
         assert_eq!(options, expected);
-        for wrong in ["tailLines=-1", "limitBytes=0", "sinceSeconds=x", "sinceTime=x", "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z"] {
+        for wrong in [
+            "tailLines=-1",
+            "limitBytes=0",
+            "sinceSeconds=x",
+            "sinceTime=x",
+            "sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
@@ -186,8 +207,14 @@ mod tests {
                 {"name": "c", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}}]}}))
             .expect("a pod")
         };
-        assert_eq!(why_not(&pod("ContainerCreating"), "c"), "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
-        assert_eq!(why_not(&pod("ImagePullBackOff"), "c"), "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image");
+        assert_eq!(
+            why_not(&pod("ContainerCreating"), "c"),
+            "container \"c\" in pod \"p\" is waiting to start: ContainerCreating"
+        );
+        assert_eq!(
+            why_not(&pod("ImagePullBackOff"), "c"),
+            "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image"
+        );
         assert_eq!(why_not(&pod("x"), "d"), "container \"d\" in pod \"p\" is not available");
     }
 }

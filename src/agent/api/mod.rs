@@ -105,12 +105,18 @@ impl NodeApi {
         let port = self.context.settings.node_api_port;
         let address = SocketAddr::from(([0, 0, 0, 0], port));
         TcpListener::bind(address).await.map_err(|e| {
-            Error::Other(format!("node API: cannot listen on port {port}: {e}; another program, or another kedge, has it"))
+            Error::Other(format!(
+                "node API: cannot listen on port {port}: {e}; another program, or another kedge, has it"
+            ))
         })
     }
 
     /// Serves until cancelled; connections that stream end then.
-    pub(crate) async fn run(self: &Arc<Self>, listener: TcpListener, token: CancellationToken) -> Result<(), Error> {
+    pub(crate) async fn run(
+        self: &Arc<Self>,
+        listener: TcpListener,
+        token: CancellationToken,
+    ) -> Result<(), Error> {
         let connections = TaskTracker::new();
         loop {
             let stream = tokio::select! {
@@ -138,7 +144,10 @@ impl NodeApi {
         Ok(())
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let _ = stream.set_nodelay(true);
         let stream = self.tls.accept(stream).await?;
         let caller = Caller::of(stream.get_ref().1.peer_certificates());
@@ -186,7 +195,9 @@ async fn route(context: &Arc<Context>, request: Request<Incoming>) -> Result<Res
             let target = target::find(context, namespace, pod, rest).await?;
             exec::serve(context, request, target, &query, false)
         }
-        (["portForward", namespace, pod], true) => portforward::serve(context, request, namespace, pod, None, &query),
+        (["portForward", namespace, pod], true) => {
+            portforward::serve(context, request, namespace, pod, None, &query)
+        }
         (["portForward", namespace, pod, uid], true) => {
             portforward::serve(context, request, namespace, pod, Some(uid), &query)
         }

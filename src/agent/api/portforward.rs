@@ -217,6 +217,9 @@ mod tests {
         }
         drop(listener);
         let refused = connect(Place::Host, port).await.expect_err("refused");
-        assert!(refused.starts_with(&format!("failed to connect to localhost:{port} inside the pod")), "{refused}");
+        assert!(
+            refused.starts_with(&format!("failed to connect to localhost:{port} inside the pod")),
+            "{refused}"
+        );
     }
 }

@@ -19,7 +19,12 @@ impl Query {
     /// Decodes `application/x-www-form-urlencoded`.
     pub(crate) fn parse(text: &str) -> Self {
         let pairs = text.split('&').filter(|p| !p.is_empty());
-        Self(pairs.map(|p| p.split_once('=').unwrap_or((p, ""))).map(|(k, v)| (decode(k), decode(v))).collect())
+        Self(
+            pairs
+                .map(|p| p.split_once('=').unwrap_or((p, "")))
+                .map(|(k, v)| (decode(k), decode(v)))
+                .collect(),
+        )
     }
 
     /// The first value of a parameter.
@@ -71,12 +76,22 @@ pub(super) async fn observe(context: &Context, pod: &Pod) -> Observed {
 }
 
 /// The pod; 404 if it is not on this node.
-pub(super) fn find_pod(context: &Context, namespace: &str, name: &str, uid: Option<&str>) -> Result<Arc<Pod>, Refusal> {
+pub(super) fn find_pod(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<Arc<Pod>, Refusal> {
     context.pods.find(namespace, name, uid).ok_or_else(|| Refusal::not_found("pod does not exist"))
 }
 
 /// The running container that `[container]` or `[uid, container]` of a pod names.
-pub(super) async fn find(context: &Context, namespace: &str, pod: &str, rest: &[&str]) -> Result<Target, Refusal> {
+pub(super) async fn find(
+    context: &Context,
+    namespace: &str,
+    pod: &str,
+    rest: &[&str],
+) -> Result<Target, Refusal> {
     let (uid, container) = match rest {
         [container] => (None, *container),
         [uid, container] => (Some(*uid), *container),

@@ -31,13 +31,21 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
 }
 
 /// Chooses the first protocol of the client's that is among `web_socket` or `spdy`.
-pub(super) fn negotiate(headers: &HeaderMap, web_socket: &[&str], spdy: &[&str]) -> Result<Protocol, Refusal> {
+pub(super) fn negotiate(
+    headers: &HeaderMap,
+    web_socket: &[&str],
+    spdy: &[&str],
+) -> Result<Protocol, Refusal> {
     let wanted = tokens(headers, UPGRADE.as_str());
     let is = |name: &str| wanted.iter().any(|w| w.eq_ignore_ascii_case(name));
     let choose = |offered: Vec<&str>, known: &[&str]| -> Result<String, Refusal> {
         let found = offered.iter().find(|o| known.contains(o)).map(|o| (*o).to_owned());
         found.ok_or_else(|| {
-            let text = format!("unable to negotiate protocol: client supports [{}], server accepts [{}]", offered.join(" "), known.join(" "));
+            let text = format!(
+                "unable to negotiate protocol: client supports [{}], server accepts [{}]",
+                offered.join(" "),
+                known.join(" ")
+            );
             Refusal(StatusCode::FORBIDDEN, text)
         })
     };
@@ -52,7 +60,11 @@ pub(super) fn negotiate(headers: &HeaderMap, web_socket: &[&str], spdy: &[&str])
 }
 
 /// The answer that switches protocols; `serve` is run on the connection once it is sent.
-pub(super) fn switch<F, Fut>(mut request: Request<Incoming>, protocol: &Protocol, serve: F) -> Result<Response<Body>, Refusal>
+pub(super) fn switch<F, Fut>(
+    mut request: Request<Incoming>,
+    protocol: &Protocol,
+    serve: F,
+) -> Result<Response<Body>, Refusal>
 where
     F: FnOnce(Io) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
@@ -101,12 +113,18 @@ mod tests {
     fn the_clients_first_known_protocol_is_taken() {
         let web_socket = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
         let spdy = ["v4.channel.k8s.io"];
-        let asked = headers(&[("upgrade", "websocket"), ("sec-websocket-protocol", "x, v4.channel.k8s.io, v5.channel.k8s.io")]);
+        let asked = headers(&[
+            ("upgrade", "websocket"),
+            ("sec-websocket-protocol", "x, v4.channel.k8s.io, v5.channel.k8s.io"),
+        ]);
         let chosen = negotiate(&asked, &web_socket, &spdy).expect("agreed");
         assert_eq!(chosen, Protocol::WebSocket("v4.channel.k8s.io".into()));
         let mut asked = headers(&[("upgrade", "SPDY/3.1"), (PROTOCOL_VERSION, "v5.channel.k8s.io")]);
         asked.append(PROTOCOL_VERSION, HeaderValue::from_static("v4.channel.k8s.io"));
-        assert_eq!(negotiate(&asked, &web_socket, &spdy).expect("agreed"), Protocol::Spdy("v4.channel.k8s.io".into()));
+        assert_eq!(
+            negotiate(&asked, &web_socket, &spdy).expect("agreed"),
+            Protocol::Spdy("v4.channel.k8s.io".into())
+        );
         assert!(negotiate(&headers(&[("upgrade", "SPDY/3.1")]), &web_socket, &spdy).is_err());
         assert!(negotiate(&HeaderMap::new(), &web_socket, &spdy).is_err());
     }

@@ -72,7 +72,10 @@ where
     }
 }
 
-async fn write<S>(sink: &mut SplitSink<WebSocketStream<S>, Message>, mut output: mpsc::Receiver<Output>) -> bool
+async fn write<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    mut output: mpsc::Receiver<Output>,
+) -> bool
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -189,7 +192,10 @@ mod tests {
         client.output.send(Output::Status(json!({"status": "Success"}))).await.expect("sent");
         drop(client);
         assert_eq!(socket.next().await.expect("open").expect("stdout"), frame(STDOUT, b"out"));
-        assert_eq!(socket.next().await.expect("open").expect("status"), frame(STATUS, b"{\"status\":\"Success\"}"));
+        assert_eq!(
+            socket.next().await.expect("open").expect("status"),
+            frame(STATUS, b"{\"status\":\"Success\"}")
+        );
         assert_eq!(socket.next().await.expect("open").expect("close"), normal_end());
         let _ = socket.close(None).await;
         serving.await.expect("served");

@@ -55,12 +55,19 @@ async fn config_map(
     watched.get().await.required("configmap", name, optional).map_err(ConfigError)
 }
 
-async fn secret(request: &Request<'_>, name: &str, optional: bool) -> Result<Option<Arc<Secret>>, ConfigError> {
+async fn secret(
+    request: &Request<'_>,
+    name: &str,
+    optional: bool,
+) -> Result<Option<Arc<Secret>>, ConfigError> {
     let watched = request.context.objects.secret(namespace(request.pod), name);
     watched.get().await.required("secret", name, optional).map_err(ConfigError)
 }
 
-async fn from_source(request: &Request<'_>, source: &EnvFromSource) -> Result<Vec<(String, String)>, ConfigError> {
+async fn from_source(
+    request: &Request<'_>,
+    source: &EnvFromSource,
+) -> Result<Vec<(String, String)>, ConfigError> {
     let prefix = source.prefix.as_deref().unwrap_or_default();
     let mut all = Vec::new();
     if let Some(reference) = &source.config_map_ref {
@@ -128,7 +135,9 @@ fn key(
     name: &str,
 ) -> Result<Option<String>, ConfigError> {
     match value {
-        None if !optional => Err(ConfigError(format!("couldn't find key {key} in {kind} {namespace}/{name}"))),
+        None if !optional => {
+            Err(ConfigError(format!("couldn't find key {key} in {kind} {namespace}/{name}")))
+        }
         value => Ok(value),
     }
 }
@@ -146,7 +155,9 @@ mod tests {
 
     #[test]
     fn variable_names() {
-        for (name, valid) in [("A", true), ("a.b-c", true), ("1a", false), ("", false), ("a=b", false), ("a b", false)] {
+        for (name, valid) in
+            [("A", true), ("a.b-c", true), ("1a", false), ("", false), ("a=b", false), ("a b", false)]
+        {
             assert_eq!(is_variable_name(name), valid, "{name}");
         }
     }

@@ -59,7 +59,10 @@ fn volume(
     lookup: &(dyn Fn(&str) -> Option<String> + Sync),
 ) -> Result<Mount, ConfigError> {
     let volume = request.volumes.get(&mount.name).ok_or_else(|| {
-        ConfigError(format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, request.container.name))
+        ConfigError(format!(
+            "cannot find volume \"{}\" to mount into container \"{}\"",
+            mount.name, request.container.name
+        ))
     })?;
     let sub_path = match mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) {
         Some(expression) => {
@@ -85,7 +88,11 @@ fn volume(
         }
         None => volume.path.clone(),
     };
-    let target = if mount.mount_path.starts_with('/') { mount.mount_path.clone() } else { format!("/{}", mount.mount_path) };
+    let target = if mount.mount_path.starts_with('/') {
+        mount.mount_path.clone()
+    } else {
+        format!("/{}", mount.mount_path)
+    };
     let readonly = mount.read_only.unwrap_or(false) || volume.readonly;
     let propagation = match mount.mount_propagation.as_deref() {
         Some("HostToContainer") => Propagation::HostToContainer,
@@ -98,12 +105,14 @@ fn volume(
 /// The file that the container may leave its last words in.
 fn termination_log(request: &Request<'_>) -> Result<Option<Mount>, ConfigError> {
     let file = request.context.paths.termination_log(request.uid(), &request.container.name, request.attempt);
-    let fail = |e: std::io::Error| ConfigError(format!("cannot make the termination log {}: {e}", file.display()));
+    let fail =
+        |e: std::io::Error| ConfigError(format!("cannot make the termination log {}: {e}", file.display()));
     if let Some(parent) = file.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(fail)?;
     }
     // Whatever user the container runs as must be able to write it.
-    let made = OpenOptions::new().create(true).truncate(true).write(true).mode(0o666).open(&file).map_err(fail)?;
+    let made =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o666).open(&file).map_err(fail)?;
     rustix::fs::fchmod(&made, rustix::fs::Mode::from(0o666)).map_err(|e| fail(e.into()))?;
     Ok(Some(bind(&file, termination_path(request.container), false)))
 }

@@ -32,7 +32,12 @@ pub(super) fn security(
     effective(&context.paths, pod, container, &image.user)
 }
 
-fn effective(paths: &Paths, pod: &Pod, container: &Container, image_user: &str) -> Result<Security, ConfigError> {
+fn effective(
+    paths: &Paths,
+    pod: &Pod,
+    container: &Container,
+    image_user: &str,
+) -> Result<Security, ConfigError> {
     let own = container.security_context.clone().unwrap_or_default();
     let shared = pod.spec.as_ref().and_then(|s| s.security_context.clone()).unwrap_or_default();
     let user = own.run_as_user.or(shared.run_as_user);
@@ -127,7 +132,13 @@ mod tests {
             (None, "1000:0", None),
             (None, "", Some("container has runAsNonRoot and image will run as root")),
             (None, "0", Some("container has runAsNonRoot and image will run as root")),
-            (None, "web", Some("container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root")),
+            (
+                None,
+                "web",
+                Some(
+                    "container has runAsNonRoot and image has non-numeric user (web), cannot verify user is non-root",
+                ),
+            ),
         ] {
             let result = case(json!({"runAsNonRoot": true, "runAsUser": user}), json!({}), image);
             let expected = expected.map(|e| format!("{e} (pod: \"p_ns(u)\", container: c)"));
@@ -142,7 +153,8 @@ mod tests {
         let local = profile(json!({"type": "Localhost", "localhostProfile": "a.json"})).expect("valid");
         assert_eq!(local, Seccomp::Localhost("/data/agent/seccomp/a.json".into()));
         assert!(profile(json!({"type": "Localhost", "localhostProfile": "../a"})).is_err());
-        let privileged = case(json!({"seccompProfile": {"type": "RuntimeDefault"}}), json!({"privileged": true}), "");
+        let privileged =
+            case(json!({"seccompProfile": {"type": "RuntimeDefault"}}), json!({"privileged": true}), "");
         assert_eq!(privileged.expect("valid").seccomp, Seccomp::Unconfined);
     }
 }

@@ -69,13 +69,23 @@ mod tests {
     #[test]
     fn the_api_server_is_always_there_and_others_only_with_links() {
         let services = [
-            service("default", "kubernetes", json!({"clusterIP": "10.43.0.1", "ports": [{"name": "https", "port": 443}]})),
-            service("ns", "my-db", json!({"clusterIP": "10.43.0.7", "ports": [{"port": 53, "protocol": "UDP"}]})),
+            service(
+                "default",
+                "kubernetes",
+                json!({"clusterIP": "10.43.0.1", "ports": [{"name": "https", "port": 443}]}),
+            ),
+            service(
+                "ns",
+                "my-db",
+                json!({"clusterIP": "10.43.0.7", "ports": [{"port": 53, "protocol": "UDP"}]}),
+            ),
             service("ns", "headless", json!({"clusterIP": "None", "ports": [{"port": 1}]})),
             service("other", "x", json!({"clusterIP": "10.43.0.8", "ports": [{"port": 1}]})),
         ];
         let get = |links| variables(services.iter(), "ns", links);
-        let value = |all: &[(String, String)], name: &str| all.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone());
+        let value = |all: &[(String, String)], name: &str| {
+            all.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone())
+        };
         let all = get(true);
         assert_eq!(value(&all, "KUBERNETES_SERVICE_HOST").as_deref(), Some("10.43.0.1"));
         assert_eq!(value(&all, "KUBERNETES_SERVICE_PORT_HTTPS").as_deref(), Some("443"));

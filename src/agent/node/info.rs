@@ -29,9 +29,11 @@ pub(crate) struct Machine {
 impl Machine {
     /// Asks the machine.
     pub(crate) fn read(data_dir: &Path) -> Result<Self, Error> {
-        let cpus = std::thread::available_parallelism().map_err(Error::io("count the processors of", "/proc"))?;
+        let cpus =
+            std::thread::available_parallelism().map_err(Error::io("count the processors of", "/proc"))?;
         let meminfo = read("/proc/meminfo")?;
-        let memory = kib(&meminfo, "MemTotal:").ok_or_else(|| Error::Other("/proc/meminfo has no MemTotal".into()))?;
+        let memory =
+            kib(&meminfo, "MemTotal:").ok_or_else(|| Error::Other("/proc/meminfo has no MemTotal".into()))?;
         let uname = nix::sys::utsname::uname().map_err(|e| Error::Other(format!("uname: {e}")))?;
         let version = env!("CARGO_PKG_VERSION");
         let info = NodeSystemInfo {
@@ -103,7 +105,8 @@ impl Machine {
 
     /// Less than a tenth of the disk, or a twentieth of its inodes, is free.
     pub(crate) fn disk_pressure(&self) -> bool {
-        storage(&self.storage).is_some_and(|s| s.free < s.total / 10 || (s.inodes > 0 && s.inodes_free < s.inodes / 20))
+        storage(&self.storage)
+            .is_some_and(|s| s.free < s.total / 10 || (s.inodes > 0 && s.inodes_free < s.inodes / 20))
     }
 }
 
@@ -164,14 +167,18 @@ mod tests {
         assert!(!machine.info.kernel_version.is_empty() && !machine.info.boot_id.is_empty());
         let [capacity, allocatable] = machine.resources(110);
         assert_eq!(capacity["pods"].0, "110");
-        let memory = |l: &BTreeMap<String, Quantity>| crate::agent::quantity::units(&l["memory"].0).expect("a number");
+        let memory =
+            |l: &BTreeMap<String, Quantity>| crate::agent::quantity::units(&l["memory"].0).expect("a number");
         assert_eq!(memory(&capacity) - memory(&allocatable), MEMORY_RESERVED);
     }
 
     #[test]
     fn parses_meminfo_and_os_release() {
         assert_eq!(kib("MemTotal:       2048 kB\nMemFree: 1 kB", "MemTotal:"), Some(2 << 20));
-        assert_eq!(os_image("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\""), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(
+            os_image("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\""),
+            "Debian GNU/Linux 12 (bookworm)"
+        );
         assert_eq!(os_image(""), "Linux");
         assert_eq!(architecture("x86_64"), "amd64");
     }

@@ -9,6 +9,7 @@ mod lease;
 mod status;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -35,6 +36,8 @@ pub(crate) struct Registration {
     context: Arc<Context>,
     machine: Machine,
     network: watch::Sender<Option<PodNetwork>>,
+    /// The start was told in an event.
+    announced: AtomicBool,
 }
 
 impl Registration {
@@ -44,7 +47,7 @@ impl Registration {
         machine: Machine,
         network: watch::Sender<Option<PodNetwork>>,
     ) -> Self {
-        Self { context, machine, network }
+        Self { context, machine, network, announced: AtomicBool::new(false) }
     }
 
     fn api(&self) -> Api<Node> {
@@ -59,7 +62,9 @@ impl Registration {
     /// Keeps the Node object right until cancelled.
     pub(crate) async fn run(&self, token: CancellationToken) -> Result<(), Error> {
         let mut node = self.register().await?;
-        self.context.events.node(&node, "Normal", "Starting", "Starting kubelet.".into());
+        if !self.announced.swap(true, Ordering::Relaxed) {
+            self.context.events.node(&node, "Normal", "Starting", "Starting kubelet.".into());
+        }
         let name = self.context.settings.node_name.clone();
         let mut watched = std::pin::pin!(watch_object(self.api(), &name).default_backoff());
         let mut resync = tokio::time::interval(RESYNC);
@@ -69,7 +74,12 @@ impl Registration {
                 && let Some(cidr) = pod_cidr(&node)
             {
                 self.open_network(cidr?).await?;
-                self.context.events.node(&node, "Normal", "NodeReady", format!("Node {name} status is now: NodeReady"));
+                self.context.events.node(
+                    &node,
+                    "Normal",
+                    "NodeReady",
+                    format!("Node {name} status is now: NodeReady"),
+                );
             }
             self.write_status(&node).await?;
             tokio::select! {
@@ -96,7 +106,10 @@ impl Registration {
             }
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let patch = Patch::Strategic(json!({"metadata": {"labels": wanted.metadata.labels}}));
-                Ok(self.api().patch(&self.context.settings.node_name, &PatchParams::default(), &patch).await?)
+                Ok(self
+                    .api()
+                    .patch(&self.context.settings.node_name, &PatchParams::default(), &patch)
+                    .await?)
             }
             Err(error) => Err(error.into()),
         }
@@ -113,7 +126,8 @@ impl Registration {
             state_dir: settings.data_dir.join("agent/network"),
             nft_table: settings.instance.name.clone(),
         };
-        let network = PodNetwork::open(config).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
+        let network =
+            PodNetwork::open(config).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
         // Attachments of sandboxes that did not survive a reboot.
         let live = self.context.runtime.sandboxes().await.into_iter().map(|s| s.id).collect();
         network.release_stale(&live).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
@@ -131,12 +145,18 @@ impl Registration {
     async fn write_status(&self, node: &Node) -> Result<(), Error> {
         let images = self.context.images.list().await;
         let ready = self.network.borrow().is_some();
-        let observation = status::Observation { machine: &self.machine, images: &images, network_ready: ready };
+        let observation =
+            status::Observation { machine: &self.machine, images: &images, network_ready: ready };
         let wanted = observation.status(node, &self.context.settings);
         if let Some(patch) = status::patch(node, &wanted) {
-            self.api()
-                .patch_status(&self.context.settings.node_name, &PatchParams::default(), &Patch::Strategic(patch))
-                .await?;
+            let name = &self.context.settings.node_name;
+            match self.api().patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+                // Somebody else wrote the node meanwhile, or it is gone: the watch tells, and this comes again.
+                Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
+                    self.context.images_changed.notify_one();
+                }
+                result => drop(result?),
+            }
         }
         Ok(())
     }

@@ -74,7 +74,8 @@ impl Observation<'_> {
             (false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
         };
         let pid = (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available");
-        let all = [("MemoryPressure", memory), ("DiskPressure", disk), ("PIDPressure", pid), ("Ready", ready)];
+        let all =
+            [("MemoryPressure", memory), ("DiskPressure", disk), ("PIDPressure", pid), ("Ready", ready)];
         let now = Timestamp::now();
         all.into_iter().map(|(type_, told)| condition(node, type_, told, now)).collect()
     }
@@ -83,7 +84,12 @@ impl Observation<'_> {
 const NETWORK_NOT_READY: &str = "container runtime network not ready: NetworkReady=false \
      reason:NetworkPluginNotReady message:the node has no pod CIDR yet";
 
-fn condition(node: &Node, type_: &str, (yes, reason, message): (bool, &str, &str), now: Timestamp) -> NodeCondition {
+fn condition(
+    node: &Node,
+    type_: &str,
+    (yes, reason, message): (bool, &str, &str),
+    now: Timestamp,
+) -> NodeCondition {
     let status = if yes { "True" } else { "False" };
     let known = node.status.as_ref().and_then(|s| s.conditions.as_ref());
     let old = known.and_then(|c| c.iter().find(|c| c.type_ == type_));
@@ -174,7 +180,11 @@ mod tests {
         let status = observation.status(&node, &settings());
         let first = patch(&node, &status).expect("a patch");
         assert_eq!(first["status"]["images"][0]["sizeBytes"], 7);
-        let ready = first["status"]["conditions"].as_array().expect("conditions").iter().find(|c| c["type"] == "Ready");
+        let ready = first["status"]["conditions"]
+            .as_array()
+            .expect("conditions")
+            .iter()
+            .find(|c| c["type"] == "Ready");
         assert_eq!(ready.expect("Ready")["reason"], "KubeletReady");
         node.status = Some(status);
         let again = observation.status(&node, &settings());

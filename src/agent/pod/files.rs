@@ -73,7 +73,8 @@ fn alias_lines(aliases: &[HostAlias]) -> String {
     if aliases.is_empty() {
         return String::new();
     }
-    let line = |a: &HostAlias| format!("{}\t{}\n", a.ip, a.hostnames.as_deref().unwrap_or_default().join("\t"));
+    let line =
+        |a: &HostAlias| format!("{}\t{}\n", a.ip, a.hostnames.as_deref().unwrap_or_default().join("\t"));
     format!("\n# Entries added by HostAliases.\n{}", aliases.iter().map(line).collect::<String>())
 }
 
@@ -199,7 +200,8 @@ mod tests {
     #[test]
     fn hosts_files() {
         let aliases = [HostAlias { ip: "1.2.3.4".into(), hostnames: Some(vec!["a".into(), "b".into()]) }];
-        let hosts = pod_hosts("h", "s.ns.svc.cluster.local", &["10.42.0.5".parse().expect("an address")], &aliases);
+        let hosts =
+            pod_hosts("h", "s.ns.svc.cluster.local", &["10.42.0.5".parse().expect("an address")], &aliases);
         assert!(hosts.contains("10.42.0.5\th.s.ns.svc.cluster.local\th\n"), "{hosts}");
         assert!(hosts.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{hosts}");
         assert!(host_hosts("x\n", &[]).ends_with("(host network).\nx\n"));

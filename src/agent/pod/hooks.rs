@@ -37,13 +37,19 @@ pub(super) async fn run(
         ));
     }
     if let Some(action) = &hook.http_get {
-        let port = resolve_port(container, &action.port).ok_or_else(|| format!("invalid port {:?}", action.port))?;
+        let port =
+            resolve_port(container, &action.port).ok_or_else(|| format!("invalid port {:?}", action.port))?;
         let request = http::Get::new(action, address, port);
         let answer = request.send(HTTP_LIMIT).await.map_err(|e| format!("Get \"{}\": {e}", request.url()))?;
         if answer.status < 400 {
             return Ok(());
         }
-        return Err(format!("HTTP lifecycle hook ({}) for Container \"{}\" failed - statuscode: {}", request.url(), container.name, answer.status));
+        return Err(format!(
+            "HTTP lifecycle hook ({}) for Container \"{}\" failed - statuscode: {}",
+            request.url(),
+            container.name,
+            answer.status
+        ));
     }
     if let Some(sleep) = &hook.sleep {
         tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0))).await;

@@ -25,11 +25,7 @@ pub(super) enum NotReady {
     /// It is being pulled.
     Pulling,
     /// The waiting state's reason and message, and when to try again.
-    Failed {
-        reason: &'static str,
-        message: String,
-        retry_at: Option<Timestamp>,
-    },
+    Failed { reason: &'static str, message: String, retry_at: Option<Timestamp> },
 }
 
 type Done = Arc<Mutex<HashMap<String, (Result<Image, PullError>, Instant)>>>;
@@ -90,7 +86,9 @@ impl Pulls {
                 return Err(failed("ErrImageNeverPull", message, Some(SignedDuration::from_secs(60))));
             }
             ("Never" | "IfNotPresent", Some(image)) => {
-                let message = format!("Container image \"{name}\" already present on machine and can be accessed by the pod");
+                let message = format!(
+                    "Container image \"{name}\" already present on machine and can be accessed by the pod"
+                );
                 event("Normal", "Pulled", message);
                 return Ok(image);
             }
@@ -113,7 +111,8 @@ impl Pulls {
     fn start(&mut self, name: String, auths: Vec<RegistryAuth>) {
         let began = Instant::now();
         self.running.insert(name.clone(), began);
-        let (context, done, wake) = (Arc::clone(&self.context), Arc::clone(&self.done), Arc::clone(&self.wake));
+        let (context, done, wake) =
+            (Arc::clone(&self.context), Arc::clone(&self.done), Arc::clone(&self.wake));
         self.tasks.spawn(async move {
             let result = context.images.pull(&name, &auths).await;
             context.images_changed.notify_one();
@@ -190,7 +189,11 @@ fn failed(reason: &'static str, message: String, after: Option<SignedDuration>) 
 /// The policy of containers that name none: the API sets it, but statically made pods may lack it.
 fn default_policy(image: &str) -> &'static str {
     let last = image.rsplit('/').next().unwrap_or_default();
-    if image.contains('@') || (last.contains(':') && !last.ends_with(":latest")) { "IfNotPresent" } else { "Always" }
+    if image.contains('@') || (last.contains(':') && !last.ends_with(":latest")) {
+        "IfNotPresent"
+    } else {
+        "Always"
+    }
 }
 
 /// A duration as Go prints it, in milliseconds or seconds.
@@ -217,7 +220,8 @@ fn secret_auths(secret: &Secret, image: &str) -> Vec<RegistryAuth> {
     };
     let Some(Value::Object(auths)) = auths else { return Vec::new() };
     let wanted = registry(image);
-    let mut matching: Vec<(&String, &Value)> = auths.iter().filter(|(k, _)| matches_registry(k, wanted, image)).collect();
+    let mut matching: Vec<(&String, &Value)> =
+        auths.iter().filter(|(k, _)| matches_registry(k, wanted, image)).collect();
     // The most specific first.
     matching.sort_by_key(|(key, _)| std::cmp::Reverse(key.len()));
     matching.into_iter().filter_map(|(_, entry)| credentials(entry)).collect()
@@ -232,9 +236,9 @@ fn matches_registry(key: &str, registry: &str, image: &str) -> bool {
         return docker.contains(&host);
     }
     let same = host == registry
-        || host.strip_prefix("*.").is_some_and(|suffix| {
-            registry.split_once('.').is_some_and(|(_, rest)| rest == suffix)
-        });
+        || host
+            .strip_prefix("*.")
+            .is_some_and(|suffix| registry.split_once('.').is_some_and(|(_, rest)| rest == suffix));
     let generic = path.is_empty() || matches!(path, "v1" | "v2");
     same && (generic || image.split_once('/').is_some_and(|(_, rest)| rest.starts_with(path)))
 }
@@ -280,7 +284,8 @@ mod tests {
         let mut secret = Secret::default();
         let data = [(".dockerconfigjson".to_owned(), k8s_openapi::ByteString(config.into_bytes()))];
         secret.data = Some(data.into());
-        let users = |image: &str| secret_auths(&secret, image).into_iter().map(|a| a.username).collect::<Vec<_>>();
+        let users =
+            |image: &str| secret_auths(&secret, image).into_iter().map(|a| a.username).collect::<Vec<_>>();
         assert_eq!(users("nginx"), ["d"]);
         assert_eq!(users("r.example:5000/x"), ["u"]);
         assert_eq!(users("r.example:5000/team/x"), ["t", "u"]);

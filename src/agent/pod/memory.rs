@@ -88,7 +88,11 @@ impl Memory {
     /// reboot restart counts go on, and what ran is known to have ended.
     pub(crate) fn adopt(&mut self, pod: &Pod, observed: &Observed, now: Timestamp) {
         let Some(status) = &pod.status else { return };
-        let statuses = [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses];
+        let statuses = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
         for status in statuses.into_iter().flatten().flatten() {
             if observed.newest(&status.name).is_none()
                 && let Some(past) = past_of(status, now)

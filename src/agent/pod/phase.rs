@@ -84,7 +84,9 @@ impl Count {
                 self.stopped += 1;
                 self.succeeded += usize::from(t.exit_code == 0);
             }
-            Some(ContainerState { waiting: Some(w), .. }) if w.reason.as_deref() == Some("CrashLoopBackOff") => {
+            Some(ContainerState { waiting: Some(w), .. })
+                if w.reason.as_deref() == Some("CrashLoopBackOff") =>
+            {
                 self.stopped += 1;
             }
             Some(_) => self.waiting += 1,

@@ -177,7 +177,11 @@ impl Inputs<'_> {
                 return;
             }
         }
-        plan.start.push(Start { container: container.name.clone(), role, attempt: self.attempt(&container.name) });
+        plan.start.push(Start {
+            container: container.name.clone(),
+            role,
+            attempt: self.attempt(&container.name),
+        });
     }
 
     /// Why a running container must end, if it must.
@@ -241,7 +245,9 @@ impl Inputs<'_> {
         let status = self.active(&container.name);
         match status {
             Some(s) if s.state == ContainerState::Running => return InitOutcome::InProgress,
-            Some(s) if s.state == ContainerState::Exited && s.exit_code == Some(0) => return InitOutcome::Done,
+            Some(s) if s.state == ContainerState::Exited && s.exit_code == Some(0) => {
+                return InitOutcome::Done;
+            }
             Some(s) if s.state == ContainerState::Exited => {
                 let never = self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Never");
                 if never {
@@ -288,7 +294,8 @@ impl Inputs<'_> {
     fn ephemeral_containers(&self, plan: &mut Plan) {
         let spec = self.pod.spec.as_ref();
         for container in spec.and_then(|s| s.ephemeral_containers.as_deref()).unwrap_or_default() {
-            let known = self.observed.newest(&container.name).is_some() || self.memory.past(&container.name).is_some();
+            let known = self.observed.newest(&container.name).is_some()
+                || self.memory.past(&container.name).is_some();
             if !known && self.observed.ready() {
                 let container = container.name.clone();
                 plan.start.push(Start { container, role: Role::Ephemeral, attempt: 0 });

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::agent::pod::memory::Past;
-use crate::agent::probes::ProbeState;
 use crate::agent::pod::observed::Observed;
+use crate::agent::probes::ProbeState;
 use crate::runtime::spec::SandboxStatus;
 use serde_json::{Value, json};
 
@@ -17,7 +17,13 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 /// A container of the sandbox: name, attempt, state, exit code; it ended at second 0.
-fn container(pod: &Pod, name: &str, attempt: u32, state: ContainerState, code: Option<i32>) -> ContainerStatus {
+fn container(
+    pod: &Pod,
+    name: &str,
+    attempt: u32,
+    state: ContainerState,
+    code: Option<i32>,
+) -> ContainerStatus {
     let mut labels: std::collections::BTreeMap<String, String> = labels::of_pod(pod);
     labels.insert(labels::CONTAINER_NAME.into(), name.into());
     labels.insert(labels::ATTEMPT.into(), attempt.to_string());
@@ -146,7 +152,8 @@ fn init_containers_run_one_by_one() {
 
 #[test]
 fn a_failed_init_container_ends_a_pod_that_never_restarts() {
-    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+    let spec =
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
     let pod = pod(spec);
     let case = Case::new(pod.clone(), observed(true, vec![exited(&pod, "i", 0, 1)]));
     assert!(case.plan().finish);
@@ -172,7 +179,8 @@ fn a_sidecar_starts_first_and_keeps_nothing_alive() {
 #[test]
 fn a_lost_sandbox_is_made_again_and_counts_go_on() {
     let pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
-    let mut case = Case::new(pod.clone(), observed(false, vec![exited(&pod, "i", 0, 0), exited(&pod, "a", 4, 137)]));
+    let mut case =
+        Case::new(pod.clone(), observed(false, vec![exited(&pod, "i", 0, 0), exited(&pod, "a", 4, 137)]));
     let plan = case.plan();
     assert!(plan.create_sandbox);
     assert_eq!(case.starts(), ["i/1"], "init containers run again");

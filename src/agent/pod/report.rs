@@ -85,7 +85,8 @@ mod tests {
     use super::*;
 
     fn pod(status: Value) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "status": status})).expect("a pod")
+        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "status": status}))
+            .expect("a pod")
     }
 
     fn status(value: Value) -> PodStatus {

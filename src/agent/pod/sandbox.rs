@@ -35,7 +35,9 @@ impl Worker {
             None => return Err(NoSandbox::NetworkNotReady),
         };
         let attempt = self.remove_old_sandbox(network.as_ref()).await?;
-        let Some(spec) = &pod.spec else { return Err(Error::Other("the pod has no specification".into()).into()) };
+        let Some(spec) = &pod.spec else {
+            return Err(Error::Other("the pod has no specification".into()).into());
+        };
         let names = hostname(pod, spec, &self.context.settings.cluster_domain);
         let names = if host_network(pod) { (node_hostname(), String::new()) } else { names };
         let id = format!("{}-{attempt}", uid(pod));
@@ -67,12 +69,19 @@ impl Worker {
         Ok(attempt + 1)
     }
 
-    async fn attach(&mut self, network: &PodNetwork, sandbox: &SandboxStatus, spec: &PodSpec) -> Result<(), Error> {
+    async fn attach(
+        &mut self,
+        network: &PodNetwork,
+        sandbox: &SandboxStatus,
+        spec: &PodSpec,
+    ) -> Result<(), Error> {
         let netns = sandbox.netns.clone().or_else(|| self.context.runtime.netns_of(&sandbox.id));
-        let netns = netns.ok_or_else(|| Error::Other(format!("sandbox {:?} has no network namespace", sandbox.id)))?;
+        let netns = netns
+            .ok_or_else(|| Error::Other(format!("sandbox {:?} has no network namespace", sandbox.id)))?;
         let ports = host_ports(spec);
         let attachment = network.attach(&sandbox.id, &netns, &ports).await;
-        let attachment = attachment.map_err(|e| Error::Other(format!("failed to set up sandbox network: {e}")))?;
+        let attachment =
+            attachment.map_err(|e| Error::Other(format!("failed to set up sandbox network: {e}")))?;
         self.memory.addresses = vec![attachment.address.into()];
         Ok(())
     }
@@ -130,14 +139,18 @@ mod tests {
 
     #[test]
     fn host_ports_are_those_that_have_one() {
-        let spec: PodSpec = serde_json::from_value(serde_json::json!({"containers": [{"name": "c", "ports": [
+        let spec: PodSpec =
+            serde_json::from_value(serde_json::json!({"containers": [{"name": "c", "ports": [
             {"containerPort": 80, "hostPort": 8080},
             {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "127.0.0.1"},
             {"containerPort": 81}]}]}))
-        .expect("a spec");
+            .expect("a spec");
         let ports = host_ports(&spec);
         assert_eq!(ports.len(), 2);
-        assert_eq!((ports[0].host_port, ports[0].container_port, ports[0].protocol), (8080, 80, Protocol::Tcp));
+        assert_eq!(
+            (ports[0].host_port, ports[0].container_port, ports[0].protocol),
+            (8080, 80, Protocol::Tcp)
+        );
         assert_eq!((ports[1].host_ip.to_string(), ports[1].protocol), ("127.0.0.1".into(), Protocol::Udp));
     }
 }

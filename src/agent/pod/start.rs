@@ -71,7 +71,8 @@ impl Worker {
         image: &Image,
         volumes: &Mounted,
     ) -> Result<(), (&'static str, String)> {
-        let sandbox = self.sandbox.clone().ok_or(("CreateContainerError", "the pod has no sandbox".to_owned()))?;
+        let sandbox =
+            self.sandbox.clone().ok_or(("CreateContainerError", "the pod has no sandbox".to_owned()))?;
         let id = new_id(pod, &container.name, &sandbox, start.attempt);
         let spec = pod.spec.clone().unwrap_or_default();
         let hostname = if host_network(pod) {
@@ -114,7 +115,14 @@ impl Worker {
     }
 
     /// A program that could not be executed counts as a container that ended at once.
-    fn start_failed(&mut self, container: &Container, start: &Start, image: &Image, id: &str, message: String) {
+    fn start_failed(
+        &mut self,
+        container: &Container,
+        start: &Start,
+        image: &Image,
+        id: &str,
+        message: String,
+    ) {
         let now = Timestamp::now();
         let state = ContainerStateTerminated {
             container_id: Some(container_id(id)),
@@ -148,8 +156,15 @@ impl Worker {
         }
     }
 
-    async fn post_start(&mut self, pod: &Pod, container: &Container, id: &str) -> Result<(), (&'static str, String)> {
-        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else { return Ok(()) };
+    async fn post_start(
+        &mut self,
+        pod: &Pod,
+        container: &Container,
+        id: &str,
+    ) -> Result<(), (&'static str, String)> {
+        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
+            return Ok(());
+        };
         let address = self.probe_address(pod);
         if let Err(message) = hooks::run(&self.context.runtime, container, id, &address, hook).await {
             self.event(pod, &container.name, "Warning", "FailedPostStartHook", message.clone());

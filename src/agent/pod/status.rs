@@ -34,7 +34,10 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// How a container that ended is shown.
-pub(crate) fn terminated(container: &spec::ContainerStatus, message: Option<String>) -> ContainerStateTerminated {
+pub(crate) fn terminated(
+    container: &spec::ContainerStatus,
+    message: Option<String>,
+) -> ContainerStateTerminated {
     let code = container.exit_code.unwrap_or(137);
     let reason = match code {
         _ if container.oom_killed => "OOMKilled",
@@ -63,7 +66,8 @@ impl Inputs<'_> {
             "ContainerCreating"
         };
         let init = self.init_statuses(&spec, waiting);
-        let containers: Vec<_> = spec.containers.iter().map(|c| self.container(c, Role::App, waiting)).collect();
+        let containers: Vec<_> =
+            spec.containers.iter().map(|c| self.container(c, Role::App, waiting)).collect();
         let phase = match (&self.memory.failed, old.phase.as_deref()) {
             // A pod that has ended never comes back.
             (_, Some(end @ ("Succeeded" | "Failed"))) => end.to_owned(),
@@ -100,7 +104,8 @@ impl Inputs<'_> {
 
     fn init_statuses(&self, spec: &PodSpec, waiting: &str) -> Vec<ContainerStatus> {
         let init = spec.init_containers.iter().flatten();
-        init.map(|c| self.container(c, if is_sidecar(c) { Role::Sidecar } else { Role::Init }, waiting)).collect()
+        init.map(|c| self.container(c, if is_sidecar(c) { Role::Sidecar } else { Role::Init }, waiting))
+            .collect()
     }
 
     fn ephemeral_statuses(&self, spec: &PodSpec) -> Option<Vec<ContainerStatus>> {
@@ -190,7 +195,8 @@ impl Inputs<'_> {
         if state.running.is_some() {
             return state;
         }
-        let reason = self.memory.waiting.get(&container.name).filter(|_| !self.ended && self.memory.failed.is_none());
+        let reason =
+            self.memory.waiting.get(&container.name).filter(|_| !self.ended && self.memory.failed.is_none());
         if let Some((reason, message)) = reason {
             if state.terminated.is_some() {
                 *last = Some(state);
@@ -306,12 +312,18 @@ impl Verdict {
     }
 }
 
-fn initialized(spec: &PodSpec, init: &[ContainerStatus], containers: &[ContainerStatus], phase: &str) -> Verdict {
+fn initialized(
+    spec: &PodSpec,
+    init: &[ContainerStatus],
+    containers: &[ContainerStatus],
+    phase: &str,
+) -> Verdict {
     if phase == "Succeeded" {
         return Verdict { ok: true, reason: Some("PodCompleted"), message: None };
     }
     let ran = |s: &ContainerStatus| {
-        s.started == Some(true) || s.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+        s.started == Some(true)
+            || s.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
             || s.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
     };
     if containers.iter().any(ran) {
@@ -334,7 +346,12 @@ fn initialized(spec: &PodSpec, init: &[ContainerStatus], containers: &[Container
     Verdict { message, ..Verdict::no("ContainersNotInitialized") }
 }
 
-fn containers_ready(spec: &PodSpec, init: &[ContainerStatus], containers: &[ContainerStatus], phase: &str) -> Verdict {
+fn containers_ready(
+    spec: &PodSpec,
+    init: &[ContainerStatus],
+    containers: &[ContainerStatus],
+    phase: &str,
+) -> Verdict {
     match phase {
         "Succeeded" => return Verdict::no("PodCompleted"),
         "Failed" => return Verdict::no("PodFailed"),
@@ -363,10 +380,13 @@ fn ready(spec: &PodSpec, known: &[PodCondition], containers_ready: &Verdict) -> 
         .filter_map(|gate| {
             let name = &gate.condition_type;
             match known.iter().find(|c| c.type_ == *name) {
-                None => Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
-                Some(c) if c.status != "True" => {
-                    Some(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {}", c.status))
+                None => {
+                    Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist."))
                 }
+                Some(c) if c.status != "True" => Some(format!(
+                    "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
+                    c.status
+                )),
                 Some(_) => None,
             }
         })

@@ -14,7 +14,12 @@ fn pod(spec: Value, status: Value) -> Pod {
     serde_json::from_value(json!({"metadata": meta, "spec": spec, "status": status})).expect("a pod")
 }
 
-fn container(name: &str, attempt: u32, state: spec::ContainerState, code: Option<i32>) -> spec::ContainerStatus {
+fn container(
+    name: &str,
+    attempt: u32,
+    state: spec::ContainerState,
+    code: Option<i32>,
+) -> spec::ContainerStatus {
     let labels = [
         (labels::CONTAINER_NAME, name.to_owned()),
         (labels::ATTEMPT, attempt.to_string()),
@@ -83,28 +88,45 @@ fn running_and_ready() {
     let old = json!({"conditions": [
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": "1970-01-01T00:00:07Z"},
         {"type": "example.com/gate", "status": "True"}]});
-    let pod = pod(json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "example.com/gate"}]}), old);
+    let pod = pod(
+        json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "example.com/gate"}]}),
+        old,
+    );
     let memory = Memory { addresses: vec!["10.42.0.5".parse().expect("an address")], ..Memory::default() };
-    let s = status(&pod, &observed(vec![container("a", 2, spec::ContainerState::Running, None)]), &memory, false);
+    let s =
+        status(&pod, &observed(vec![container("a", 2, spec::ContainerState::Running, None)]), &memory, false);
     assert_eq!(s.phase.as_deref(), Some("Running"));
     assert_eq!(s.pod_ip.as_deref(), Some("10.42.0.5"));
     let c = &s.container_statuses.as_ref().expect("statuses")[0];
     assert_eq!((c.ready, c.started, c.restart_count), (true, Some(true), 2));
     assert_eq!(c.container_id.as_deref(), Some("kedge://a-2"));
-    assert_eq!((c.image.as_str(), c.image_id.as_str()), ("docker.io/library/x:1", "docker.io/library/x@sha256:1"));
+    assert_eq!(
+        (c.image.as_str(), c.image_id.as_str()),
+        ("docker.io/library/x:1", "docker.io/library/x@sha256:1")
+    );
     assert_eq!(condition(&s, "Ready").0, "True");
     let conditions = s.conditions.expect("conditions");
-    let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled").and_then(|c| c.last_transition_time.clone());
+    let scheduled =
+        conditions.iter().find(|c| c.type_ == "PodScheduled").and_then(|c| c.last_transition_time.clone());
     assert_eq!(scheduled.map(|t| t.0.as_second()), Some(7), "unchanged conditions keep their time");
     assert!(conditions.iter().any(|c| c.type_ == "example.com/gate"), "others' conditions stay");
 }
 
 #[test]
 fn a_readiness_gate_that_is_missing() {
-    let pod = pod(json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "g"}]}), json!({}));
-    let s = status(&pod, &observed(vec![container("a", 0, spec::ContainerState::Running, None)]), &Memory::default(), false);
+    let pod =
+        pod(json!({"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "g"}]}), json!({}));
+    let s = status(
+        &pod,
+        &observed(vec![container("a", 0, spec::ContainerState::Running, None)]),
+        &Memory::default(),
+        false,
+    );
     let message = "corresponding condition of pod readiness gate \"g\" does not exist.".to_owned();
-    assert_eq!(condition(&s, "Ready"), ("False".into(), Some("ReadinessGatesNotReady".into()), Some(message)));
+    assert_eq!(
+        condition(&s, "Ready"),
+        ("False".into(), Some("ReadinessGatesNotReady".into()), Some(message))
+    );
     assert_eq!(condition(&s, "ContainersReady").0, "True");
 }
 
@@ -121,7 +143,10 @@ fn a_crash_loop_shows_the_last_end() {
     let waiting = c.state.clone().and_then(|s| s.waiting).expect("waiting");
     assert_eq!(waiting.reason.as_deref(), Some("CrashLoopBackOff"));
     let last = c.last_state.clone().and_then(|s| s.terminated).expect("terminated");
-    assert_eq!((last.exit_code, last.reason.as_deref(), last.message.as_deref()), (3, Some("Error"), Some("last words")));
+    assert_eq!(
+        (last.exit_code, last.reason.as_deref(), last.message.as_deref()),
+        (3, Some("Error"), Some("last words"))
+    );
 }
 
 #[test]
@@ -138,7 +163,10 @@ fn phases_of_pods_that_end() {
         let s = status(&pod, &observed(vec![end]), &Memory::default(), true);
         assert_eq!(s.phase.as_deref(), Some(expected), "{policy} {code}");
         let c = &s.container_statuses.as_ref().expect("statuses")[0];
-        assert_eq!(c.state.clone().and_then(|s| s.terminated).and_then(|t| t.reason).as_deref(), Some(reason));
+        assert_eq!(
+            c.state.clone().and_then(|s| s.terminated).and_then(|t| t.reason).as_deref(),
+            Some(reason)
+        );
         let why = if expected == "Succeeded" { "PodCompleted" } else { "PodFailed" };
         assert_eq!(condition(&s, "Ready"), ("False".into(), Some(why.into()), None));
     }
@@ -147,7 +175,12 @@ fn phases_of_pods_that_end() {
 #[test]
 fn a_terminal_phase_is_final() {
     let pod = pod(json!({"containers": [{"name": "a"}]}), json!({"phase": "Failed", "reason": "Evicted"}));
-    let s = status(&pod, &observed(vec![container("a", 0, spec::ContainerState::Running, None)]), &Memory::default(), false);
+    let s = status(
+        &pod,
+        &observed(vec![container("a", 0, spec::ContainerState::Running, None)]),
+        &Memory::default(),
+        false,
+    );
     assert_eq!((s.phase.as_deref(), s.reason.as_deref()), (Some("Failed"), Some("Evicted")));
 }
 
@@ -157,14 +190,22 @@ fn deadline_exceeded_is_a_failure() {
     let verdict = memory::Verdict { reason: "DeadlineExceeded".into(), message: "m".into() };
     let memory = Memory { failed: Some(verdict), ..Memory::default() };
     let s = status(&pod, &Observed::default(), &memory, true);
-    assert_eq!((s.phase.as_deref(), s.reason.as_deref(), s.message.as_deref()), (Some("Failed"), Some("DeadlineExceeded"), Some("m")));
+    assert_eq!(
+        (s.phase.as_deref(), s.reason.as_deref(), s.message.as_deref()),
+        (Some("Failed"), Some("DeadlineExceeded"), Some("m"))
+    );
 }
 
 #[test]
 fn init_containers_hold_the_pod_pending() {
     let spec = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
     let pod = pod(spec, json!({}));
-    let s = status(&pod, &observed(vec![container("i", 0, spec::ContainerState::Running, None)]), &Memory::default(), false);
+    let s = status(
+        &pod,
+        &observed(vec![container("i", 0, spec::ContainerState::Running, None)]),
+        &Memory::default(),
+        false,
+    );
     assert_eq!(s.phase.as_deref(), Some("Pending"));
     assert_eq!(condition(&s, "Initialized").1.as_deref(), Some("ContainersNotInitialized"));
     let c = &s.container_statuses.as_ref().expect("statuses")[0];

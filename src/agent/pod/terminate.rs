@@ -29,18 +29,31 @@ fn seconds(value: i64) -> Duration {
 
 impl Worker {
     /// Ends one container: event, preStop, stop signal, and SIGKILL after its grace.
-    pub(super) async fn kill_container(&self, pod: &Pod, name: &str, id: &str, message: String, grace: Option<i64>) {
-        self.event(pod, name, "Normal", "Killing", message);
+    pub(super) async fn kill_container(
+        &self,
+        pod: &Pod,
+        name: &str,
+        id: &str,
+        message: String,
+        grace: Option<i64>,
+    ) {
+        let first = self.stopping.lock().insert(id.to_owned());
+        if first {
+            self.event(pod, name, "Normal", "Killing", message);
+        }
         let spec = pod.spec.clone().unwrap_or_default();
         let container = all_containers(&spec).into_iter().find(|c| c.name == name).unwrap_or_default();
         let grace = grace.unwrap_or_else(|| grace_seconds(pod));
         let began = tokio::time::Instant::now();
-        if let (Some(hook), true) = (container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref()), grace > 0) {
+        let hook = container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref());
+        if let Some(hook) = hook.filter(|_| first && grace > 0) {
             let address = self.probe_address(pod);
             let run = hooks::run(&self.context.runtime, &container, id, &address, hook);
             match tokio::time::timeout(seconds(grace), run).await {
                 Ok(Err(error)) => self.event(pod, name, "Warning", "FailedPreStopHook", error),
-                Err(_) => tracing::warn!(pod = %pod.metadata.name.as_deref().unwrap_or_default(), name, "preStop hook took too long"),
+                Err(_) => {
+                    tracing::warn!(pod = %pod.metadata.name.as_deref().unwrap_or_default(), name, "preStop hook took too long")
+                }
                 Ok(Ok(())) => {}
             }
         }
@@ -55,7 +68,8 @@ impl Worker {
     pub(super) async fn kill_all(&self, pod: &Pod, grace: i64) {
         let observed = self.observe_quietly().await;
         let spec = pod.spec.clone().unwrap_or_default();
-        let sidecars: Vec<&Container> = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)).collect();
+        let sidecars: Vec<&Container> =
+            spec.init_containers.iter().flatten().filter(|c| is_sidecar(c)).collect();
         let running: Vec<(String, String)> =
             observed.running().map(|(name, c)| (name.to_owned(), c.id.clone())).collect();
         let began = tokio::time::Instant::now();
@@ -127,7 +141,11 @@ impl Worker {
     async fn delete(&self, pod: &Pod) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace(pod));
         let preconditions = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-        let params = DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..DeleteParams::default() };
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(preconditions),
+            ..DeleteParams::default()
+        };
         match api.delete(name(pod), &params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),

@@ -53,7 +53,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (file, log) = (directory.path().join("m"), directory.path().join("l"));
         std::fs::write(&file, "").expect("written");
-        std::fs::write(&log, "2026-01-01T00:00:00Z stderr F one\n2026-01-01T00:00:01Z stdout F two x\n").expect("written");
+        std::fs::write(&log, "2026-01-01T00:00:00Z stderr F one\n2026-01-01T00:00:01Z stdout F two x\n")
+            .expect("written");
         let fallback = Container {
             termination_message_policy: Some("FallbackToLogsOnError".into()),
             ..Container::default()

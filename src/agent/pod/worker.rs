@@ -1,11 +1,12 @@
 //! The worker of one pod: looks at what is wanted and what is, acts, reports, waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +56,8 @@ pub(crate) struct Worker {
     finished: bool,
     adopted: bool,
     wake_at: Option<Timestamp>,
+    /// Containers whose preStop hook was run: it is not run again when the grace period is shortened.
+    pub(super) stopping: Mutex<BTreeSet<String>>,
     /// The last event about volumes or sandbox, so that each is told once.
     last_failure: String,
 }
@@ -80,6 +83,7 @@ impl Worker {
             finished: false,
             adopted: false,
             wake_at: None,
+            stopping: Mutex::default(),
             last_failure: String::new(),
             context,
             wanted,
@@ -113,7 +117,14 @@ impl Worker {
         self.wake_at = [self.wake_at, at].into_iter().flatten().min();
     }
 
-    pub(super) fn event(&self, pod: &Pod, container: &str, type_: &'static str, reason: &'static str, text: String) {
+    pub(super) fn event(
+        &self,
+        pod: &Pod,
+        container: &str,
+        type_: &'static str,
+        reason: &'static str,
+        text: String,
+    ) {
         self.context.events.pod(pod, Some(container), type_, reason, text);
     }
 
@@ -150,7 +161,12 @@ impl Worker {
                 let said = self.messages.remove(&ended.id).unwrap_or_else(|| {
                     let attempt = labels::attempt(&ended.labels);
                     let file = self.context.paths.termination_log(uid(&pod), name, attempt);
-                    words::of(find_container(&spec, name), &file, &ended.log_path, ended.exit_code.unwrap_or(0))
+                    words::of(
+                        find_container(&spec, name),
+                        &file,
+                        &ended.log_path,
+                        ended.exit_code.unwrap_or(0),
+                    )
                 });
                 seen.insert(ended.id.clone(), said);
             }
@@ -168,7 +184,8 @@ impl Worker {
 
     /// The newest of what the watch shows and what our own writes returned.
     fn newest(&self, pod: &Arc<Pod>) -> Pod {
-        let version = |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let version =
+            |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         match &self.known {
             Some(known) if version(known) > version(pod) => known.clone(),
             _ => Pod::clone(pod),
@@ -209,13 +226,15 @@ impl Worker {
     async fn keep(&mut self, pod: &Pod) {
         let observed = self.observe().await;
         let now = Timestamp::now();
-        if self.memory.failed.is_none() && !is_terminal(pod) && Self::deadline(pod).is_some_and(|d| d <= now) {
+        if self.memory.failed.is_none() && !is_terminal(pod) && Self::deadline(pod).is_some_and(|d| d <= now)
+        {
             let message = "Pod was active on the node longer than the specified deadline";
             self.context.events.pod(pod, None, "Normal", "DeadlineExceeded", message.into());
             self.memory.failed = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
         }
         self.memory.probes = self.probes.states();
-        let inputs = plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
+        let inputs =
+            plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
         let plan = inputs.plan();
         if is_terminal(pod) || self.memory.failed.is_some() || plan.finish {
             self.finish(pod).await;
@@ -258,7 +277,11 @@ impl Worker {
         for wait in &plan.waiting {
             let waiting = ("CrashLoopBackOff".to_owned(), wait.message.clone());
             if self.memory.waiting.get(&wait.container) != Some(&waiting) {
-                let text = format!("Back-off restarting failed container {} in pod {}", wait.container, full_name(pod));
+                let text = format!(
+                    "Back-off restarting failed container {} in pod {}",
+                    wait.container,
+                    full_name(pod)
+                );
                 self.event(pod, &wait.container, "Warning", "BackOff", text);
                 self.memory.waiting.insert(wait.container.clone(), waiting);
             }
@@ -304,7 +327,8 @@ impl Worker {
                 true
             }
             Err(NoSandbox::NetworkNotReady) => {
-                let text = "network is not ready: container runtime network not ready: the node has no pod CIDR yet";
+                let text =
+                    "network is not ready: container runtime network not ready: the node has no pod CIDR yet";
                 self.failure(pod, "NetworkNotReady", text.into());
                 false
             }

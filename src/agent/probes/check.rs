@@ -76,7 +76,10 @@ impl Target<'_> {
             }
             Err(Error::Timeout(_)) => {
                 let seconds = self.timeout.as_secs();
-                Outcome::Failure(format!("command timed out: \"{}\" timed out after {seconds}s", command.join(" ")))
+                Outcome::Failure(format!(
+                    "command timed out: \"{}\" timed out after {seconds}s",
+                    command.join(" ")
+                ))
             }
             Err(error) => Outcome::Failure(error.to_string()),
         }
@@ -101,7 +104,9 @@ impl Target<'_> {
         let host = host.filter(|h| !h.is_empty()).unwrap_or(self.address);
         match tokio::time::timeout(self.timeout, TcpStream::connect((host, port))).await {
             Ok(Ok(_)) => Outcome::Success,
-            Ok(Err(error)) => Outcome::Failure(format!("dial tcp {host}:{port}: connect: {}", http::reason(&error))),
+            Ok(Err(error)) => {
+                Outcome::Failure(format!("dial tcp {host}:{port}: connect: {}", http::reason(&error)))
+            }
             Err(_) => Outcome::Failure(format!("dial tcp {host}:{port}: i/o timeout")),
         }
     }
@@ -115,7 +120,8 @@ mod tests {
     #[test]
     fn ports_by_number_and_name() {
         let container: Container =
-            serde_json::from_value(json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]})).expect("ok");
+            serde_json::from_value(json!({"name": "c", "ports": [{"name": "web", "containerPort": 8080}]}))
+                .expect("ok");
         let port = |p| resolve_port(&container, &p);
         assert_eq!(port(IntOrString::Int(80)), Some(80));
         assert_eq!(port(IntOrString::Int(70_000)), None);

@@ -67,14 +67,20 @@ impl Get {
     }
 
     fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Sends it; the error's text is for people.
     pub(crate) async fn send(&self, timeout: Duration) -> Result<Answer, String> {
         match tokio::time::timeout(timeout, self.exchange()).await {
             Ok(result) => result,
-            Err(_) => Err("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into()),
+            Err(_) => {
+                Err("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".into())
+            }
         }
     }
 
@@ -89,8 +95,12 @@ impl Get {
         self.over(stream).await
     }
 
-    async fn over(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Answer, String> {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    async fn over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<Answer, String> {
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         let mut request = http::Request::builder().uri(&self.path);
         let given = |name: &str| self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         for (name, default) in
@@ -103,7 +113,10 @@ impl Get {
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        let request = request.header("Connection", "close").body(Full::<Bytes>::default()).map_err(|e| e.to_string())?;
+        let request = request
+            .header("Connection", "close")
+            .body(Full::<Bytes>::default())
+            .map_err(|e| e.to_string())?;
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
             let status = answer.status().as_u16();
@@ -134,9 +147,14 @@ pub(crate) async fn grpc_health(address: &str, port: i32, service: &str, timeout
             let name = name.get(usize::from(status)).copied().unwrap_or("UNKNOWN");
             Outcome::Failure(format!("service unhealthy (responded with \"{name}\")"))
         }
-        Ok(Err(error)) => Outcome::Failure(format!("error: this server does not answer health checks: {error}")),
+        Ok(Err(error)) => {
+            Outcome::Failure(format!("error: this server does not answer health checks: {error}"))
+        }
         Err(_) => {
-            let text = format!("timeout: failed to connect service \"{address}:{port}\" within {}s", timeout.as_secs());
+            let text = format!(
+                "timeout: failed to connect service \"{address}:{port}\" within {}s",
+                timeout.as_secs()
+            );
             Outcome::Failure(text)
         }
     }
@@ -258,7 +276,10 @@ mod tests {
         let action = HTTPGetAction {
             path: Some(path.into()),
             port: IntOrString::Int(i32::from(port)),
-            http_headers: Some(vec![k8s_openapi::api::core::v1::HTTPHeader { name: "X".into(), value: "y".into() }]),
+            http_headers: Some(vec![k8s_openapi::api::core::v1::HTTPHeader {
+                name: "X".into(),
+                value: "y".into(),
+            }]),
             ..HTTPGetAction::default()
         };
         Get::new(&action, "127.0.0.1", port)

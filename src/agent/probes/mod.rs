@@ -69,7 +69,8 @@ impl Streak {
     fn count(&mut self, success: bool, probe: &Probe) -> Option<bool> {
         self.length = if self.last == Some(success) { self.length.saturating_add(1) } else { 1 };
         self.last = Some(success);
-        let threshold = if success { probe.success_threshold.unwrap_or(1) } else { probe.failure_threshold.unwrap_or(3) };
+        let threshold =
+            if success { probe.success_threshold.unwrap_or(1) } else { probe.failure_threshold.unwrap_or(3) };
         (self.length >= threshold.max(1)).then_some(success)
     }
 }
@@ -96,7 +97,12 @@ impl Probes {
     }
 
     /// Probes exactly these running containers: `(container, id, its state before a restart of the agent)`.
-    pub(crate) fn reconcile(&mut self, pod: &Pod, address: &str, running: &[(Container, String, Option<ProbeState>)]) {
+    pub(crate) fn reconcile(
+        &mut self,
+        pod: &Pod,
+        address: &str,
+        running: &[(Container, String, Option<ProbeState>)],
+    ) {
         let ids: Vec<&String> = running.iter().map(|(_, id, _)| id).collect();
         self.tasks.retain(|id, _| ids.contains(&id));
         self.states.lock().retain(|id, _| ids.contains(&id));
@@ -198,7 +204,9 @@ impl Task {
             let message = format!("{} probe failed: {text}", self.kind.title());
             self.context.events.pod(&self.pod, Some(&self.container.name), "Warning", "Unhealthy", message);
         }
-        let Some(verdict) = streak.count(matches!(outcome, Outcome::Success), &self.probe) else { return false };
+        let Some(verdict) = streak.count(matches!(outcome, Outcome::Success), &self.probe) else {
+            return false;
+        };
         let done = match (self.kind, verdict) {
             (ProbeKind::Startup, true) => {
                 self.started.send_replace(true);
@@ -231,8 +239,10 @@ mod tests {
     fn thresholds_count_what_follows_in_a_row() {
         let probe = Probe { failure_threshold: Some(3), success_threshold: Some(2), ..Probe::default() };
         let mut streak = Streak::default();
-        let verdicts: Vec<Option<bool>> =
-            [false, false, true, true, true, false, false, false].into_iter().map(|r| streak.count(r, &probe)).collect();
+        let verdicts: Vec<Option<bool>> = [false, false, true, true, true, false, false, false]
+            .into_iter()
+            .map(|r| streak.count(r, &probe))
+            .collect();
         assert_eq!(verdicts, [None, None, None, Some(true), Some(true), None, None, Some(false)]);
     }
 }

@@ -57,7 +57,9 @@ where
                         self.changed.notify_one();
                     }
                 }
-                Some(Err(error)) => tracing::debug!(%error, kind = %K::kind(&()), "a watch failed; it is tried again"),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, kind = %K::kind(&()), "a watch failed; it is tried again")
+                }
                 None => return Err(Error::Other(format!("the watch of {} ended", K::kind(&())))),
             }
         }
@@ -131,7 +133,8 @@ impl Feed {
             bridge: settings.instance.bridge.clone(),
         };
         let mode = proxy_mode(settings.proxy_mode);
-        let (proxy, why) = ServiceProxy::select(mode, config).await.map_err(|e| Error::Other(e.to_string()))?;
+        let (proxy, why) =
+            ServiceProxy::select(mode, config).await.map_err(|e| Error::Other(e.to_string()))?;
         tracing::info!("service proxy: {why}");
         Ok(proxy)
     }

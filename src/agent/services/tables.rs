@@ -64,7 +64,9 @@ impl Cluster<'_> {
         }
         let (mut services, mut dns) = (ServiceTable::default(), DnsTable::default());
         for service in &self.services {
-            let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name) else { continue };
+            let (Some(namespace), Some(name)) = (&service.metadata.namespace, &service.metadata.name) else {
+                continue;
+            };
             let slices = by_service.get(&(namespace.as_str(), name.as_str())).map_or(&[][..], Vec::as_slice);
             let Some(spec) = &service.spec else { continue };
             if let Some(entry) = dns_service(spec, slices) {
@@ -75,7 +77,13 @@ impl Cluster<'_> {
         (services, dns)
     }
 
-    fn proxied(&self, service: &Service, spec: &ServiceSpec, slices: &[&EndpointSlice], table: &mut ServiceTable) {
+    fn proxied(
+        &self,
+        service: &Service,
+        spec: &ServiceSpec,
+        slices: &[&EndpointSlice],
+        table: &mut ServiceTable,
+    ) {
         let labels = service.metadata.labels.as_ref();
         let other_proxy = labels.is_some_and(|l| l.contains_key("service.kubernetes.io/service-proxy-name"));
         let cluster_ips = cluster_ips(spec);
@@ -84,7 +92,8 @@ impl Cluster<'_> {
         if other_proxy || external_name || cluster_ips.is_empty() || cluster_ips.contains(&self.local_dns) {
             return;
         }
-        let ingress = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
+        let ingress =
+            service.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
         let external = spec.external_ips.iter().flatten().map(String::as_str);
         let external = external.chain(ingress.into_iter().flatten().filter_map(|i| i.ip.as_deref()));
         let external_ips = parse(external);
@@ -181,7 +190,11 @@ fn headless(slices: &[&EndpointSlice]) -> Vec<DnsEndpoint> {
         for endpoint in slice.endpoints.iter().flatten().filter(|e| is_ready(e)) {
             let hostname = endpoint.hostname.clone().filter(|h| !h.is_empty());
             let entries = parse(&endpoint.addresses).into_iter();
-            all.extend(entries.map(|address| DnsEndpoint { address, hostname: hostname.clone(), ports: ports.clone() }));
+            all.extend(entries.map(|address| DnsEndpoint {
+                address,
+                hostname: hostname.clone(),
+                ports: ports.clone(),
+            }));
         }
     }
     all.sort_by(|a, b| (a.address, &a.hostname).cmp(&(b.address, &b.hostname)));
@@ -196,8 +209,14 @@ mod tests {
 
     fn tables(services: &[Value], slices: &[Value]) -> (ServiceTable, DnsTable) {
         let cluster = Cluster {
-            services: services.iter().map(|s| Arc::new(serde_json::from_value(s.clone()).expect("a service"))).collect(),
-            slices: slices.iter().map(|s| Arc::new(serde_json::from_value(s.clone()).expect("a slice"))).collect(),
+            services: services
+                .iter()
+                .map(|s| Arc::new(serde_json::from_value(s.clone()).expect("a service")))
+                .collect(),
+            slices: slices
+                .iter()
+                .map(|s| Arc::new(serde_json::from_value(s.clone()).expect("a slice")))
+                .collect(),
             node: "n1",
             local_dns: "10.43.0.10".parse().expect("an address"),
         };
@@ -215,9 +234,12 @@ mod tests {
 
     #[test]
     fn a_service_with_its_ready_endpoints() {
-        let web = service("web", json!({"clusterIP": "10.43.0.5", "clusterIPs": ["10.43.0.5"], "type": "NodePort",
+        let web = service(
+            "web",
+            json!({"clusterIP": "10.43.0.5", "clusterIPs": ["10.43.0.5"], "type": "NodePort",
             "sessionAffinity": "ClientIP", "externalTrafficPolicy": "Local",
-            "ports": [{"name": "http", "port": 80, "nodePort": 30080, "targetPort": 8080}]}));
+            "ports": [{"name": "http", "port": 80, "nodePort": 30080, "targetPort": 8080}]}),
+        );
         let endpoints = json!([
             {"addresses": ["10.42.0.7"], "nodeName": "n2", "conditions": {"ready": true}},
             {"addresses": ["10.42.0.6"], "nodeName": "n1", "conditions": {"ready": true}},
@@ -227,7 +249,8 @@ mod tests {
         assert_eq!((name.name.as_str(), name.port.as_str()), ("web", "http"));
         assert_eq!((port.port, port.node_port, port.affinity_seconds), (80, Some(30080), Some(10_800)));
         assert!(port.external_local && !port.internal_local);
-        let shown: Vec<String> = port.endpoints.iter().map(|e| format!("{}:{} {}", e.address, e.port, e.local)).collect();
+        let shown: Vec<String> =
+            port.endpoints.iter().map(|e| format!("{}:{} {}", e.address, e.port, e.local)).collect();
         assert_eq!(shown, ["10.42.0.6:8080 true", "10.42.0.7:8080 false"]);
         assert!(matches!(dns.services["ns"]["web"], DnsService::ClusterIp { .. }));
     }
@@ -251,7 +274,10 @@ mod tests {
         let services = [
             service("h", json!({"clusterIP": "None", "ports": [{"name": "http", "port": 80}]})),
             service("e", json!({"type": "ExternalName", "externalName": "example.org"})),
-            service("kube-dns", json!({"clusterIP": "10.43.0.10", "ports": [{"port": 53, "protocol": "UDP"}]})),
+            service(
+                "kube-dns",
+                json!({"clusterIP": "10.43.0.10", "ports": [{"port": 53, "protocol": "UDP"}]}),
+            ),
         ];
         let endpoints = json!([{"addresses": ["10.42.0.6"], "hostname": "h-0", "conditions": {}}]);
         let (table, dns) = tables(&services, &[slice("h", endpoints)]);

@@ -43,7 +43,8 @@ pub(super) fn check_host_path(path: &str, type_: &str) -> Result<(), String> {
         "Socket" if !is(|m| m.file_type().is_socket()) => fail("a socket file"),
         "CharDevice" if !is(|m| m.file_type().is_char_device()) => fail("a character device"),
         "BlockDevice" if !is(|m| m.file_type().is_block_device()) => fail("a block device"),
-        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice" => Ok(()),
+        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
+        | "BlockDevice" => Ok(()),
         other => Err(format!("{other:?} is not a hostPath type")),
     }
 }

@@ -63,8 +63,16 @@ fn config_map_files(
         let text = object.data.as_ref().and_then(|d| d.get(key)).map(|v| v.clone().into_bytes());
         text.or_else(|| object.binary_data.as_ref().and_then(|d| d.get(key)).map(|v| v.0.clone()))
     };
-    let keys = object.data.iter().flat_map(|d| d.keys()).chain(object.binary_data.iter().flat_map(|d| d.keys()));
-    select(get, keys.cloned().collect(), items, default, optional, "configmap references non-existent config key")
+    let keys =
+        object.data.iter().flat_map(|d| d.keys()).chain(object.binary_data.iter().flat_map(|d| d.keys()));
+    select(
+        get,
+        keys.cloned().collect(),
+        items,
+        default,
+        optional,
+        "configmap references non-existent config key",
+    )
 }
 
 fn secret_files(
@@ -92,13 +100,15 @@ impl Volumes {
     ) -> Result<Option<Content>, String> {
         let ns = namespace(pod);
         if let Some(source) = &volume.config_map {
-            let (optional, mode) = (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
+            let (optional, mode) =
+                (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
             let object = self.config_map(ns, &source.name, optional).await?;
             let files = config_map_files(object.as_deref(), source.items.as_ref(), mode, optional)?;
             return Ok(Some(("configmap", false, files)));
         }
         if let Some(source) = &volume.secret {
-            let (optional, mode) = (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
+            let (optional, mode) =
+                (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
             let name = source.secret_name.as_deref().unwrap_or_default();
             let object = self.secret(ns, name, optional).await?;
             let files = secret_files(object.as_deref(), source.items.as_ref(), mode, optional)?;
@@ -178,7 +188,12 @@ impl Volumes {
         Ok(files)
     }
 
-    async fn config_map(&mut self, ns: &str, name: &str, optional: bool) -> Result<Option<Arc<ConfigMap>>, String> {
+    async fn config_map(
+        &mut self,
+        ns: &str,
+        name: &str,
+        optional: bool,
+    ) -> Result<Option<Arc<ConfigMap>>, String> {
         let objects = &self.context.objects;
         let watched = self.config_maps.entry(name.to_owned()).or_insert_with(|| objects.config_map(ns, name));
         watched.subscribe(&self.wake);
@@ -201,15 +216,21 @@ mod tests {
     #[test]
     fn items_choose_keys_paths_and_modes() {
         let map: ConfigMap =
-            serde_json::from_value(json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "/w=="}})).expect("a map");
+            serde_json::from_value(json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "/w=="}}))
+                .expect("a map");
         let all = config_map_files(Some(&map), None, 0o600, false).expect("files");
         assert_eq!(all.keys().map(|k| k.to_string_lossy()).collect::<Vec<_>>(), ["a", "b", "c"]);
-        assert_eq!((all[&PathBuf::from("c")].data.clone(), all[&PathBuf::from("a")].mode), (vec![0xff], 0o600));
+        assert_eq!(
+            (all[&PathBuf::from("c")].data.clone(), all[&PathBuf::from("a")].mode),
+            (vec![0xff], 0o600)
+        );
         let item = |key: &str| KeyToPath { key: key.into(), path: "x/y".into(), mode: Some(0o400) };
         let one = config_map_files(Some(&map), Some(&vec![item("a")]), 0o644, false).expect("files");
         assert_eq!((one.len(), one[&PathBuf::from("x/y")].mode), (1, 0o400));
         let error = config_map_files(Some(&map), Some(&vec![item("z")]), 0o644, false).expect_err("missing");
         assert_eq!(error, "configmap references non-existent config key: z");
-        assert!(config_map_files(Some(&map), Some(&vec![item("z")]), 0o644, true).expect("optional").is_empty());
+        assert!(
+            config_map_files(Some(&map), Some(&vec![item("z")]), 0o644, true).expect("optional").is_empty()
+        );
     }
 }

@@ -31,9 +31,13 @@ pub(crate) fn prepare(volume: &Path, sub_path: &str, place: &Path) -> io::Result
 }
 
 fn open_or_make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
-    let plain = Path::new(sub_path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    let plain =
+        Path::new(sub_path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if !plain {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{sub_path:?} leads out of the volume")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{sub_path:?} leads out of the volume"),
+        ));
     }
     let root = open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     match beneath(&root, sub_path) {
@@ -46,7 +50,12 @@ fn open_or_make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
         path.push(component);
         match mkdirat(parent.as_fd(), component.as_os_str(), Mode::from(0o777)) {
             // Volumes are shared by users the node knows nothing of; kubelet makes these 0750 plus umask 0.
-            Ok(()) => rustix::fs::chmodat(parent, component.as_os_str(), Mode::from(0o755), rustix::fs::AtFlags::empty())?,
+            Ok(()) => rustix::fs::chmodat(
+                parent,
+                component.as_os_str(),
+                Mode::from(0o755),
+                rustix::fs::AtFlags::empty(),
+            )?,
             Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }

@@ -73,7 +73,8 @@ where
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
             Some(Frame::Open { stream, headers, fin }) => {
                 writer.send(Frame::Accept(stream)).await?;
-                let type_ = headers.into_iter().find(|(n, _)| n == "streamtype").map(|(_, v)| v).unwrap_or_default();
+                let type_ =
+                    headers.into_iter().find(|(n, _)| n == "streamtype").map(|(_, v)| v).unwrap_or_default();
                 streams.insert(type_, stream);
                 if fin {
                     early.push(Frame::Data { stream, data: Bytes::new(), fin: true });
@@ -207,7 +208,11 @@ mod tests {
             open(&mut writer, stream, type_).await;
             assert_eq!(reader.next().await.expect("read"), Some(Frame::Accept(stream)));
         }
-        let send = |stream, text: &'static str, fin| Frame::Data { stream, data: Bytes::from_static(text.as_bytes()), fin };
+        let send = |stream, text: &'static str, fin| Frame::Data {
+            stream,
+            data: Bytes::from_static(text.as_bytes()),
+            fin,
+        };
         writer.send(send(7, "{\"Width\":80,", false)).await.expect("sent");
         writer.send(send(7, "\"Height\":24}\n", false)).await.expect("sent");
         assert_eq!(client.input.recv().await, Some(Input::Resize(80, 24)));

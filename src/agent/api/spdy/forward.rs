@@ -44,7 +44,8 @@ where
         Ok::<(), io::Error>(())
     };
     let receiving = async {
-        let mut session = Session { pairs: BTreeMap::new(), data: BTreeMap::new(), tasks: JoinSet::new(), frames };
+        let mut session =
+            Session { pairs: BTreeMap::new(), data: BTreeMap::new(), tasks: JoinSet::new(), frames };
         while let Some(frame) = reader.next().await? {
             session.frame(frame, &connect).await;
         }
@@ -120,7 +121,8 @@ impl Session {
         }
         if pair.error.is_some()
             && pair.data.is_some()
-            && let Some(Pair { error: Some(error), data: Some((data, receiver)), port }) = self.pairs.remove(&request)
+            && let Some(Pair { error: Some(error), data: Some((data, receiver)), port }) =
+                self.pairs.remove(&request)
         {
             let connecting = connect(port);
             let frames = self.frames.clone();
@@ -202,7 +204,11 @@ mod tests {
         });
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let connect = move |port: u16| async move {
-            if port == 1 { Err("refused".to_owned()) } else { TcpStream::connect(address).await.map_err(|e| e.to_string()) }
+            if port == 1 {
+                Err("refused".to_owned())
+            } else {
+                TcpStream::connect(address).await.map_err(|e| e.to_string())
+            }
         };
         let serving = tokio::spawn(async move { serve(ours, connect).await });
         let (read, write) = tokio::io::split(theirs);
@@ -214,7 +220,10 @@ mod tests {
             let headers = headers.map(|(n, v)| (n.to_owned(), v.to_owned())).into();
             writer.send(Frame::Open { stream, headers, fin: false }).await.expect("opened");
         }
-        writer.send(Frame::Data { stream: 3, data: Bytes::from_static(b"echo"), fin: true }).await.expect("sent");
+        writer
+            .send(Frame::Data { stream: 3, data: Bytes::from_static(b"echo"), fin: true })
+            .await
+            .expect("sent");
         let mut seen = BTreeMap::<u32, Vec<u8>>::new();
         let mut ended = Vec::new();
         while ended.len() < 4 {

@@ -118,7 +118,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
                 self.inflater.headers(payload.get(4..).ok_or_else(cut_short)?)?;
                 Some(Frame::Accept(word(payload, 0)? & STREAM))
             }
-            RST_STREAM => Some(Frame::Reset { stream: word(payload, 0)? & STREAM, status: word(payload, 4)? }),
+            RST_STREAM => {
+                Some(Frame::Reset { stream: word(payload, 0)? & STREAM, status: word(payload, 4)? })
+            }
             PING => Some(Frame::Ping(word(payload, 0)?)),
             GOAWAY => Some(Frame::GoAway),
             // HEADERS carry a block too.
@@ -148,7 +150,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let bytes = match frame {
             Frame::Data { stream, data, fin } => return self.data(stream, data, fin).await,
             Frame::Open { stream, headers, fin } => {
-                let pairs: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+                let pairs: Vec<(&str, &str)> =
+                    headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
                 let block = self.deflater.block(&pairs)?;
                 let mut payload = Vec::from(stream.to_be_bytes());
                 payload.extend([0; 6]);
@@ -238,9 +241,13 @@ mod tests {
         let (mut writer, mut reader) = (Writer::new(ours).expect("a writer"), Reader::new(theirs));
         let data = Bytes::from(vec![1; MAX_DATA + 1]);
         writer.send(Frame::Data { stream: 1, data, fin: true }).await.expect("written");
-        let Ok(Some(Frame::Data { data, fin: false, .. })) = reader.next().await else { panic!("the first part") };
+        let Ok(Some(Frame::Data { data, fin: false, .. })) = reader.next().await else {
+            panic!("the first part")
+        };
         assert_eq!(data.len(), MAX_DATA);
-        let Ok(Some(Frame::Data { data, fin: true, .. })) = reader.next().await else { panic!("the last part") };
+        let Ok(Some(Frame::Data { data, fin: true, .. })) = reader.next().await else {
+            panic!("the last part")
+        };
         assert_eq!(data.len(), 1);
     }
 }

@@ -63,14 +63,16 @@ impl Inflater {
 
 fn parse(block: &[u8]) -> io::Result<Headers> {
     let mut rest = block;
-    let mut number = |rest: &mut &[u8]| -> io::Result<usize> {
-        let (head, tail) = rest.split_first_chunk::<4>().ok_or_else(|| invalid("a header block is cut short"))?;
+    let number = |rest: &mut &[u8]| -> io::Result<usize> {
+        let (head, tail) =
+            rest.split_first_chunk::<4>().ok_or_else(|| invalid("a header block is cut short"))?;
         *rest = tail;
         usize::try_from(u32::from_be_bytes(*head)).map_err(|_| invalid("a length is too large"))
     };
-    let mut text = |rest: &mut &[u8]| -> io::Result<String> {
+    let text = |rest: &mut &[u8]| -> io::Result<String> {
         let length = number(rest)?;
-        let (head, tail) = rest.split_at_checked(length).ok_or_else(|| invalid("a header block is cut short"))?;
+        let (head, tail) =
+            rest.split_at_checked(length).ok_or_else(|| invalid("a header block is cut short"))?;
         *rest = tail;
         Ok(String::from_utf8_lossy(head).into_owned())
     };
@@ -93,14 +95,16 @@ pub(super) struct Deflater(Compress);
 impl Deflater {
     pub(super) fn new() -> io::Result<Self> {
         let mut compress = Compress::new(Compression::best(), true);
-        compress.set_dictionary(&dictionary::bytes()).map_err(|_| invalid("the dictionary was not accepted"))?;
+        compress
+            .set_dictionary(&dictionary::bytes())
+            .map_err(|_| invalid("the dictionary was not accepted"))?;
         Ok(Self(compress))
     }
 
     /// A block of these headers.
     pub(super) fn block(&mut self, headers: &[(&str, &str)]) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
-        let mut number = |n: usize, plain: &mut Vec<u8>| {
+        let number = |n: usize, plain: &mut Vec<u8>| {
             plain.extend(u32::try_from(n).unwrap_or(0).to_be_bytes());
         };
         number(headers.len(), &mut plain);
@@ -135,10 +139,17 @@ mod tests {
             let id = round.to_string();
             let block = deflater.block(&[("streamtype", "stdin"), ("requestid", &id)]).expect("compressed");
             if round == 0 {
-                assert_eq!(&block[..6], &[0x78, 0xf9, 0xe3, 0xc6, 0xa7, 0xc2][..], "zlib header with the dictionary's id");
+                assert_eq!(
+                    &block[..6],
+                    &[0x78, 0xf9, 0xe3, 0xc6, 0xa7, 0xc2][..],
+                    "zlib header with the dictionary's id"
+                );
             }
             let headers = inflater.headers(&block).expect("uncompressed");
-            assert_eq!(headers, [("streamtype".to_owned(), "stdin".to_owned()), ("requestid".to_owned(), id)]);
+            assert_eq!(
+                headers,
+                [("streamtype".to_owned(), "stdin".to_owned()), ("requestid".to_owned(), id)]
+            );
         }
         let none = deflater.block(&[]).expect("compressed");
         assert!(inflater.headers(&none).expect("uncompressed").is_empty());
