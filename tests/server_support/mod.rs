@@ -23,6 +23,7 @@ pub fn settings(dir: &std::path::Path) -> ServerSettings {
         ("10.42.0.0/16".parse().unwrap(), "10.43.0.0/16".parse().unwrap());
     let cluster_dns = "10.43.0.10".parse().unwrap();
     ServerSettings {
+        checkpoint_process: false,
         data_dir: dir.to_owned(),
         bind_address: localhost,
         https_listen_port: 0,
