@@ -33,7 +33,10 @@ async fn a_pod_waits_for_a_node_with_room() {
     let cluster = Cluster::start().await;
     cluster.create::<Pod>(pod("early", requesting("1"))).await;
     let (source, message) = cluster.event("early", "FailedScheduling").await;
-    assert_eq!((source.as_str(), message.as_str()), ("default-scheduler", "no nodes available to schedule pods"));
+    assert_eq!(
+        (source.as_str(), message.as_str()),
+        ("default-scheduler", "no nodes available to schedule pods")
+    );
     cluster.add_node("a").await;
     assert_eq!(placed(&cluster, "early").await, "a");
     assert_eq!(cluster.event("early", "Scheduled").await.1, "Successfully assigned default/early to a");
@@ -89,7 +92,9 @@ async fn pods_are_spread_and_rules_are_kept() {
     }
     nodes.sort();
     assert_eq!(nodes, ["a", "b", "c"]);
-    cluster.create::<Pod>(pod("chosen", json!({"nodeSelector": {"topology.kubernetes.io/zone": "zone-b"}}))).await;
+    cluster
+        .create::<Pod>(pod("chosen", json!({"nodeSelector": {"topology.kubernetes.io/zone": "zone-b"}})))
+        .await;
     assert_eq!(placed(&cluster, "chosen").await, "b");
     cluster.stop().await;
 }
@@ -104,18 +109,24 @@ async fn endpoints_follow_readiness() {
     cluster.create::<Service>(service).await;
     let slices = cluster.api::<EndpointSlice>();
     let look = async || {
-        let list = slices.list(&ListParams::default().labels("kubernetes.io/service-name=web")).await.ok()?.items;
+        let list =
+            slices.list(&ListParams::default().labels("kubernetes.io/service-name=web")).await.ok()?.items;
         let [slice] = list.as_slice() else { return None };
         Some(slice.clone())
     };
-    eventually("an empty slice", async || look().await.filter(|s| s.endpoints.as_ref().is_none_or(Vec::is_empty))).await;
+    eventually("an empty slice", async || {
+        look().await.filter(|s| s.endpoints.as_ref().is_none_or(Vec::is_empty))
+    })
+    .await;
     cluster.create::<Deployment>(deployment("web", 2, "i")).await;
     let ready = async |n: usize| {
         eventually(&format!("{n} ready endpoints"), async || {
             let slice = look().await?;
-            let count = slice.endpoints.iter().flatten().filter(|e| {
-                e.conditions.as_ref().is_some_and(|c| c.ready == Some(true))
-            });
+            let count = slice
+                .endpoints
+                .iter()
+                .flatten()
+                .filter(|e| e.conditions.as_ref().is_some_and(|c| c.ready == Some(true)));
             (count.count() == n).then_some(slice)
         })
         .await
@@ -137,7 +148,8 @@ async fn endpoints_follow_readiness() {
     .await;
     cluster.api::<Service>().delete("web", &DeleteParams::default()).await.expect("it is deleted");
     eventually("slices and Endpoints go with their Service", async || {
-        let left = slices.list(&ListParams::default().labels("kubernetes.io/service-name=web")).await.ok()?.items;
+        let left =
+            slices.list(&ListParams::default().labels("kubernetes.io/service-name=web")).await.ok()?.items;
         (left.is_empty() && legacy.get_opt("web").await.ok()?.is_none()).then_some(())
     })
     .await;
@@ -156,8 +168,10 @@ async fn endpoints_written_by_hand_are_mirrored() {
     })
     .await;
     assert_eq!(slice.endpoints.map(|e| e[0].addresses.clone()), Some(vec!["192.0.2.9".to_owned()]));
-    assert_eq!(slice.metadata.labels.map(|l| l["endpointslice.kubernetes.io/managed-by"].clone()).as_deref(),
-        Some("endpointslicemirroring-controller.k8s.io"));
+    assert_eq!(
+        slice.metadata.labels.map(|l| l["endpointslice.kubernetes.io/managed-by"].clone()).as_deref(),
+        Some("endpointslicemirroring-controller.k8s.io")
+    );
     cluster.stop().await;
 }
 
@@ -187,7 +201,9 @@ async fn a_namespace_has_an_account_and_a_ca_and_goes_with_its_content() {
     namespaces.delete("team", &DeleteParams::default()).await.expect("it is deleted");
     let message = eventually("the namespace says what it waits for", async || {
         let conditions = namespaces.get("team").await.ok()?.status?.conditions?;
-        let c = conditions.into_iter().find(|c| c.type_ == "NamespaceFinalizersRemaining" && c.status == "True")?;
+        let c = conditions
+            .into_iter()
+            .find(|c| c.type_ == "NamespaceFinalizersRemaining" && c.status == "True")?;
         c.message
     })
     .await;
@@ -217,17 +233,33 @@ async fn nodes_get_networks_and_evict_what_does_not_tolerate_their_taints() {
     networks.sort();
     assert_eq!(networks, ["10.42.0.0/24", "10.42.1.0/24"]);
     let tolerations = json!([{"key": "gone", "operator": "Exists"}]);
-    cluster.create::<Pod>(pod("stays", json!({"tolerations": tolerations, "nodeSelector": {"topology.kubernetes.io/zone": "zone-a"}}))).await;
-    cluster.create::<Pod>(pod("goes", json!({"nodeSelector": {"topology.kubernetes.io/zone": "zone-a"}}))).await;
+    cluster
+        .create::<Pod>(pod(
+            "stays",
+            json!({"tolerations": tolerations, "nodeSelector": {"topology.kubernetes.io/zone": "zone-a"}}),
+        ))
+        .await;
+    cluster
+        .create::<Pod>(pod("goes", json!({"nodeSelector": {"topology.kubernetes.io/zone": "zone-a"}})))
+        .await;
     placed(&cluster, "stays").await;
     placed(&cluster, "goes").await;
     let taint = json!({"spec": {"taints": [{"key": "gone", "effect": "NoExecute"}]}});
-    eventually("the node is tainted", async || nodes.patch("a", &PatchParams::default(), &Patch::Merge(&taint)).await.ok()).await;
+    eventually("the node is tainted", async || {
+        nodes.patch("a", &PatchParams::default(), &Patch::Merge(&taint)).await.ok()
+    })
+    .await;
     let pods = cluster.api::<Pod>();
-    eventually("the intolerant pod is gone", async || pods.get_opt("goes").await.ok()?.is_none().then_some(())).await;
+    eventually("the intolerant pod is gone", async || {
+        pods.get_opt("goes").await.ok()?.is_none().then_some(())
+    })
+    .await;
     assert!(pods.get("stays").await.is_ok_and(|p| p.metadata.deletion_timestamp.is_none()));
     let (source, message) = cluster.event("goes", "TaintManagerEviction").await;
-    assert_eq!((source.as_str(), message.as_str()), ("taint-eviction-controller", "Marking for deletion Pod default/goes"));
+    assert_eq!(
+        (source.as_str(), message.as_str()),
+        ("taint-eviction-controller", "Marking for deletion Pod default/goes")
+    );
 
     let not_ready = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "KubeletNotReady",
         "lastHeartbeatTime": "2030-01-01T00:00:01Z", "lastTransitionTime": "2030-01-01T00:00:01Z"}]}});

@@ -61,7 +61,10 @@ async fn a_deployment_rolls_out_rolls_back_and_scales() {
     assert_eq!(d.annotations()[REVISION], "1");
     let (source, message) = cluster.event("web", "ScalingReplicaSet").await;
     let first = sets(&cluster).await[0].1.clone();
-    assert_eq!((source.as_str(), message), ("deployment-controller", format!("Scaled up replica set {first} from 0 to 3")));
+    assert_eq!(
+        (source.as_str(), message),
+        ("deployment-controller", format!("Scaled up replica set {first} from 0 to 3"))
+    );
     assert_eq!(cluster.event(&first, "SuccessfulCreate").await.0, "replicaset-controller");
 
     change(&cluster, "web", image("two:2")).await;
@@ -101,7 +104,8 @@ async fn a_rolling_update_stops_at_pods_that_do_not_become_ready() {
     cluster.run_pods();
     cluster.create::<Deployment>(deployment("web", 4, "one:1")).await;
     rolled_out(&cluster, "web").await;
-    change(&cluster, "web", json!({"spec": {"template": {"metadata": {"labels": {"ready": "false"}}}}})).await;
+    change(&cluster, "web", json!({"spec": {"template": {"metadata": {"labels": {"ready": "false"}}}}}))
+        .await;
     eventually("one of the old and one surplus are replaced", async || {
         let now = sets(&cluster).await;
         (now.len() == 2 && now[0].2 == 3 && now[1].2 == 2).then_some(())
@@ -109,7 +113,11 @@ async fn a_rolling_update_stops_at_pods_that_do_not_become_ready() {
     .await;
     let api = cluster.api::<Deployment>();
     let status = eventually("the status says so", async || {
-        api.get("web").await.ok()?.status.filter(|s| s.available_replicas == Some(3) && s.updated_replicas == Some(2))
+        api.get("web")
+            .await
+            .ok()?
+            .status
+            .filter(|s| s.available_replicas == Some(3) && s.updated_replicas == Some(2))
     })
     .await;
     assert_eq!(status.unavailable_replicas, Some(2));
@@ -128,7 +136,10 @@ async fn recreate_removes_the_old_before_it_makes_the_new() {
     change(&cluster, "web", image("two:2")).await;
     rolled_out(&cluster, "web").await;
     let pods = cluster.api::<Pod>().list(&ListParams::default()).await.expect("pods").items;
-    assert!(pods.iter().all(|p| p.spec.as_ref().is_some_and(|s| s.containers[0].image.as_deref() == Some("two:2"))));
+    assert!(
+        pods.iter()
+            .all(|p| p.spec.as_ref().is_some_and(|s| s.containers[0].image.as_deref() == Some("two:2")))
+    );
     cluster.stop().await;
 }
 

@@ -40,7 +40,11 @@ impl Cluster {
             .try_init();
         let dir = tempfile::tempdir().expect("a directory");
         let mut layer = Layer { origin: "test".into(), ..Layer::default() };
-        for (name, value) in [("data-dir", dir.path().to_str().expect("text")), ("node-name", "none"), ("node-ip", "192.0.2.1")] {
+        for (name, value) in [
+            ("data-dir", dir.path().to_str().expect("text")),
+            ("node-name", "none"),
+            ("node-ip", "192.0.2.1"),
+        ] {
             layer.values.entry(name.into()).or_default().push(value.into());
         }
         let mut layers = Layers::default();
@@ -58,7 +62,9 @@ impl Cluster {
 
     /// Adds a node with room for 4 CPUs and 8 GiB, ready.
     pub async fn add_node(&self, name: &str) {
-        let node: Node = from(json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": format!("zone-{name}")}}}));
+        let node: Node = from(
+            json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": format!("zone-{name}")}}}),
+        );
         let nodes: Api<Node> = Api::all(self.client.clone());
         nodes.create(&PostParams::default(), &node).await.expect("a node");
         let status = json!({"status": {
@@ -95,7 +101,10 @@ impl Cluster {
                 if pod.spec.as_ref().and_then(|s| s.node_name.as_ref()).is_none() {
                     continue;
                 }
-                let (namespace, name) = (pod.metadata.namespace.clone().unwrap_or_default(), pod.metadata.name.clone().unwrap_or_default());
+                let (namespace, name) = (
+                    pod.metadata.namespace.clone().unwrap_or_default(),
+                    pod.metadata.name.clone().unwrap_or_default(),
+                );
                 let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
                 if pod.metadata.deletion_timestamp.is_some() {
                     let _ = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
@@ -104,8 +113,19 @@ impl Cluster {
                     let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
                 } else if pod.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Running") {
                     address += 1;
-                    let ready = pod.metadata.labels.as_ref().and_then(|l| l.get("ready")).is_none_or(|v| v != "false");
-                    set_ready(&api, &name, ready, Some(&format!("10.42.{}.{}", address / 250, address % 250 + 1))).await;
+                    let ready = pod
+                        .metadata
+                        .labels
+                        .as_ref()
+                        .and_then(|l| l.get("ready"))
+                        .is_none_or(|v| v != "false");
+                    set_ready(
+                        &api,
+                        &name,
+                        ready,
+                        Some(&format!("10.42.{}.{}", address / 250, address % 250 + 1)),
+                    )
+                    .await;
                 }
             }
         });
@@ -122,7 +142,11 @@ impl Cluster {
     /// Creates an object in the namespace `default`.
     pub async fn create<K>(&self, object: Value) -> K
     where
-        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Serialize
+            + DeserializeOwned
+            + Clone
+            + Debug,
     {
         self.api::<K>().create(&PostParams::default(), &from::<K>(object)).await.expect("it is created")
     }
@@ -135,7 +159,10 @@ impl Cluster {
             let found = list.items.into_iter().find(|e| {
                 e.involved_object.name.as_deref() == Some(about) && e.reason.as_deref() == Some(reason)
             })?;
-            Some((found.source.and_then(|s| s.component).unwrap_or_default(), found.message.unwrap_or_default()))
+            Some((
+                found.source.and_then(|s| s.component).unwrap_or_default(),
+                found.message.unwrap_or_default(),
+            ))
         })
         .await
     }
@@ -176,7 +203,9 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"))
 }
 
 /// A deployment of `replicas` pods with an image.

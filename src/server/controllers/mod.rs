@@ -3,6 +3,7 @@
 //!
 //! Adding one is one row in [`all`].
 
+mod clusterrole;
 pub mod config;
 mod daemonset;
 mod deployment;
@@ -14,6 +15,7 @@ mod namespace;
 mod node;
 mod replicaset;
 mod serviceaccount;
+mod statefulset;
 mod tokens;
 
 use std::future::Future;
@@ -67,23 +69,38 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 18] = [
+static CONTROLLERS: [Controller; 20] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
     controller!("daemonset-controller", "daemonset-controller", "daemon-set-controller", daemonset::run),
+    controller!("statefulset-controller", "statefulset-controller", statefulset::run),
     controller!("job-controller", "job-controller", job::run),
     controller!("ttl-after-finished-controller", "ttl-after-finished-controller", job::run_ttl),
+    controller!("clusterrole-aggregation-controller", "clusterrole-aggregation-controller", clusterrole::run),
     controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
     controller!("namespace-controller", "namespace-controller", namespace::run),
     controller!("endpointslice-controller", "endpointslice-controller", endpoints::run_slices),
     controller!("endpoint-controller", "endpoint-controller", endpoints::run_endpoints),
-    controller!("endpointslice-mirroring-controller", "endpointslicemirroring-controller", endpoints::run_mirroring),
+    controller!(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring-controller",
+        endpoints::run_mirroring
+    ),
     controller!("serviceaccount-controller", "service-account-controller", serviceaccount::run_accounts),
-    controller!("root-ca-certificate-publisher-controller", "root-ca-cert-publisher", serviceaccount::run_root_ca),
+    controller!(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+        serviceaccount::run_root_ca
+    ),
     controller!("serviceaccount-token-controller", "tokens-controller", tokens::run),
     controller!("node-lifecycle-controller", "node-controller", node::run_health),
-    controller!("taint-eviction-controller", "taint-eviction-controller", "node-controller", node::run_eviction),
+    controller!(
+        "taint-eviction-controller",
+        "taint-eviction-controller",
+        "node-controller",
+        node::run_eviction
+    ),
     controller!("node-ipam-controller", "node-controller", node::run_ipam),
     controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
 ];
@@ -125,6 +142,7 @@ pub fn spawn_all(
             config: Arc::clone(&config),
         };
         let run = controller.run;
-        supervisor.spawn(controller.name, Stage::Controller, OnFailure::Restart, move |stop| run(cx.clone(), stop));
+        supervisor
+            .spawn(controller.name, Stage::Controller, OnFailure::Restart, move |stop| run(cx.clone(), stop));
     }
 }

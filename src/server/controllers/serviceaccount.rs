@@ -52,7 +52,8 @@ pub async fn run_accounts(cx: Context, stop: CancellationToken) -> Result<(), Ta
     namespaces.synced().await;
     accounts.synced().await;
     let ensure = |key: Key| {
-        let (namespaces, accounts, client) = (Arc::clone(&namespaces), Arc::clone(&accounts), cx.client.clone());
+        let (namespaces, accounts, client) =
+            (Arc::clone(&namespaces), Arc::clone(&accounts), cx.client.clone());
         async move {
             if !is_active(&namespaces, &key.name) || accounts.get(&Key::new(&key.name, DEFAULT)).is_some() {
                 return Ok(Next::Done);
@@ -73,7 +74,9 @@ pub async fn run_accounts(cx: Context, stop: CancellationToken) -> Result<(), Ta
 fn created<K>(result: kube::Result<K>, doing: &'static str) -> Result<Next, Error> {
     match result.map_err(Error::api(doing)) {
         Ok(_) => Ok(Next::Done),
-        Err(e) if e.reason() == "AlreadyExists" || e.is_namespace_terminating() || e.is_not_found() => Ok(Next::Done),
+        Err(e) if e.reason() == "AlreadyExists" || e.is_namespace_terminating() || e.is_not_found() => {
+            Ok(Next::Done)
+        }
         Err(e) => Err(e),
     }
 }
@@ -126,7 +129,8 @@ mod tests {
 
     #[test]
     fn foreign_content_of_the_ca_map_is_replaced() {
-        let mut map = ConfigMap { data: Some(BTreeMap::from([("x".into(), "y".into())])), ..Default::default() };
+        let mut map =
+            ConfigMap { data: Some(BTreeMap::from([("x".into(), "y".into())])), ..Default::default() };
         map.metadata.namespace = Some("n".into());
         fill(&mut map, "PEM");
         assert_eq!(map.data, Some(BTreeMap::from([("ca.crt".to_owned(), "PEM".to_owned())])));
@@ -136,7 +140,10 @@ mod tests {
 
     #[test]
     fn only_a_new_namespace_appears() {
-        let n = Arc::new(Namespace { metadata: ObjectMeta { name: Some("n".into()), ..Default::default() }, ..Default::default() });
+        let n = Arc::new(Namespace {
+            metadata: ObjectMeta { name: Some("n".into()), ..Default::default() },
+            ..Default::default()
+        });
         let new = Change { old: None, new: Some(Arc::clone(&n)) };
         assert_eq!(appeared(&new), Some(Key::new("", "n")));
         assert_eq!(appeared(&Change { old: Some(Arc::clone(&n)), new: Some(Arc::clone(&n)) }), None);
@@ -147,7 +154,10 @@ mod tests {
     async fn an_informer_knows_active_namespaces() {
         let namespaces = Informer::<Namespace>::default();
         assert!(!is_active(&namespaces, "n"));
-        namespaces.apply(Namespace { metadata: ObjectMeta { name: Some("n".into()), ..Default::default() }, ..Default::default() });
+        namespaces.apply(Namespace {
+            metadata: ObjectMeta { name: Some("n".into()), ..Default::default() },
+            ..Default::default()
+        });
         assert!(is_active(&namespaces, "n"));
     }
 }

@@ -67,11 +67,16 @@ async fn reconcile(
         Verdict::Keep => {}
         Verdict::Delete => {
             let params = DeleteParams {
-                preconditions: Some(Preconditions { uid: secret.metadata.uid.clone(), resource_version: None }),
+                preconditions: Some(Preconditions {
+                    uid: secret.metadata.uid.clone(),
+                    resource_version: None,
+                }),
                 ..Default::default()
             };
             let deleted = api.delete(&key.name, &params).await;
-            ignore_not_found(deleted.map(|_| ()).map_err(Error::api("deleting a token without service account")))?;
+            ignore_not_found(
+                deleted.map(|_| ()).map_err(Error::api("deleting a token without service account")),
+            )?;
         }
         Verdict::Fill(account) => {
             let Some(sign) = &cx.config.legacy_tokens else { return Ok(Next::Done) };
@@ -131,14 +136,17 @@ mod tests {
     fn accounts() -> Informer<ServiceAccount> {
         let informer = Informer::default();
         informer.apply(
-            serde_json::from_value(json!({"metadata": {"name": "bot", "namespace": "n", "uid": "u"}})).expect("an account"),
+            serde_json::from_value(json!({"metadata": {"name": "bot", "namespace": "n", "uid": "u"}}))
+                .expect("an account"),
         );
         informer
     }
 
     fn secret(annotations: serde_json::Value) -> Secret {
-        serde_json::from_value(json!({"type": TYPE, "metadata": {"name": "s", "namespace": "n", "annotations": annotations}}))
-            .expect("a secret")
+        serde_json::from_value(
+            json!({"type": TYPE, "metadata": {"name": "s", "namespace": "n", "annotations": annotations}}),
+        )
+        .expect("a secret")
     }
 
     #[test]

@@ -38,16 +38,31 @@ pub async fn bind(
             uid: meta.uid.clone(),
             ..Default::default()
         },
-        target: ObjectReference { kind: Some("Node".into()), name: Some(node.to_string()), ..Default::default() },
+        target: ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(node.to_string()),
+            ..Default::default()
+        },
     };
     let api: Api<Pod> = Api::namespaced(client, namespace);
-    api.create_subresource::<_, serde_json::Value>("binding", meta::name(meta), &PostParams::default(), &binding)
-        .await
-        .map(|_| ())
-        .map_err(Error::api("binding a pod"))
+    api.create_subresource::<_, serde_json::Value>(
+        "binding",
+        meta::name(meta),
+        &PostParams::default(),
+        &binding,
+    )
+    .await
+    .map(|_| ())
+    .map_err(Error::api("binding a pod"))
 }
 
-async fn bind_claims(client: &Client, storage: &Storage, namespace: &str, node: &str, names: &[String]) -> Result<(), Error> {
+async fn bind_claims(
+    client: &Client,
+    storage: &Storage,
+    namespace: &str,
+    node: &str,
+    names: &[String],
+) -> Result<(), Error> {
     let changed = Arc::new(Notify::new());
     let signal = Arc::clone(&changed);
     let _subscription = storage.on_claim(move || signal.notify_one());
@@ -55,7 +70,9 @@ async fn bind_claims(client: &Client, storage: &Storage, namespace: &str, node: 
     let patch = json!({"metadata": {"annotations": {SELECTED_NODE: node}}});
     for name in names {
         let params = PatchParams::default();
-        api.patch(name, &params, &Patch::Merge(&patch)).await.map_err(Error::api("choosing a claim's node"))?;
+        api.patch(name, &params, &Patch::Merge(&patch))
+            .await
+            .map_err(Error::api("choosing a claim's node"))?;
     }
     let bound = async {
         while !storage.all_bound(namespace, names) {
@@ -68,7 +85,12 @@ async fn bind_claims(client: &Client, storage: &Storage, namespace: &str, node: 
 }
 
 /// Sets the condition `PodScheduled=False`, unless it says so already.
-pub async fn report(client: Client, pod: Arc<PodInfo>, reason: &'static str, message: String) -> Result<(), Error> {
+pub async fn report(
+    client: Client,
+    pod: Arc<PodInfo>,
+    reason: &'static str,
+    message: String,
+) -> Result<(), Error> {
     let known = pod.pod.condition("PodScheduled");
     if known.is_some_and(|c| {
         c.status == "False" && c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(&message)

@@ -113,9 +113,10 @@ fn waiting(change: &Change<Pod>, pod: &Arc<Pod>, cluster: &Cluster, queue: &mut 
         return;
     }
     let info = Arc::new(PodInfo::new(Arc::clone(pod)));
-    let only_status = change.old.as_ref().is_some_and(|old| {
-        old.spec == pod.spec && old.metadata.labels == pod.metadata.labels
-    });
+    let only_status = change
+        .old
+        .as_ref()
+        .is_some_and(|old| old.spec == pod.spec && old.metadata.labels == pod.metadata.labels);
     if only_status && queue.get(uid).is_some() {
         queue.refresh(info);
     } else {
@@ -158,7 +159,12 @@ mod tests {
     use serde_json::{Value, json};
 
     fn a_pod(uid: &str, spec: Value) -> Arc<Pod> {
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": uid, "uid": uid, "namespace": "n"}, "spec": spec})).expect("a pod"))
+        Arc::new(
+            serde_json::from_value(
+                json!({"metadata": {"name": uid, "uid": uid, "namespace": "n"}, "spec": spec}),
+            )
+            .expect("a pod"),
+        )
     }
 
     fn added(pod: &Arc<Pod>) -> Event {
@@ -188,7 +194,11 @@ mod tests {
         let gated = a_pod("p", json!({"schedulingGates": [{"name": "g"}]}));
         apply(added(&gated), &mut cluster, &mut queue);
         let free = a_pod("p", json!({}));
-        apply(Event::Pod(Change { old: Some(gated), new: Some(Arc::clone(&free)) }), &mut cluster, &mut queue);
+        apply(
+            Event::Pod(Change { old: Some(gated), new: Some(Arc::clone(&free)) }),
+            &mut cluster,
+            &mut queue,
+        );
         assert!(queue.get("p").is_some());
         let bound = a_pod("p", json!({"nodeName": "a"}));
         let change = Change { old: Some(free), new: Some(Arc::clone(&bound)) };

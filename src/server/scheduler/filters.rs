@@ -84,7 +84,11 @@ impl<'p> Prepared<'p> {
         }
         fits(pod, node)?;
         if !self.volumes.allow(node) {
-            return refuse("node(s) didn't match PersistentVolume's node affinity", true, STORAGE | NODE_LABELS);
+            return refuse(
+                "node(s) didn't match PersistentVolume's node affinity",
+                true,
+                STORAGE | NODE_LABELS,
+            );
         }
         self.check_spread(pod, node)?;
         self.check_interpod(pod, node)
@@ -94,9 +98,11 @@ impl<'p> Prepared<'p> {
         let hints = POD_ADDED | POD_REMOVED | NODE_LABELS;
         match self.spread.as_ref().map(|s| s.check(pod, node)) {
             None | Some(Ok(())) => Ok(()),
-            Some(Err(spread::Refusal::MissingLabel)) => {
-                refuse("node(s) didn't match pod topology spread constraints (missing required label)", true, hints)
-            }
+            Some(Err(spread::Refusal::MissingLabel)) => refuse(
+                "node(s) didn't match pod topology spread constraints (missing required label)",
+                true,
+                hints,
+            ),
             Some(Err(spread::Refusal::Skew)) => {
                 refuse("node(s) didn't match pod topology spread constraints", false, hints)
             }
@@ -200,12 +206,17 @@ mod tests {
         assert_eq!(verdict(&cluster, &cpu_pod("p", "5")), "!Insufficient cpu");
         cluster.place(cpu_pod("q", "3"), "a");
         assert_eq!(verdict(&cluster, &cpu_pod("p", "2")), "Insufficient cpu");
-        let greedy = pod("p", json!({}), json!({"containers": [{"name": "c",
-            "resources": {"requests": {"memory": "9Gi", "gpu.io/x": "1"}}}]}));
+        let greedy = pod(
+            "p",
+            json!({}),
+            json!({"containers": [{"name": "c",
+            "resources": {"requests": {"memory": "9Gi", "gpu.io/x": "1"}}}]}),
+        );
         assert_eq!(verdict(&cluster, &greedy), "!Insufficient memory; Insufficient gpu.io/x");
         let full = one(|n| {
             let offered = n.status.get_or_insert_default().allocatable.get_or_insert_default();
-            offered.insert("pods".into(), k8s_openapi::apimachinery::pkg::api::resource::Quantity("0".into()));
+            offered
+                .insert("pods".into(), k8s_openapi::apimachinery::pkg::api::resource::Quantity("0".into()));
         });
         assert_eq!(verdict(&full, &cpu_pod("p", "1")), "Too many pods");
     }
@@ -222,8 +233,13 @@ mod tests {
         let cordoned = one(|n| n.spec.get_or_insert_default().unschedulable = Some(true));
         assert_eq!(verdict(&cordoned, &cpu_pod("p", "1")), "!node(s) were unschedulable");
         assert_eq!(verdict(&cordoned, &tolerant), "fits");
-        for (disk, expected) in [("ssd", "fits"), ("hdd", "!node(s) didn't match Pod's node affinity/selector")] {
-            assert_eq!(verdict(&one(|_| {}), &pod("p", json!({}), json!({"nodeSelector": {"disk": disk}}))), expected);
+        for (disk, expected) in
+            [("ssd", "fits"), ("hdd", "!node(s) didn't match Pod's node affinity/selector")]
+        {
+            assert_eq!(
+                verdict(&one(|_| {}), &pod("p", json!({}), json!({"nodeSelector": {"disk": disk}}))),
+                expected
+            );
         }
     }
 
@@ -231,10 +247,17 @@ mod tests {
     fn host_ports_are_exclusive() {
         let mut cluster = one(|_| {});
         let web = |name: &str| {
-            pod(name, json!({}), json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}))
+            pod(
+                name,
+                json!({}),
+                json!({"containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]}),
+            )
         };
         assert_eq!(verdict(&cluster, &web("p")), "fits");
         cluster.place(web("q"), "a");
-        assert_eq!(verdict(&cluster, &web("p")), "node(s) didn't have free ports for the requested pod ports");
+        assert_eq!(
+            verdict(&cluster, &web("p")),
+            "node(s) didn't have free ports for the requested pod ports"
+        );
     }
 }

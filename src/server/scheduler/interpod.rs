@@ -57,10 +57,7 @@ impl Required {
             return None;
         }
         let matches = |term: &PodTerm, other: &PodInfo| term.matches(&other.pod, &cluster.namespaces);
-        let mut state = Self {
-            matches_self: affinity.iter().all(|t| matches(t, pod)),
-            ..Self::default()
-        };
+        let mut state = Self { matches_self: affinity.iter().all(|t| matches(t, pod)), ..Self::default() };
         let all = !affinity.is_empty() || !anti.is_empty();
         for node in cluster.nodes.iter().filter(|n| n.node.is_some() && (all || n.with_anti_affinity > 0)) {
             for other in node.pods.values() {
@@ -96,7 +93,8 @@ impl Required {
                     return Err(Refusal::Affinity);
                 }
             }
-            let violated = |t: &PodTerm| count_at(&self.anti_affinity, node, &t.topology_key).is_some_and(|n| n > 0);
+            let violated =
+                |t: &PodTerm| count_at(&self.anti_affinity, node, &t.topology_key).is_some_and(|n| n > 0);
             if rules.anti_affinity.iter().any(violated) {
                 return Err(Refusal::AntiAffinity);
             }
@@ -120,7 +118,9 @@ impl Preferred {
             return None;
         }
         let mut scores = Counts::new();
-        for node in cluster.nodes.iter().filter(|n| n.node.is_some() && (!own.is_empty() || n.with_pod_rules > 0)) {
+        for node in
+            cluster.nodes.iter().filter(|n| n.node.is_some() && (!own.is_empty() || n.with_pod_rules > 0))
+        {
             for other in node.pods.values() {
                 for (weight, term) in own {
                     if term.matches(&other.pod, &cluster.namespaces) {

@@ -26,8 +26,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use events::SCHEDULER_NAME;
 use events::Event;
+pub use events::SCHEDULER_NAME;
 use podinfo::PodInfo;
 
 use crate::server::controllers::Shared;
@@ -151,7 +151,8 @@ impl Scheduler {
                 self.cluster.place(Arc::clone(&pod), &node);
                 let (client, storage) = (self.client.clone(), self.storage.clone());
                 self.tasks.spawn(async move {
-                    let result = binding::bind(client, storage, Arc::clone(&pod), Arc::clone(&node), waiting).await;
+                    let result =
+                        binding::bind(client, storage, Arc::clone(&pod), Arc::clone(&node), waiting).await;
                     Outcome::Bound(pod, node, result)
                 });
             }

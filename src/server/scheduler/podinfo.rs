@@ -67,7 +67,8 @@ impl PodInfo {
     /// Computes the scheduler's view of a pod.
     pub fn new(pod: Arc<Pod>) -> Self {
         let (requests, scored) = resources::of_pod(&pod);
-        let sidecars = pod.spec.init_containers.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        let sidecars =
+            pod.spec.init_containers.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
         let ports = pod.spec.containers.iter().chain(sidecars).flat_map(host_ports).collect();
         let rules = rules(&pod);
         Self { requests, scored, ports, rules, pod }

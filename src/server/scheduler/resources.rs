@@ -65,7 +65,10 @@ impl Amounts {
 
     /// Nothing at all is asked for.
     pub fn is_zero(&self) -> bool {
-        self.milli_cpu == 0 && self.memory == 0 && self.ephemeral == 0 && self.extended.values().all(|a| *a == 0)
+        self.milli_cpu == 0
+            && self.memory == 0
+            && self.ephemeral == 0
+            && self.extended.values().all(|a| *a == 0)
     }
 }
 

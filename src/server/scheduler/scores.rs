@@ -114,7 +114,8 @@ fn normalize(mut raw: Vec<i64>, reverse: bool) -> Vec<i64> {
 
 /// Scales scores so that the lowest is 0 and the highest 100.
 fn stretch(mut raw: Vec<i64>) -> Vec<i64> {
-    let (min, max) = (raw.iter().copied().min().unwrap_or_default(), raw.iter().copied().max().unwrap_or_default());
+    let (min, max) =
+        (raw.iter().copied().min().unwrap_or_default(), raw.iter().copied().max().unwrap_or_default());
     for score in &mut raw {
         *score = if max == min { 0 } else { 100 * (*score - min) / (max - min) };
     }
@@ -154,8 +155,12 @@ mod tests {
     #[test]
     fn uneven_use_is_worse() {
         let c = cluster(|_| {});
-        let even = pod("p", json!({}), json!({"containers": [{"name": "c",
-            "resources": {"requests": {"cpu": "2", "memory": "4Gi"}}}]}));
+        let even = pod(
+            "p",
+            json!({}),
+            json!({"containers": [{"name": "c",
+            "resources": {"requests": {"cpu": "2", "memory": "4Gi"}}}]}),
+        );
         assert_eq!(balanced(&even, &c.nodes[0]), 100);
         assert_eq!(balanced(&cpu_pod("p", "4"), &c.nodes[0]), 50);
     }
@@ -163,14 +168,21 @@ mod tests {
     #[test]
     fn soft_taints_and_preferences_count() {
         let c = cluster(|n| {
-            n.spec.get_or_insert_default().taints =
-                Some(vec![Taint { key: "k".into(), effect: "PreferNoSchedule".into(), ..Default::default() }]);
+            n.spec.get_or_insert_default().taints = Some(vec![Taint {
+                key: "k".into(),
+                effect: "PreferNoSchedule".into(),
+                ..Default::default()
+            }]);
         });
         let s = scores(&c, &pod("p", json!({}), json!({})));
         assert_eq!(s[0] - s[1], 100 * TAINT_WEIGHT);
-        let wants = pod("p", json!({}), json!({"affinity": {"nodeAffinity": {
+        let wants = pod(
+            "p",
+            json!({}),
+            json!({"affinity": {"nodeAffinity": {
             "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 5, "preference": {"matchExpressions":
-                [{"key": "disk", "operator": "In", "values": ["ssd"]}]}}]}}}));
+                [{"key": "disk", "operator": "In", "values": ["ssd"]}]}}]}}}),
+        );
         let s = scores(&cluster(|_| {}), &wants);
         assert_eq!(s[1] - s[0], 100 * NODE_AFFINITY_WEIGHT);
     }
@@ -178,8 +190,10 @@ mod tests {
     #[test]
     fn a_large_image_attracts() {
         let c = cluster(|n| {
-            n.status.get_or_insert_default().images =
-                Some(vec![ContainerImage { names: Some(vec!["big:1".into()]), size_bytes: Some(800 * MEBIBYTE) }]);
+            n.status.get_or_insert_default().images = Some(vec![ContainerImage {
+                names: Some(vec!["big:1".into()]),
+                size_bytes: Some(800 * MEBIBYTE),
+            }]);
         });
         let p = pod("p", json!({}), json!({"containers": [{"name": "c", "image": "big:1"}]}));
         let s = scores(&c, &p);

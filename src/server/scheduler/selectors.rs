@@ -59,8 +59,9 @@ mod tests {
 
     #[test]
     fn a_pod_term_means_its_own_namespace_unless_it_names_others() {
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"namespace": "b", "labels": {"app": "x"}}}))
-            .expect("a pod");
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"namespace": "b", "labels": {"app": "x"}}}))
+                .expect("a pod");
         let selector = json!({"matchLabels": {"app": "x"}});
         let namespaces = Namespaces::from([("b".to_owned(), map(&[("team", "t")]))]);
         for (term, own, expected) in [
@@ -68,10 +69,18 @@ mod tests {
             (json!({"labelSelector": selector, "topologyKey": "z"}), "b", true),
             (json!({"labelSelector": selector, "topologyKey": "z", "namespaces": ["b"]}), "a", true),
             (json!({"labelSelector": selector, "topologyKey": "z", "namespaceSelector": {}}), "a", true),
-            (json!({"labelSelector": selector, "topologyKey": "z",
-                "namespaceSelector": {"matchLabels": {"team": "t"}}}), "a", true),
-            (json!({"labelSelector": selector, "topologyKey": "z",
-                "namespaceSelector": {"matchLabels": {"team": "u"}}}), "a", false),
+            (
+                json!({"labelSelector": selector, "topologyKey": "z",
+                "namespaceSelector": {"matchLabels": {"team": "t"}}}),
+                "a",
+                true,
+            ),
+            (
+                json!({"labelSelector": selector, "topologyKey": "z",
+                "namespaceSelector": {"matchLabels": {"team": "u"}}}),
+                "a",
+                false,
+            ),
         ] {
             let parsed: PodAffinityTerm = serde_json::from_value(term.clone()).expect("a term");
             assert_eq!(PodTerm::new(&parsed, own).matches(&pod, &namespaces), expected, "{own} {term}");

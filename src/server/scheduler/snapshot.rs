@@ -114,6 +114,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The node of this name.
+    #[cfg(test)]
     pub fn node(&self, name: &str) -> Option<&NodeInfo> {
         self.index.get(name).map(|i| &self.nodes[*i])
     }
@@ -186,7 +187,8 @@ impl Cluster {
         let slot = self.slot(node);
         let target = &mut self.nodes[slot];
         target.account(&info, 1);
-        self.anti_affinity_pods += usize::from(info.rules.as_ref().is_some_and(|r| !r.anti_affinity.is_empty()));
+        self.anti_affinity_pods +=
+            usize::from(info.rules.as_ref().is_some_and(|r| !r.anti_affinity.is_empty()));
         self.pod_rule_pods += usize::from(
             info.rules.as_ref().is_some_and(|r| !r.affinity.is_empty() || !r.preferred_pods.is_empty()),
         );
@@ -200,7 +202,8 @@ impl Cluster {
         let Some(slot) = self.index.get(&node).copied() else { return false };
         if let Some(info) = self.nodes[slot].pods.remove(uid) {
             self.nodes[slot].account(&info, -1);
-            self.anti_affinity_pods -= usize::from(info.rules.as_ref().is_some_and(|r| !r.anti_affinity.is_empty()));
+            self.anti_affinity_pods -=
+                usize::from(info.rules.as_ref().is_some_and(|r| !r.anti_affinity.is_empty()));
             self.pod_rule_pods -= usize::from(
                 info.rules.as_ref().is_some_and(|r| !r.affinity.is_empty() || !r.preferred_pods.is_empty()),
             );
@@ -276,10 +279,11 @@ pub mod tests {
         let mut cluster = Cluster::default();
         let with = |name: &str| {
             let mut n = Node::clone(&node(name, json!({})));
-            n.status.get_or_insert_default().images = Some(vec![k8s_openapi::api::core::v1::ContainerImage {
-                names: Some(vec!["nginx".into()]),
-                size_bytes: Some(7),
-            }]);
+            n.status.get_or_insert_default().images =
+                Some(vec![k8s_openapi::api::core::v1::ContainerImage {
+                    names: Some(vec!["nginx".into()]),
+                    size_bytes: Some(7),
+                }]);
             Arc::new(n)
         };
         cluster.set_node(with("a"));

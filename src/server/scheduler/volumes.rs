@@ -94,8 +94,8 @@ impl Demands {
 
 #[cfg(test)]
 mod tests {
-    use super::super::snapshot::tests::{node, pod};
     use super::super::snapshot::Cluster;
+    use super::super::snapshot::tests::{node, pod};
     use super::*;
     use serde_json::json;
 

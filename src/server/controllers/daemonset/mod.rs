@@ -1,7 +1,6 @@
 //! DaemonSets: a pod on every node, or on those that a selector chooses.
 
 mod nodes;
-mod revisions;
 mod update;
 
 use std::collections::BTreeMap;
@@ -18,6 +17,7 @@ use super::kit::informer::{Change, Informer, Key, Subscription};
 use super::kit::meta::{self, Matcher};
 use super::kit::pod::Pod;
 use super::kit::podcontrol::{self, Expectations};
+use super::kit::revisions::{self, Found, Owner};
 use super::kit::{Context, Error, Next, Queue, ignore_not_found, patch};
 use crate::supervisor::TaskError;
 use nodes::Verdict;
@@ -125,7 +125,7 @@ impl DaemonSets {
             return Ok(Next::Done);
         }
         let pods = podcontrol::claim(&self.cx, ds.as_ref(), &matcher(&ds)).await?;
-        let hash = revisions::sync(&self.cx, &self.revisions, &ds, &pods).await?;
+        let hash = self.revision(&ds, &pods).await?;
         let verdicts: BTreeMap<String, Verdict> = self
             .nodes
             .list()
@@ -150,10 +150,45 @@ impl DaemonSets {
         patch::write(&api, ds.as_ref(), &wanted, Some("status")).await?;
         managed?;
         let min_ready = min_ready(&ds);
-        if next == Next::Done && min_ready > 0 && pods.iter().any(|p| p.is_ready() && !p.is_available(min_ready)) {
+        if next == Next::Done
+            && min_ready > 0
+            && pods.iter().any(|p| p.is_ready() && !p.is_available(min_ready))
+        {
             next = Next::After(std::time::Duration::from_secs(u64::try_from(min_ready).unwrap_or(1)));
         }
         Ok(next)
+    }
+
+    /// The hash of the present template's revision.
+    async fn revision(&self, ds: &Arc<DaemonSet>, pods: &[Arc<Pod>]) -> Result<String, Error> {
+        let Some(spec) = &ds.spec else { return Ok(String::new()) };
+        let owner = Owner {
+            meta: &ds.metadata,
+            reference: meta::controller_ref(ds.as_ref()),
+            template: &spec.template,
+            collisions: ds.status.as_ref().and_then(|s| s.collision_count),
+            limit: spec.revision_history_limit.unwrap_or(10),
+        };
+        match owner.present(&self.cx, &self.revisions).await? {
+            Found::Present(present, others) => {
+                let hash = revisions::hash(&present).to_owned();
+                let has = |p: &Arc<Pod>, h: &str| {
+                    meta::labels(&p.metadata).get(revisions::HASH).is_some_and(|x| x == h)
+                };
+                let used = |r: &ControllerRevision| pods.iter().any(|p| has(p, revisions::hash(r)));
+                owner.clean_up(&self.cx, &others, used).await?;
+                Ok(hash)
+            }
+            Found::Collision => {
+                let mut next = DaemonSet::clone(ds);
+                let status = next.status.get_or_insert_default();
+                status.collision_count = Some(status.collision_count.unwrap_or_default() + 1);
+                let api: Api<DaemonSet> =
+                    Api::namespaced(self.cx.client.clone(), meta::namespace(&ds.metadata));
+                patch::write(&api, ds.as_ref(), &next, Some("status")).await?;
+                Err(Error::Unfinished("the name of a revision is taken; trying another".into()))
+            }
+        }
     }
 
     async fn manage(
@@ -214,19 +249,29 @@ impl DaemonSets {
         let (namespace, name) = (meta::namespace(&pod.metadata), meta::name(&pod.metadata));
         let node = nodes::node_of(pod).unwrap_or_default();
         if pod.phase() == "Failed" {
-            let message = format!("Found failed daemon pod {namespace}/{name} on node {node}, will try to kill it");
+            let message =
+                format!("Found failed daemon pod {namespace}/{name} on node {node}, will try to kill it");
             self.cx.recorder.warning(ds, "FailedDaemonPod", message);
         } else {
-            let message = format!("Found succeeded daemon pod {namespace}/{name} on node {node}, will try to delete it");
+            let message = format!(
+                "Found succeeded daemon pod {namespace}/{name} on node {node}, will try to delete it"
+            );
             self.cx.recorder.normal(ds, "SucceededDaemonPod", message);
         }
     }
 
-    async fn create(&self, key: &Key, ds: &Arc<DaemonSet>, hash: &str, nodes: &[String]) -> Result<(), Error> {
+    async fn create(
+        &self,
+        key: &Key,
+        ds: &Arc<DaemonSet>,
+        hash: &str,
+        nodes: &[String],
+    ) -> Result<(), Error> {
         self.expectations.expect_creations(key, nodes.len());
         let template = ds.spec.as_ref().map(|s| &s.template);
         let prefix = format!("{}-", key.name);
-        let mut pod = podcontrol::from_template(template, &key.namespace, &prefix, meta::controller_ref(ds.as_ref()));
+        let mut pod =
+            podcontrol::from_template(template, &key.namespace, &prefix, meta::controller_ref(ds.as_ref()));
         let labels = pod.metadata.labels.get_or_insert_default();
         labels.insert(revisions::HASH.to_owned(), hash.to_owned());
         if let Some(generation) = meta::annotation(&ds.metadata, "deprecated.daemonset.template.generation") {
@@ -266,7 +311,12 @@ fn min_ready(ds: &DaemonSet) -> i32 {
     ds.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or_default()
 }
 
-fn status(ds: &DaemonSet, hash: &str, verdicts: &BTreeMap<String, Verdict>, pods: &ByNode) -> DaemonSetStatus {
+fn status(
+    ds: &DaemonSet,
+    hash: &str,
+    verdicts: &BTreeMap<String, Verdict>,
+    pods: &ByNode,
+) -> DaemonSetStatus {
     let old = ds.status.clone().unwrap_or_default();
     let (mut desired, mut current, mut misplaced, mut ready, mut available, mut updated) = (0, 0, 0, 0, 0, 0);
     for (node, verdict) in verdicts {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{
-    Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod as FullPod, PodSpec,
-    Toleration,
+    Affinity, Node, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod as FullPod,
+    PodSpec, Toleration,
 };
 
 use crate::server::controllers::kit::pod::Pod;
@@ -55,7 +55,8 @@ pub fn tie(pod: &mut FullPod, node: &str) {
     let spec = pod.spec.get_or_insert_default();
     let affinity: &mut Affinity = spec.affinity.get_or_insert_default();
     let nodes: &mut NodeAffinity = affinity.node_affinity.get_or_insert_default();
-    let required: &mut NodeSelector = nodes.required_during_scheduling_ignored_during_execution.get_or_insert_default();
+    let required: &mut NodeSelector =
+        nodes.required_during_scheduling_ignored_during_execution.get_or_insert_default();
     let this = NodeSelectorRequirement {
         key: "metadata.name".to_owned(),
         operator: "In".to_owned(),
@@ -171,8 +172,10 @@ mod tests {
     }
 
     fn node(taints: Value) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd"}}, "spec": {"taints": taints}}))
-            .expect("a node")
+        serde_json::from_value(
+            json!({"metadata": {"name": "n", "labels": {"disk": "ssd"}}, "spec": {"taints": taints}}),
+        )
+        .expect("a node")
     }
 
     #[test]
@@ -183,13 +186,31 @@ mod tests {
             (json!({"containers": [], "nodeSelector": {"disk": "hdd"}}), json!([]), false, false),
             (plain(), json!([{"key": "k", "effect": "NoSchedule"}]), false, true),
             (plain(), json!([{"key": "k", "effect": "NoExecute"}]), false, false),
-            (plain(), json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]), true, true),
+            (
+                plain(),
+                json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]),
+                true,
+                true,
+            ),
             (plain(), json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]), true, true),
-            (plain(), json!([{"key": "node.kubernetes.io/network-unavailable", "effect": "NoSchedule"}]), false, true),
-            (json!({"containers": [], "hostNetwork": true}),
-             json!([{"key": "node.kubernetes.io/network-unavailable", "effect": "NoSchedule"}]), true, true),
+            (
+                plain(),
+                json!([{"key": "node.kubernetes.io/network-unavailable", "effect": "NoSchedule"}]),
+                false,
+                true,
+            ),
+            (
+                json!({"containers": [], "hostNetwork": true}),
+                json!([{"key": "node.kubernetes.io/network-unavailable", "effect": "NoSchedule"}]),
+                true,
+                true,
+            ),
         ] {
-            assert_eq!(judge(&set(spec.clone()), &node(taints.clone())), Verdict { run, stay }, "{spec} {taints}");
+            assert_eq!(
+                judge(&set(spec.clone()), &node(taints.clone())),
+                Verdict { run, stay },
+                "{spec} {taints}"
+            );
         }
     }
 
@@ -197,25 +218,35 @@ mod tests {
     fn a_tied_pod_knows_its_node_before_it_is_placed() {
         let mut pod = FullPod::default();
         tie(&mut pod, "n");
-        let lean: Pod = serde_json::from_value(serde_json::to_value(&pod).expect("it encodes")).expect("it decodes");
+        let lean: Pod =
+            serde_json::from_value(serde_json::to_value(&pod).expect("it encodes")).expect("it decodes");
         assert_eq!(node_of(&lean), Some("n"));
     }
 
     #[test]
     fn each_node_has_one_living_pod() {
         let pod = |name: &str, phase: &str| -> Arc<Pod> {
-            Arc::new(serde_json::from_value(json!({"metadata": {"name": name}, "status": {"phase": phase}})).expect("a pod"))
+            Arc::new(
+                serde_json::from_value(json!({"metadata": {"name": name}, "status": {"phase": phase}}))
+                    .expect("a pod"),
+            )
         };
         let yes = Verdict { run: true, stay: true };
         let no = Verdict { run: false, stay: false };
-        let verdicts = BTreeMap::from([("empty".into(), yes), ("full".into(), yes), ("no".into(), no), ("ended".into(), yes)]);
+        let verdicts = BTreeMap::from([
+            ("empty".into(), yes),
+            ("full".into(), yes),
+            ("no".into(), no),
+            ("ended".into(), yes),
+        ]);
         let pods = BTreeMap::from([
             ("full".into(), vec![pod("a", "Running"), pod("b", "Running")]),
             ("no".into(), vec![pod("c", "Running")]),
             ("ended".into(), vec![pod("d", "Failed")]),
             ("vanished".into(), vec![pod("e", "Running")]),
         ]);
-        let names = |pods: &[Arc<Pod>]| pods.iter().map(|p| meta::name(&p.metadata).to_owned()).collect::<Vec<_>>();
+        let names =
+            |pods: &[Arc<Pod>]| pods.iter().map(|p| meta::name(&p.metadata).to_owned()).collect::<Vec<_>>();
         let plan = plan(&verdicts, &pods, false, |_| true);
         assert_eq!(plan.create, ["empty"]);
         assert_eq!(names(&plan.delete), ["b", "c", "e"]);

@@ -76,10 +76,18 @@ pub fn step(
                 }
             }
             (None, Some(old)) if !old_available => {
-                if limits.surge > 0 { nodes.insert(0, node.clone()) } else { delete.push(Arc::clone(old)) }
+                if limits.surge > 0 {
+                    nodes.insert(0, node.clone())
+                } else {
+                    delete.push(Arc::clone(old))
+                }
             }
             (None, Some(old)) => {
-                if limits.surge > 0 { nodes.push(node.clone()) } else { candidates.push(Arc::clone(old)) }
+                if limits.surge > 0 {
+                    nodes.push(node.clone())
+                } else {
+                    candidates.push(Arc::clone(old))
+                }
             }
             _ => {}
         }
@@ -142,6 +150,9 @@ mod tests {
         };
         assert_eq!(limits(&ds(json!({})), 10), Limits { unavailable: 1, surge: 0 });
         assert_eq!(limits(&ds(json!({"maxUnavailable": "25%"})), 10), Limits { unavailable: 3, surge: 0 });
-        assert_eq!(limits(&ds(json!({"maxSurge": 2, "maxUnavailable": 0})), 10), Limits { unavailable: 0, surge: 2 });
+        assert_eq!(
+            limits(&ds(json!({"maxSurge": 2, "maxUnavailable": 0})), 10),
+            Limits { unavailable: 0, surge: 2 }
+        );
     }
 }

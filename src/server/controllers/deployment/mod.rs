@@ -78,7 +78,9 @@ impl Deployments {
         if !change.deleted() && !pod.is_finished() {
             return;
         }
-        let Some(owner) = meta::controller_of(&pod.metadata).filter(|o| o.kind == "ReplicaSet") else { return };
+        let Some(owner) = meta::controller_of(&pod.metadata).filter(|o| o.kind == "ReplicaSet") else {
+            return;
+        };
         let namespace = meta::namespace(&pod.metadata);
         let Some(rs) = self.sets.get(&Key::new(namespace, &owner.name)) else { return };
         if let Some(above) = meta::controller_of(&rs.metadata).filter(|o| o.kind == "Deployment") {
@@ -132,8 +134,10 @@ impl Deployments {
         });
         for rs in orphans.filter(|_| !deleting) {
             let api: Api<Deployment> = self.api(d);
-            let now = api.get_opt(meta::name(&d.metadata)).await.map_err(Error::api("reading a deployment"))?;
-            if now.is_none_or(|n| n.metadata.uid != d.metadata.uid || n.metadata.deletion_timestamp.is_some()) {
+            let now =
+                api.get_opt(meta::name(&d.metadata)).await.map_err(Error::api("reading a deployment"))?;
+            if now.is_none_or(|n| n.metadata.uid != d.metadata.uid || n.metadata.deletion_timestamp.is_some())
+            {
                 return Err(Error::Unfinished("the deployment is gone or being deleted".into()));
             }
             let mut owners = rs.metadata.owner_references.clone().unwrap_or_default();

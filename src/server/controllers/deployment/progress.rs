@@ -30,7 +30,8 @@ pub fn set(status: &mut DeploymentStatus, kind: &str, value: &str, reason: &str,
 
 fn put(status: &mut DeploymentStatus, kind: &str, value: &str, reason: &str, message: String) {
     let now = meta::now();
-    let since = condition(status, kind).filter(|c| c.status == value).and_then(|c| c.last_transition_time.clone());
+    let since =
+        condition(status, kind).filter(|c| c.status == value).and_then(|c| c.last_transition_time.clone());
     let conditions = status.conditions.get_or_insert_default();
     conditions.retain(|c| c.type_ != kind);
     conditions.push(DeploymentCondition {
@@ -132,12 +133,30 @@ pub fn rollout(d: &Deployment, all: &[Arc<ReplicaSet>], new: Option<&ReplicaSet>
             None => format!("Deployment \"{}\"", meta::name(&d.metadata)),
         };
         if is_complete(d, &status) {
-            set(&mut status, "Progressing", "True", NEW_AVAILABLE, format!("{subject} has successfully progressed."));
+            set(
+                &mut status,
+                "Progressing",
+                "True",
+                NEW_AVAILABLE,
+                format!("{subject} has successfully progressed."),
+            );
         } else if got_on(&old, &status) {
             // The time of the last progress is news even if the reason is the same.
-            put(&mut status, "Progressing", "True", "ReplicaSetUpdated", format!("{subject} is progressing."));
+            put(
+                &mut status,
+                "Progressing",
+                "True",
+                "ReplicaSetUpdated",
+                format!("{subject} is progressing."),
+            );
         } else if timed_out(d, &old) {
-            set(&mut status, "Progressing", "False", TIMED_OUT, format!("{subject} has timed out progressing."));
+            set(
+                &mut status,
+                "Progressing",
+                "False",
+                TIMED_OUT,
+                format!("{subject} has timed out progressing."),
+            );
         }
     }
     replica_failure(&mut status, all, new);
@@ -231,7 +250,10 @@ mod tests {
             told(&done, "Progressing"),
             "True NewReplicaSetAvailable ReplicaSet \"d-1\" has successfully progressed."
         );
-        assert_eq!(told(&done, "Available"), "True MinimumReplicasAvailable Deployment has minimum availability.");
+        assert_eq!(
+            told(&done, "Available"),
+            "True MinimumReplicasAvailable Deployment has minimum availability."
+        );
         assert!(is_complete(&d, &done) && recheck(&d, &done).is_none());
         d.status = Some(done.clone());
         assert_eq!(rollout(&d, &[set_of(2, 2)], Some(&set_of(2, 2))), done, "nothing more to write");
@@ -252,7 +274,10 @@ mod tests {
         let now = serde_json::to_value(meta::now()).expect("a time");
         let d = deployment(progressing(now.as_str().expect("text")));
         let waiting = rollout(&d, &[set_of(2, 0)], Some(&set_of(2, 0)));
-        assert_eq!(condition(&waiting, "Progressing").and_then(|c| c.reason.as_deref()), Some("ReplicaSetUpdated"));
+        assert_eq!(
+            condition(&waiting, "Progressing").and_then(|c| c.reason.as_deref()),
+            Some("ReplicaSetUpdated")
+        );
         let again = recheck(&d, &waiting).expect("it is looked at again");
         assert!(again > Duration::from_secs(590) && again <= Duration::from_secs(601));
     }

@@ -66,7 +66,10 @@ pub fn find_new(d: &Deployment, sets: &[Arc<ReplicaSet>]) -> Option<Arc<ReplicaS
     let has = |rs: &&Arc<ReplicaSet>| {
         same_template(rs.spec.as_ref().and_then(|s| s.template.as_ref()), template(d))
     };
-    sets.iter().filter(has).min_by_key(|rs| (rs.metadata.creation_timestamp.clone(), rs.metadata.name.clone())).cloned()
+    sets.iter()
+        .filter(has)
+        .min_by_key(|rs| (rs.metadata.creation_timestamp.clone(), rs.metadata.name.clone()))
+        .cloned()
 }
 
 /// The replica sets beside the new one, oldest first.

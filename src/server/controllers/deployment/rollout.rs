@@ -40,7 +40,8 @@ pub async fn step(this: &Deployments, d: &Arc<Deployment>, sets: &[Arc<ReplicaSe
 /// The deployment was asked for another size since its replica sets were last scaled.
 fn is_scaling(d: &Deployment, sets: &[Arc<ReplicaSet>]) -> bool {
     let active = sets.iter().filter(|rs| scaling::spec_replicas(rs) > 0);
-    let mut noted = active.filter_map(|rs| meta::annotation(&rs.metadata, DESIRED_REPLICAS)?.parse::<i32>().ok());
+    let mut noted =
+        active.filter_map(|rs| meta::annotation(&rs.metadata, DESIRED_REPLICAS)?.parse::<i32>().ok());
     noted.any(|n| n != scaling::wanted(d))
 }
 
@@ -83,7 +84,12 @@ async fn recreate(this: &Deployments, d: &Arc<Deployment>, all: &[Arc<ReplicaSet
 }
 
 /// Scales without rolling out: the deployment is paused or was asked for another size.
-async fn resize(this: &Deployments, d: &Arc<Deployment>, all: &[Arc<ReplicaSet>], paused: bool) -> Result<Next, Error> {
+async fn resize(
+    this: &Deployments,
+    d: &Arc<Deployment>,
+    all: &[Arc<ReplicaSet>],
+    paused: bool,
+) -> Result<Next, Error> {
     let sets = find(this, d, all, false).await?;
     let active = sets.active();
     let latest = || sets.new.clone().or_else(|| sets.old.last().cloned());
@@ -125,7 +131,12 @@ async fn finish(this: &Deployments, d: &Arc<Deployment>, sets: &Sets) -> Result<
 }
 
 /// Tells new and old replica sets apart; updates the new one's annotations, or creates it.
-async fn find(this: &Deployments, d: &Arc<Deployment>, all: &[Arc<ReplicaSet>], create: bool) -> Result<Sets, Error> {
+async fn find(
+    this: &Deployments,
+    d: &Arc<Deployment>,
+    all: &[Arc<ReplicaSet>],
+    create: bool,
+) -> Result<Sets, Error> {
     let found = revision::find_new(d, all);
     let old = revision::others(all, found.as_ref());
     let next = revision::next_revision(&old);
@@ -141,7 +152,8 @@ async fn find(this: &Deployments, d: &Arc<Deployment>, all: &[Arc<ReplicaSet>], 
                 None => rs,
             };
             let name = meta::name(&rs.metadata);
-            note_revision(this, d, &rs, "FoundNewReplicaSet", format!("Found new replica set \"{name}\"")).await?;
+            note_revision(this, d, &rs, "FoundNewReplicaSet", format!("Found new replica set \"{name}\""))
+                .await?;
             Some(rs)
         }
         None if create => Some(create_new(this, d, &old, next).await?),
@@ -150,7 +162,12 @@ async fn find(this: &Deployments, d: &Arc<Deployment>, all: &[Arc<ReplicaSet>], 
     Ok(Sets { new, old })
 }
 
-async fn create_new(this: &Deployments, d: &Arc<Deployment>, old: &[Arc<ReplicaSet>], next: i64) -> Result<Arc<ReplicaSet>, Error> {
+async fn create_new(
+    this: &Deployments,
+    d: &Arc<Deployment>,
+    old: &[Arc<ReplicaSet>],
+    next: i64,
+) -> Result<Arc<ReplicaSet>, Error> {
     let mut rs = revision::build(d, next);
     let size = scaling::new_replicas(d, old, 0);
     if let Some(spec) = &mut rs.spec {
@@ -159,33 +176,40 @@ async fn create_new(this: &Deployments, d: &Arc<Deployment>, old: &[Arc<ReplicaS
     revision::annotate_size(d, &mut rs);
     let name = meta::name(&rs.metadata).to_owned();
     let api: Api<ReplicaSet> = this.api(d);
-    let created = match api.create(&PostParams::default(), &rs).await.map_err(Error::api("creating a replica set")) {
-        Ok(created) => created,
-        Err(e) if e.reason() == "AlreadyExists" => return collide(this, d, &api, &name).await,
-        Err(e) if e.is_namespace_terminating() => return Err(e),
-        Err(e) => {
-            let message = format!("Failed to create new replica set \"{name}\": {}", e.message());
-            this.cx.recorder.warning(d.as_ref(), "ReplicaSetCreateError", message.clone());
-            if progress::deadline(d).is_some() {
-                let mut status = d.status.clone().unwrap_or_default();
-                progress::set(&mut status, "Progressing", "False", "ReplicaSetCreateError", message);
-                this.write_status(d, status).await?;
+    let created =
+        match api.create(&PostParams::default(), &rs).await.map_err(Error::api("creating a replica set")) {
+            Ok(created) => created,
+            Err(e) if e.reason() == "AlreadyExists" => return collide(this, d, &api, &name).await,
+            Err(e) if e.is_namespace_terminating() => return Err(e),
+            Err(e) => {
+                let message = format!("Failed to create new replica set \"{name}\": {}", e.message());
+                this.cx.recorder.warning(d.as_ref(), "ReplicaSetCreateError", message.clone());
+                if progress::deadline(d).is_some() {
+                    let mut status = d.status.clone().unwrap_or_default();
+                    progress::set(&mut status, "Progressing", "False", "ReplicaSetCreateError", message);
+                    this.write_status(d, status).await?;
+                }
+                return Err(e);
             }
-            return Err(e);
-        }
-    };
+        };
     if size > 0 {
         let message = format!("Scaled up replica set {name} from 0 to {size}");
         this.cx.recorder.normal(d.as_ref(), "ScalingReplicaSet", message);
     }
     let created = Arc::new(created);
-    note_revision(this, d, &created, "NewReplicaSetCreated", format!("Created new replica set \"{name}\"")).await?;
+    note_revision(this, d, &created, "NewReplicaSetCreated", format!("Created new replica set \"{name}\""))
+        .await?;
     Ok(created)
 }
 
 /// The name is taken: by our own replica set that the cache does not show yet, or by another one, in
 /// which case the next try uses another hash.
-async fn collide(this: &Deployments, d: &Arc<Deployment>, api: &Api<ReplicaSet>, name: &str) -> Result<Arc<ReplicaSet>, Error> {
+async fn collide(
+    this: &Deployments,
+    d: &Arc<Deployment>,
+    api: &Api<ReplicaSet>,
+    name: &str,
+) -> Result<Arc<ReplicaSet>, Error> {
     let other = api.get(name).await.map_err(Error::api("reading a replica set"))?;
     let ours = meta::controller_of(&other.metadata).is_some_and(|o| o.uid == meta::uid(&d.metadata));
     let template = other.spec.as_ref().and_then(|s| s.template.as_ref());
@@ -199,7 +223,13 @@ async fn collide(this: &Deployments, d: &Arc<Deployment>, api: &Api<ReplicaSet>,
 }
 
 /// Writes the number of the new replica set to the deployment, and the first Progressing condition.
-async fn note_revision(this: &Deployments, d: &Arc<Deployment>, rs: &ReplicaSet, reason: &str, message: String) -> Result<(), Error> {
+async fn note_revision(
+    this: &Deployments,
+    d: &Arc<Deployment>,
+    rs: &ReplicaSet,
+    reason: &str,
+    message: String,
+) -> Result<(), Error> {
     let number = revision::revision(&rs.metadata).to_string();
     let news = reason == "NewReplicaSetCreated";
     let known = d.status.as_ref().and_then(|s| progress::condition(s, "Progressing")).is_some();
@@ -215,7 +245,9 @@ async fn note_revision(this: &Deployments, d: &Arc<Deployment>, rs: &ReplicaSet,
         return Err(Error::Unfinished("the deployment was written; continuing with its new version".into()));
     }
     match renumbered {
-        Some(_) => Err(Error::Unfinished("the deployment was written; continuing with its new version".into())),
+        Some(_) => {
+            Err(Error::Unfinished("the deployment was written; continuing with its new version".into()))
+        }
         None => Ok(()),
     }
 }

@@ -51,7 +51,8 @@ pub fn fenceposts(d: &Deployment) -> (i32, i32) {
     let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
     let default = IntOrString::String("25%".into());
     let of = wanted(d);
-    let surge = resolve(rolling.map_or(Some(&default), |r| r.max_surge.as_ref().or(Some(&default))), of, true);
+    let surge =
+        resolve(rolling.map_or(Some(&default), |r| r.max_surge.as_ref().or(Some(&default))), of, true);
     let unavailable =
         resolve(rolling.map_or(Some(&default), |r| r.max_unavailable.as_ref().or(Some(&default))), of, false);
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(of)) }
@@ -156,9 +157,11 @@ mod tests {
     use serde_json::json;
 
     fn deployment(replicas: i32, surge: serde_json::Value, unavailable: serde_json::Value) -> Deployment {
-        serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {"replicas": replicas, "selector": {},
+        serde_json::from_value(
+            json!({"metadata": {"name": "d"}, "spec": {"replicas": replicas, "selector": {},
             "template": {}, "strategy": {"type": "RollingUpdate",
-                "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}}))
+                "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}}}),
+        )
         .expect("a deployment")
     }
 
@@ -214,10 +217,12 @@ mod tests {
             rs.metadata.annotations = Some([(MAX_REPLICAS.to_owned(), max.to_owned())].into());
             Arc::new(rs)
         };
-        let sizes: Vec<i32> = proportional(&d, &[with(2, "10"), with(8, "10")]).into_iter().map(|(_, n)| n).collect();
+        let sizes: Vec<i32> =
+            proportional(&d, &[with(2, "10"), with(8, "10")]).into_iter().map(|(_, n)| n).collect();
         assert_eq!(sizes, [16, 4]);
         let none = deployment(0, json!(1), json!(1));
-        let sizes: Vec<i32> = proportional(&none, &[with(2, "10"), with(8, "10")]).into_iter().map(|(_, n)| n).collect();
+        let sizes: Vec<i32> =
+            proportional(&none, &[with(2, "10"), with(8, "10")]).into_iter().map(|(_, n)| n).collect();
         assert_eq!(sizes, [0, 0]);
     }
 }

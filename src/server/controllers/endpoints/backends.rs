@@ -57,11 +57,15 @@ pub fn find_port(pod: &Pod, port: &ServicePort) -> Option<i32> {
         Some(IntOrString::Int(0)) | None => Some(port.port),
         Some(IntOrString::Int(number)) => Some(*number),
         Some(IntOrString::String(name)) => {
-            let sidecar = |c: &&super::super::kit::pod::Container| c.restart_policy.as_deref() == Some("Always");
-            let containers = pod.spec.containers.iter().chain(pod.spec.init_containers.iter().filter(sidecar));
+            let sidecar =
+                |c: &&super::super::kit::pod::Container| c.restart_policy.as_deref() == Some("Always");
+            let containers =
+                pod.spec.containers.iter().chain(pod.spec.init_containers.iter().filter(sidecar));
             let mut ports = containers.flat_map(|c| &c.ports);
             ports
-                .find(|p| p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol)
+                .find(|p| {
+                    p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
+                })
                 .map(|p| p.container_port)
         }
     }
@@ -168,8 +172,10 @@ pub mod tests {
 
     /// A Service of these spec fields.
     pub fn service(spec: Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "n", "uid": "s"}, "spec": spec}))
-            .expect("a service")
+        serde_json::from_value(
+            json!({"metadata": {"name": "web", "namespace": "n", "uid": "s"}, "spec": spec}),
+        )
+        .expect("a service")
     }
 
     /// A pod with an address.

@@ -61,7 +61,8 @@ impl Legacy {
         let known = self.endpoints.get(&key);
         let Some(service) = self.services.get(&key) else {
             // Only what this controller made goes with the Service.
-            if known.is_some_and(|e| meta::labels(&e.metadata).get(MANAGED_BY).is_some_and(|m| m == MANAGER)) {
+            if known.is_some_and(|e| meta::labels(&e.metadata).get(MANAGED_BY).is_some_and(|m| m == MANAGER))
+            {
                 let deleted = api.delete(&key.name, &DeleteParams::default()).await;
                 ignore_not_found(deleted.map(|_| ()).map_err(Error::api("deleting endpoints")))?;
             }
@@ -86,7 +87,11 @@ impl Legacy {
                 new.subsets = wanted.subsets;
                 patch::write(&api, old.as_ref(), &new, None).await?;
             }
-            None => match api.create(&PostParams::default(), &wanted).await.map_err(Error::api("creating endpoints")) {
+            None => match api
+                .create(&PostParams::default(), &wanted)
+                .await
+                .map_err(Error::api("creating endpoints"))
+            {
                 Ok(_) => {}
                 Err(e) if e.is_namespace_terminating() => {}
                 Err(e) => return Err(e),
@@ -125,7 +130,8 @@ fn build(service: &Service, pods: &[Arc<Pod>]) -> Endpoints {
         if !backends::has_address(pod) || (pod.is_terminating() && !unready) {
             continue;
         }
-        let ip = backends::addresses(pod).into_iter().find(|a| backends::address_type(a) == Some(family.as_str()));
+        let ip =
+            backends::addresses(pod).into_iter().find(|a| backends::address_type(a) == Some(family.as_str()));
         let Some(ip) = ip else { continue };
         let ports = ports(pod, service);
         if ports.is_empty() && !(headless && no_ports) {
@@ -147,7 +153,8 @@ fn build(service: &Service, pods: &[Arc<Pod>]) -> Endpoints {
             ports: (!ports.is_empty()).then_some(ports),
             ..Default::default()
         });
-        let list = if unready || pod.is_ready() { &mut subset.addresses } else { &mut subset.not_ready_addresses };
+        let list =
+            if unready || pod.is_ready() { &mut subset.addresses } else { &mut subset.not_ready_addresses };
         list.get_or_insert_default().push(address);
     }
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
@@ -175,7 +182,9 @@ mod tests {
     use serde_json::json;
 
     fn web() -> Service {
-        service(json!({"clusterIP": "10.43.0.5", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}))
+        service(
+            json!({"clusterIP": "10.43.0.5", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+        )
     }
 
     #[test]
@@ -201,7 +210,9 @@ mod tests {
     #[test]
     fn too_many_are_cut_off_and_said_so() {
         let pods: Vec<_> = (0..1001)
-            .map(|i| pod(&format!("p{i}"), &format!("10.0.{}.{}", i / 250, i % 250 + 1), i % 2 == 0, json!({})))
+            .map(|i| {
+                pod(&format!("p{i}"), &format!("10.0.{}.{}", i / 250, i % 250 + 1), i % 2 == 0, json!({}))
+            })
             .collect();
         let endpoints = build(&web(), &pods);
         let subset = &endpoints.subsets.expect("subsets")[0];

@@ -99,12 +99,17 @@ fn common(endpoints: &Endpoints) -> Common {
 fn groups(subsets: &[EndpointSubset]) -> Vec<Group> {
     let mut groups: BTreeMap<(String, &str), Group> = BTreeMap::new();
     for subset in subsets {
-        let ports: Vec<EndpointPort> = subset.ports.iter().flatten().map(|p| EndpointPort {
-            name: Some(p.name.clone().unwrap_or_default()),
-            port: Some(p.port),
-            protocol: Some(p.protocol.clone().unwrap_or_else(|| "TCP".into())),
-            app_protocol: p.app_protocol.clone(),
-        }).collect();
+        let ports: Vec<EndpointPort> = subset
+            .ports
+            .iter()
+            .flatten()
+            .map(|p| EndpointPort {
+                name: Some(p.name.clone().unwrap_or_default()),
+                port: Some(p.port),
+                protocol: Some(p.protocol.clone().unwrap_or_else(|| "TCP".into())),
+                app_protocol: p.app_protocol.clone(),
+            })
+            .collect();
         let key = serde_json::to_string(&ports).unwrap_or_default();
         let ready = subset.addresses.iter().flatten().map(|a| (a, true));
         let unready = subset.not_ready_addresses.iter().flatten().map(|a| (a, false));

@@ -81,7 +81,8 @@ impl Slices {
 
     /// The zone of a node is part of its endpoints.
     fn node_changed(&self, change: &Change<Node>) {
-        let zone = |n: &Option<Arc<Node>>| n.as_ref().and_then(|n| meta::labels(&n.metadata).get(ZONE).cloned());
+        let zone =
+            |n: &Option<Arc<Node>>| n.as_ref().and_then(|n| meta::labels(&n.metadata).get(ZONE).cloned());
         if zone(&change.old) != zone(&change.new) {
             self.services.list().iter().for_each(|s| self.queue.add(Key::of(s.as_ref())));
         }

@@ -140,7 +140,12 @@ fn plan_group(common: &Common, group: &Group, own: Vec<Arc<EndpointSlice>>, plan
 }
 
 /// The plan for a Service with a selector: it always has one slice, if only an empty one.
-pub fn plan_with_placeholder(common: &Common, types: &[String], groups: &[Group], existing: &[Arc<EndpointSlice>]) -> Plan {
+pub fn plan_with_placeholder(
+    common: &Common,
+    types: &[String],
+    groups: &[Group],
+    existing: &[Arc<EndpointSlice>],
+) -> Plan {
     let mut plan = plan(common, groups, existing);
     for kind in types {
         if groups.iter().any(|g| g.address_type == *kind) {
@@ -178,7 +183,8 @@ mod tests {
     }
 
     fn group(names: std::ops::Range<usize>) -> Group {
-        let endpoints = names.map(|i| Endpoint { addresses: vec![format!("10.0.0.{i}")], ..Default::default() });
+        let endpoints =
+            names.map(|i| Endpoint { addresses: vec![format!("10.0.0.{i}")], ..Default::default() });
         Group { address_type: "IPv4".into(), ports: vec![], endpoints: endpoints.collect() }
     }
 

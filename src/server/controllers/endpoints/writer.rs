@@ -11,7 +11,12 @@ use crate::server::controllers::kit::informer::{Informer, Key};
 use crate::server::controllers::kit::{Context, Error, ignore_not_found, meta, patch};
 
 /// The slices of a Service that one controller manages.
-pub fn managed(informer: &Informer<EndpointSlice>, key: &Key, label: &str, manager: &str) -> Vec<Arc<EndpointSlice>> {
+pub fn managed(
+    informer: &Informer<EndpointSlice>,
+    key: &Key,
+    label: &str,
+    manager: &str,
+) -> Vec<Arc<EndpointSlice>> {
     let ours = |s: &Arc<EndpointSlice>| {
         let labels = meta::labels(&s.metadata);
         labels.get(label) == Some(&key.name)
@@ -22,12 +27,21 @@ pub fn managed(informer: &Informer<EndpointSlice>, key: &Key, label: &str, manag
 }
 
 /// Creates, changes and deletes slices.
-pub async fn carry_out(cx: &Context, informer: &Informer<EndpointSlice>, namespace: &str, plan: Plan) -> Result<(), Error> {
+pub async fn carry_out(
+    cx: &Context,
+    informer: &Informer<EndpointSlice>,
+    namespace: &str,
+    plan: Plan,
+) -> Result<(), Error> {
     let api: Api<EndpointSlice> = Api::namespaced(cx.client.clone(), namespace);
     let mut written: Vec<(Key, Option<u64>)> = Vec::new();
     let version = |s: &EndpointSlice| s.metadata.resource_version.as_deref().and_then(|v| v.parse().ok());
     for slice in &plan.create {
-        match api.create(&PostParams::default(), slice).await.map_err(Error::api("creating an endpoint slice")) {
+        match api
+            .create(&PostParams::default(), slice)
+            .await
+            .map_err(Error::api("creating an endpoint slice"))
+        {
             Ok(s) => written.push((Key::of(&s), version(&s))),
             Err(e) if e.is_namespace_terminating() => {}
             Err(e) => return Err(e),
@@ -44,7 +58,8 @@ pub async fn carry_out(cx: &Context, informer: &Informer<EndpointSlice>, namespa
     }
     informer
         .caught_up(|cache| {
-            let shows = |(key, wanted): &(Key, Option<u64>)| cache.get(key).is_some_and(|s| version(&s) >= *wanted);
+            let shows =
+                |(key, wanted): &(Key, Option<u64>)| cache.get(key).is_some_and(|s| version(&s) >= *wanted);
             written.iter().all(shows) && plan.delete.iter().all(|s| cache.get(&Key::of(s.as_ref())).is_none())
         })
         .await;

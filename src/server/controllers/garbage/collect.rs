@@ -72,7 +72,13 @@ impl Collector {
         self.delete(uid, &api, &latest, &owners).await
     }
 
-    async fn delete(&self, uid: Uid, api: &Api<DynamicObject>, latest: &ObjectMeta, owners: &Owners) -> Result<(), Error> {
+    async fn delete(
+        &self,
+        uid: Uid,
+        api: &Api<DynamicObject>,
+        latest: &ObjectMeta,
+        owners: &Owners,
+    ) -> Result<(), Error> {
         let has = |name: &str| latest.finalizers.iter().flatten().any(|f| f == name);
         let dependents = self.graph.lock().dependents(uid).to_vec();
         let policy = if !owners.waiting.is_empty() && !dependents.is_empty() {
@@ -80,7 +86,8 @@ impl Collector {
             if circle {
                 // Objects that own each other would wait for one another for ever.
                 let all = owners.waiting.iter().chain(&owners.dangling).cloned();
-                let free: Vec<_> = all.map(|o| OwnerReference { block_owner_deletion: Some(false), ..o }).collect();
+                let free: Vec<_> =
+                    all.map(|o| OwnerReference { block_owner_deletion: Some(false), ..o }).collect();
                 set_owners(api, latest, &free).await?;
                 return Err(Error::Unfinished("owners in a circle no longer block each other".into()));
             }
@@ -105,7 +112,13 @@ impl Collector {
     }
 
     /// An owner that waits for its dependents: let it go when none is left that blocks it.
-    async fn finish_foreground(&self, uid: Uid, node: &Node, api: &Api<DynamicObject>, latest: &ObjectMeta) -> Result<(), Error> {
+    async fn finish_foreground(
+        &self,
+        uid: Uid,
+        node: &Node,
+        api: &Api<DynamicObject>,
+        latest: &ObjectMeta,
+    ) -> Result<(), Error> {
         let blocking = self.graph.lock().blocking(uid);
         if blocking.is_empty() {
             return remove_finalizer(api, latest, FOREGROUND).await;
@@ -133,7 +146,8 @@ impl Collector {
             match self.look_up(node, &owner).await? {
                 None => result.dangling.push(owner),
                 Some(m) => {
-                    let waits = m.deletion_timestamp.is_some() && m.finalizers.iter().flatten().any(|f| f == FOREGROUND);
+                    let waits = m.deletion_timestamp.is_some()
+                        && m.finalizers.iter().flatten().any(|f| f == FOREGROUND);
                     if waits { result.waiting.push(owner) } else { result.solid.push(owner) }
                 }
             }
@@ -146,7 +160,10 @@ impl Collector {
         let kind = self.kinds.lock().find(&owner.api_version, &owner.kind).cloned();
         let Some(kind) = kind else {
             let what = format!("{}, kind {}", owner.api_version, owner.kind);
-            return Err(Error::Unfinished(format!("the owner of {} is of {what}, which is not served", node.name)));
+            return Err(Error::Unfinished(format!(
+                "the owner of {} is of {what}, which is not served",
+                node.name
+            )));
         };
         let client = self.cx.client.clone();
         let api: Api<DynamicObject> = if !kind.namespaced {
@@ -170,7 +187,8 @@ impl Collector {
         };
         for dependent in dependents {
             let api = self.api(&dependent)?;
-            let found = api.get_metadata_opt(&dependent.name).await.map_err(Error::api("reading a dependent"))?;
+            let found =
+                api.get_metadata_opt(&dependent.name).await.map_err(Error::api("reading a dependent"))?;
             let Some(latest) = found.map(|o| o.metadata) else { continue };
             let mut owners = latest.owner_references.clone().unwrap_or_default();
             owners.retain(|o| Uid::parse(&o.uid) != uid);
@@ -184,18 +202,32 @@ impl Collector {
     }
 }
 
-async fn patch(api: &Api<DynamicObject>, latest: &ObjectMeta, mut body: Value, doing: &'static str) -> Result<(), Error> {
+async fn patch(
+    api: &Api<DynamicObject>,
+    latest: &ObjectMeta,
+    mut body: Value,
+    doing: &'static str,
+) -> Result<(), Error> {
     body["metadata"]["uid"] = json!(latest.uid);
     body["metadata"]["resourceVersion"] = json!(latest.resource_version);
     let patched = api.patch_metadata(meta::name(latest), &PatchParams::default(), &Patch::Merge(&body)).await;
     ignore_not_found(patched.map(|_| ()).map_err(Error::api(doing)))
 }
 
-async fn set_owners(api: &Api<DynamicObject>, latest: &ObjectMeta, owners: &[OwnerReference]) -> Result<(), Error> {
-    patch(api, latest, json!({"metadata": {"ownerReferences": owners}}), "changing the owners of an object").await
+async fn set_owners(
+    api: &Api<DynamicObject>,
+    latest: &ObjectMeta,
+    owners: &[OwnerReference],
+) -> Result<(), Error> {
+    patch(api, latest, json!({"metadata": {"ownerReferences": owners}}), "changing the owners of an object")
+        .await
 }
 
-async fn remove_finalizer(api: &Api<DynamicObject>, latest: &ObjectMeta, finalizer: &str) -> Result<(), Error> {
+async fn remove_finalizer(
+    api: &Api<DynamicObject>,
+    latest: &ObjectMeta,
+    finalizer: &str,
+) -> Result<(), Error> {
     let mut finalizers = latest.finalizers.clone().unwrap_or_default();
     finalizers.retain(|f| f != finalizer);
     patch(api, latest, json!({"metadata": {"finalizers": finalizers}}), "removing a finalizer").await

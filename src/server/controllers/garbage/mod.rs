@@ -7,6 +7,7 @@ mod sources;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use kube::api::ApiResource;
@@ -21,6 +22,9 @@ use graph::{Graph, Task};
 use sources::Observed;
 
 const WORKERS: usize = 20;
+/// A kind that cannot be listed holds collection up no longer than this; owners are looked up anyway
+/// before anything is deleted.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The kinds that are served and the indices the graph knows them by.
 #[derive(Default)]
@@ -89,13 +93,25 @@ impl Collector {
         let mut sources = sources::Sources::default();
         let watchable = |indices: Vec<u16>| -> Vec<(u16, Kind)> {
             let kinds = self.kinds.lock();
-            indices.into_iter().map(|i| (i, kinds.list[usize::from(i)].clone())).filter(|(_, k)| k.watchable).collect()
+            indices
+                .into_iter()
+                .map(|i| (i, kinds.list[usize::from(i)].clone()))
+                .filter(|(_, k)| k.watchable)
+                .collect()
         };
         sources.add(&self.cx, watchable(added), &sender);
         let mut complete = false;
+        let patience = tokio::time::sleep(SYNC_TIMEOUT);
+        tokio::pin!(patience);
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                () = &mut patience, if !complete => {
+                    tracing::warn!("not all kinds could be listed; collecting garbage without them");
+                    complete = true;
+                    self.enqueue_all(|g| g.dangling(), true);
+                    continue;
+                }
                 Some(event) = observed.recv() => event,
                 Some(event) = sources.streams.next() => event,
             };

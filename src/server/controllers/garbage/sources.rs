@@ -8,8 +8,8 @@ use futures::stream::{BoxStream, SelectAll};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{
-    Endpoints, Namespace, Node as ClusterNode, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service,
-    ServiceAccount,
+    Endpoints, Namespace, Node as ClusterNode, PersistentVolume, PersistentVolumeClaim,
+    ReplicationController, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{DynamicObject, PartialObjectMeta};
@@ -81,8 +81,18 @@ impl Sources {
             )*};
         }
         shared!(
-            Pod, ReplicaSet, ReplicationController, Deployment, ClusterNode, Namespace, Service, ServiceAccount,
-            Endpoints, EndpointSlice, PersistentVolume, PersistentVolumeClaim
+            Pod,
+            ReplicaSet,
+            ReplicationController,
+            Deployment,
+            ClusterNode,
+            Namespace,
+            Service,
+            ServiceAccount,
+            Endpoints,
+            EndpointSlice,
+            PersistentVolume,
+            PersistentVolumeClaim
         );
         false
     }

@@ -84,7 +84,12 @@ impl Jobs {
             self.release_orphans(&key).await?;
             return Ok(Next::Done);
         };
-        if job.spec.as_ref().and_then(|s| s.managed_by.as_deref()).is_some_and(|m| m != "kubernetes.io/job-controller") {
+        if job
+            .spec
+            .as_ref()
+            .and_then(|s| s.managed_by.as_deref())
+            .is_some_and(|m| m != "kubernetes.io/job-controller")
+        {
             return Ok(Next::Done);
         }
         if verdict::is_finished(&job) {
@@ -120,7 +125,9 @@ impl Jobs {
         let mut wanted = Job::clone(job);
         wanted.status = Some(status);
         let api: Api<Job> = Api::namespaced(self.cx.client.clone(), &key.namespace);
-        Ok(patch::write(&api, job.as_ref(), &wanted, Some("status")).await?.map_or_else(|| Arc::clone(job), Arc::new))
+        Ok(patch::write(&api, job.as_ref(), &wanted, Some("status"))
+            .await?
+            .map_or_else(|| Arc::clone(job), Arc::new))
     }
 
     /// Conditions, start and end.
@@ -142,7 +149,8 @@ impl Jobs {
             status.start_time = Some(meta::now());
         }
         let Some(end) = end else { return };
-        let (interim, last) = if end.complete { ("SuccessCriteriaMet", "Complete") } else { ("FailureTarget", "Failed") };
+        let (interim, last) =
+            if end.complete { ("SuccessCriteriaMet", "Complete") } else { ("FailureTarget", "Failed") };
         verdict::set(status, interim, "True", end.reason, end.message);
         // The last word waits for the last pod.
         if tally.active.is_empty() && tally.terminating == 0 {
@@ -227,7 +235,8 @@ impl Jobs {
     async fn release(&self, pods: &[Arc<Pod>]) -> Result<(), Error> {
         let mut releases = Vec::with_capacity(pods.len());
         for pod in pods {
-            let finalizers: Vec<_> = pod.metadata.finalizers.iter().flatten().filter(|f| *f != FINALIZER).collect();
+            let finalizers: Vec<_> =
+                pod.metadata.finalizers.iter().flatten().filter(|f| *f != FINALIZER).collect();
             let body = json!({"metadata": {"uid": pod.metadata.uid, "finalizers": finalizers}});
             let api: Api<Pod> = Api::namespaced(self.cx.client.clone(), meta::namespace(&pod.metadata));
             releases.push(async move {
@@ -266,7 +275,8 @@ impl Jobs {
 fn build(job: &Job, namespace: &str, index: Option<i32>) -> FullPod {
     let template = job.spec.as_ref().map(|s| &s.template);
     let name = meta::name(&job.metadata);
-    let mut pod = podcontrol::from_template(template, namespace, &format!("{name}-"), meta::controller_ref(job));
+    let mut pod =
+        podcontrol::from_template(template, namespace, &format!("{name}-"), meta::controller_ref(job));
     let finalizers = pod.metadata.finalizers.get_or_insert_default();
     if !finalizers.iter().any(|f| f == FINALIZER) {
         finalizers.push(FINALIZER.to_owned());
@@ -318,7 +328,10 @@ pub async fn run_ttl(cx: Context, stop: CancellationToken) -> Result<(), TaskErr
                 Some(_) => {
                     let api: Api<Job> = Api::namespaced(client, &key.namespace);
                     let params = DeleteParams {
-                        preconditions: Some(Preconditions { uid: job.metadata.uid.clone(), resource_version: None }),
+                        preconditions: Some(Preconditions {
+                            uid: job.metadata.uid.clone(),
+                            resource_version: None,
+                        }),
                         ..DeleteParams::foreground()
                     };
                     let deleted = api.delete(&key.name, &params).await;
@@ -339,7 +352,9 @@ fn time_to_live(job: &Job) -> Option<Duration> {
         return None;
     }
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let end = conditions.iter().find(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")?;
+    let end = conditions
+        .iter()
+        .find(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True")?;
     let passed = meta::since(end.last_transition_time.as_ref()?);
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or_default()).saturating_sub(passed))
 }

@@ -84,10 +84,14 @@ pub fn format_indexes(indexes: &BTreeSet<i32>) -> String {
 /// Counts a job's pods on top of what its status holds.
 pub fn count(job: &Job, pods: &[Arc<Pod>]) -> Tally {
     let status = job.status.clone().unwrap_or_default();
-    let known = |list: Option<Vec<String>>| -> BTreeSet<String> { list.unwrap_or_default().into_iter().collect() };
+    let known =
+        |list: Option<Vec<String>>| -> BTreeSet<String> { list.unwrap_or_default().into_iter().collect() };
     let uncounted = status.uncounted_terminated_pods.clone().unwrap_or_default();
     let (old_succeeded, old_failed) = (known(uncounted.succeeded), known(uncounted.failed));
-    let mut tally = Tally { indexes: parse_indexes(status.completed_indexes.as_deref().unwrap_or_default()), ..Tally::default() };
+    let mut tally = Tally {
+        indexes: parse_indexes(status.completed_indexes.as_deref().unwrap_or_default()),
+        ..Tally::default()
+    };
     let completions = job.spec.as_ref().and_then(|s| s.completions).unwrap_or(i32::MAX);
     for pod in pods {
         let uid = meta::uid(&pod.metadata).to_owned();
@@ -122,8 +126,11 @@ pub fn count(job: &Job, pods: &[Arc<Pod>]) -> Tally {
         }
     }
     // Those that were noted but have lost their finalizer meanwhile are counted for good.
-    let counted = |old: &BTreeSet<String>, new: &[String]| size(old.iter().filter(|uid| !new.contains(uid)).count());
-    tally.failed = status.failed.unwrap_or_default() + counted(&old_failed, &tally.new_failed) + size(tally.new_failed.len());
+    let counted =
+        |old: &BTreeSet<String>, new: &[String]| size(old.iter().filter(|uid| !new.contains(uid)).count());
+    tally.failed = status.failed.unwrap_or_default()
+        + counted(&old_failed, &tally.new_failed)
+        + size(tally.new_failed.len());
     tally.succeeded = if is_indexed(job) {
         size(tally.indexes.len())
     } else {
@@ -183,7 +190,11 @@ mod tests {
     #[test]
     fn a_pod_is_counted_once_through_all_steps() {
         let job1 = job("NonIndexed", json!({}));
-        let pods = [pod("a", "Succeeded", true, json!({})), pod("b", "Failed", true, json!({})), pod("c", "Running", true, json!({}))];
+        let pods = [
+            pod("a", "Succeeded", true, json!({})),
+            pod("b", "Failed", true, json!({})),
+            pod("c", "Running", true, json!({})),
+        ];
         let first = count(&job1, &pods);
         assert_eq!((first.succeeded, first.failed, first.active.len()), (1, 1, 1));
         let noted = write(&job1, &first, false);
@@ -206,7 +217,11 @@ mod tests {
     fn indexes_are_a_set() {
         let at = |i: &str| json!({"metadata": {"annotations": {INDEX: i}}});
         let job = job("Indexed", json!({"completedIndexes": "0", "succeeded": 1}));
-        let pods = [pod("a", "Succeeded", true, at("0")), pod("b", "Succeeded", true, at("2")), pod("c", "Succeeded", true, at("7"))];
+        let pods = [
+            pod("a", "Succeeded", true, at("0")),
+            pod("b", "Succeeded", true, at("2")),
+            pod("c", "Succeeded", true, at("7")),
+        ];
         let tally = count(&job, &pods);
         assert_eq!((tally.succeeded, format_indexes(&tally.indexes).as_str()), (2, "0,2"));
     }
@@ -220,7 +235,8 @@ mod tests {
 
     #[test]
     fn a_deleted_pod_counts_as_failed() {
-        let deleted = pod("a", "Running", true, json!({"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}}));
+        let deleted =
+            pod("a", "Running", true, json!({"metadata": {"deletionTimestamp": "2020-01-01T00:00:00Z"}}));
         let tally = count(&job("NonIndexed", json!({})), &[deleted]);
         assert_eq!((tally.failed, tally.terminating, tally.active.len()), (1, 1, 0));
     }

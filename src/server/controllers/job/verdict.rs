@@ -50,7 +50,12 @@ pub fn deadline(job: &Job) -> Option<Duration> {
 
 fn restarts(pods: &[Arc<Pod>]) -> i32 {
     let of = |p: &Arc<Pod>| -> i32 {
-        p.status.container_statuses.iter().chain(&p.status.init_container_statuses).map(|c| c.restart_count).sum()
+        p.status
+            .container_statuses
+            .iter()
+            .chain(&p.status.init_container_statuses)
+            .map(|c| c.restart_count)
+            .sum()
     };
     pods.iter().map(of).sum()
 }
@@ -59,7 +64,8 @@ fn restarts(pods: &[Arc<Pod>]) -> i32 {
 pub fn end(job: &Job, tally: &Tally) -> Option<End> {
     let spec = spec(job);
     let limit = spec.backoff_limit.unwrap_or(6);
-    let on_failure = spec.template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("OnFailure");
+    let on_failure =
+        spec.template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("OnFailure");
     let restarts = restarts(&tally.active);
     let restarted = on_failure && if limit == 0 { restarts > 0 } else { restarts >= limit };
     if tally.failed > limit || restarted {
@@ -108,8 +114,8 @@ pub fn surplus(job: &Job, tally: &Tally, wanted: usize) -> Vec<Arc<Pod>> {
     let (mut keep, mut spare) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
     for pod in pods {
-        let duplicate = is_indexed(job)
-            && index(&pod).is_none_or(|i| !seen.insert(i) || tally.indexes.contains(&i));
+        let duplicate =
+            is_indexed(job) && index(&pod).is_none_or(|i| !seen.insert(i) || tally.indexes.contains(&i));
         if duplicate { spare.push(pod) } else { keep.push(pod) }
     }
     let extra = keep.split_off(wanted.min(keep.len()));
@@ -141,7 +147,8 @@ mod tests {
 
     fn job(spec: Value) -> Job {
         let mut spec = spec;
-        spec["template"] = json!({"spec": {"containers": [], "restartPolicy": spec["restart"].as_str().unwrap_or("Never")}});
+        spec["template"] =
+            json!({"spec": {"containers": [], "restartPolicy": spec["restart"].as_str().unwrap_or("Never")}});
         serde_json::from_value(json!({"metadata": {"name": "j"}, "spec": spec})).expect("a job")
     }
 
@@ -179,7 +186,10 @@ mod tests {
         assert_eq!(reason(json!({"completions": 2}), tally(0, 1, 6)), None);
         assert_eq!(reason(json!({"completions": 2}), tally(0, 1, 7)), Some((false, "BackoffLimitExceeded")));
         assert_eq!(reason(json!({"backoffLimit": 0}), tally(0, 0, 1)), Some((false, "BackoffLimitExceeded")));
-        assert_eq!(reason(json!({"restart": "OnFailure", "backoffLimit": 2}), tally(1, 0, 0)), Some((false, "BackoffLimitExceeded")));
+        assert_eq!(
+            reason(json!({"restart": "OnFailure", "backoffLimit": 2}), tally(1, 0, 0)),
+            Some((false, "BackoffLimitExceeded"))
+        );
         assert_eq!(reason(json!({}), tally(1, 1, 0)), None);
         assert_eq!(reason(json!({}), tally(0, 1, 0)), Some((true, "CompletionsReached")));
         let mut late = job(json!({"activeDeadlineSeconds": 5}));

@@ -199,7 +199,10 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         let old = {
             let mut cache = self.cache.write();
             let known = cache.objects.get(&key);
-            if known.is_some_and(|o| o.meta().resource_version.is_some() && o.meta().resource_version == object.meta().resource_version) {
+            if known.is_some_and(|o| {
+                o.meta().resource_version.is_some()
+                    && o.meta().resource_version == object.meta().resource_version
+            }) {
                 return;
             }
             let old = cache.objects.insert(key.clone(), Arc::clone(&object));

@@ -12,6 +12,7 @@ pub mod podcontrol;
 pub mod quantity;
 pub mod queue;
 pub mod recorder;
+pub mod revisions;
 pub mod tolerations;
 
 use std::sync::Arc;

@@ -16,7 +16,9 @@ fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
         operator @ ("Gt" | "Lt") => {
             let number = |text: Option<&str>| text.and_then(|t| t.parse::<i64>().ok());
             match (number(value), number(values.first().map(String::as_str))) {
-                (Some(is), Some(bound)) => (operator == "Gt" && is > bound) || (operator == "Lt" && is < bound),
+                (Some(is), Some(bound)) => {
+                    (operator == "Gt" && is > bound) || (operator == "Lt" && is < bound)
+                }
                 _ => false,
             }
         }

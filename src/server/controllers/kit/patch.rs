@@ -33,8 +33,8 @@ where
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::ConfigMap;
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
     async fn only_a_difference_is_written() {
@@ -42,7 +42,10 @@ mod tests {
         let counter = Arc::clone(&requests);
         let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
             counter.fetch_add(1, Ordering::SeqCst);
-            assert_eq!((request.method().as_str(), request.uri().path()), ("PUT", "/api/v1/namespaces/n/configmaps/a"));
+            assert_eq!(
+                (request.method().as_str(), request.uri().path()),
+                ("PUT", "/api/v1/namespaces/n/configmaps/a")
+            );
             async { Ok::<_, std::io::Error>(http::Response::new(kube::client::Body::from(b"{}".to_vec()))) }
         });
         let api: Api<ConfigMap> = Api::namespaced(kube::Client::new(service, "default"), "n");

@@ -25,7 +25,12 @@ use super::{Context, Error, ignore_not_found};
 const EXPECTATION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The pod that a template describes, owned by `owner`.
-pub fn from_template(template: Option<&PodTemplateSpec>, namespace: &str, prefix: &str, owner: OwnerReference) -> FullPod {
+pub fn from_template(
+    template: Option<&PodTemplateSpec>,
+    namespace: &str,
+    prefix: &str,
+    owner: OwnerReference,
+) -> FullPod {
     let template = template.cloned().unwrap_or_default();
     let meta = template.metadata.unwrap_or_default();
     FullPod {
@@ -44,7 +49,11 @@ pub fn from_template(template: Option<&PodTemplateSpec>, namespace: &str, prefix
 }
 
 /// Creates a pod for `owner` and says so in an event. Gives the pod's name.
-pub async fn create<K: Resource<DynamicType = ()>>(cx: &Context, owner: &K, pod: &FullPod) -> Result<String, Error> {
+pub async fn create<K: Resource<DynamicType = ()>>(
+    cx: &Context,
+    owner: &K,
+    pod: &FullPod,
+) -> Result<String, Error> {
     let namespace = meta::namespace(&pod.metadata);
     let api: Api<FullPod> = Api::namespaced(cx.client.clone(), namespace);
     match api.create(&PostParams::default(), pod).await.map_err(Error::api("creating a pod")) {
@@ -114,10 +123,8 @@ where
 {
     let informer = cx.informers.get::<Pod>();
     let owner_meta = owner.meta();
-    let (owned, strangers) = (
-        informer.controlled_by(meta::uid(owner_meta)),
-        informer.in_namespace(meta::namespace(owner_meta)),
-    );
+    let (owned, strangers) =
+        (informer.controlled_by(meta::uid(owner_meta)), informer.in_namespace(meta::namespace(owner_meta)));
     let mut claimed = Vec::new();
     let deleting = owner_meta.deletion_timestamp.is_some();
     for pod in owned {
@@ -168,10 +175,18 @@ async fn release(cx: &Context, pod: &Pod, owner_uid: &str) -> Result<(), Error> 
     patch_pod(cx, pod, &patch, "releasing a pod").await
 }
 
-async fn patch_pod(cx: &Context, pod: &Pod, patch: &serde_json::Value, doing: &'static str) -> Result<(), Error> {
+async fn patch_pod(
+    cx: &Context,
+    pod: &Pod,
+    patch: &serde_json::Value,
+    doing: &'static str,
+) -> Result<(), Error> {
     let api: Api<Pod> = Api::namespaced(cx.client.clone(), meta::namespace(&pod.metadata));
     let params = PatchParams::default();
-    api.patch(meta::name(&pod.metadata), &params, &Patch::Merge(patch)).await.map(|_| ()).map_err(Error::api(doing))
+    api.patch(meta::name(&pod.metadata), &params, &Patch::Merge(patch))
+        .await
+        .map(|_| ())
+        .map_err(Error::api(doing))
 }
 
 #[derive(Default)]
@@ -221,7 +236,8 @@ impl Expectations {
     pub fn satisfied(&self, key: &Key) -> bool {
         let all = self.0.lock();
         let Some(e) = all.get(key) else { return true };
-        (e.creations == 0 && e.deletions.is_empty()) || e.since.is_none_or(|s| s.elapsed() > EXPECTATION_TIMEOUT)
+        (e.creations == 0 && e.deletions.is_empty())
+            || e.since.is_none_or(|s| s.elapsed() > EXPECTATION_TIMEOUT)
     }
 
     /// The owner is gone.

@@ -26,7 +26,8 @@ fn clamp(n: f64) -> i64 {
 /// The number, and exactly if it is a whole number that fits.
 fn parse(text: &str) -> Option<(f64, Option<i64>)> {
     let text = text.trim();
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
+    let digits =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let factor: f64 = match suffix {
         "" => 1.0,
@@ -50,7 +51,8 @@ fn parse(text: &str) -> Option<(f64, Option<i64>)> {
             10f64.powi(n.parse().ok()?)
         }
     };
-    let exact = number.parse::<i64>().ok().filter(|_| factor >= 1.0).and_then(|n| n.checked_mul(factor as i64));
+    let exact =
+        number.parse::<i64>().ok().filter(|_| factor >= 1.0).and_then(|n| n.checked_mul(factor as i64));
     Some((number.parse::<f64>().ok()? * factor, exact))
 }
 

@@ -110,7 +110,8 @@ impl<K: Clone + Eq + Hash + std::fmt::Debug + Send + 'static> Queue<K> {
             *failures += 1;
             *failures - 1
         };
-        let delay = FIRST_DELAY.saturating_mul(1u32.checked_shl(failures.min(20)).unwrap_or(u32::MAX)).min(MAX_DELAY);
+        let delay =
+            FIRST_DELAY.saturating_mul(1u32.checked_shl(failures.min(20)).unwrap_or(u32::MAX)).min(MAX_DELAY);
         self.add_after(key, delay);
     }
 

@@ -80,17 +80,33 @@ impl Broadcaster {
 
 impl Recorder {
     /// Records an event of type Normal about `object`.
-    pub fn normal<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &'static str, message: impl Into<String>) {
+    pub fn normal<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         self.record(meta::reference(object), "Normal", reason, message.into());
     }
 
     /// Records an event of type Warning about `object`.
-    pub fn warning<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &'static str, message: impl Into<String>) {
+    pub fn warning<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         self.record(meta::reference(object), "Warning", reason, message.into());
     }
 
     /// Records an event about the object a reference names.
-    pub fn record(&self, object: ObjectReference, kind: &'static str, reason: &'static str, mut message: String) {
+    pub fn record(
+        &self,
+        object: ObjectReference,
+        kind: &'static str,
+        reason: &'static str,
+        mut message: String,
+    ) {
         if message.len() > MESSAGE_LIMIT {
             let cut = (0..=MESSAGE_LIMIT - 3).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
             message.truncate(cut);
@@ -228,7 +244,8 @@ impl Correlator {
 
     /// The key and message under which a message is counted.
     fn aggregate(&mut self, group: &Group, message: &str, now: Instant) -> (String, String) {
-        let similar = self.similar.entry(group.clone()).or_insert_with(|| Similar { messages: vec![], last: now });
+        let similar =
+            self.similar.entry(group.clone()).or_insert_with(|| Similar { messages: vec![], last: now });
         if now.duration_since(similar.last) > SIMILAR_WINDOW {
             similar.messages.clear();
         }
@@ -263,7 +280,8 @@ impl Correlator {
 
 fn event(pending: &Pending, name: String, count: i32, first: Time, last: Time, message: String) -> Event {
     let object = pending.object.clone();
-    let namespace = object.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
+    let namespace =
+        object.namespace.clone().filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned());
     Event {
         metadata: ObjectMeta { name: Some(name), namespace: Some(namespace), ..Default::default() },
         involved_object: object,
@@ -290,7 +308,11 @@ mod tests {
         Pending {
             client: Client::new(service, "default"),
             component: "tester",
-            object: ObjectReference { name: Some(name.into()), namespace: Some("ns".into()), ..Default::default() },
+            object: ObjectReference {
+                name: Some(name.into()),
+                namespace: Some("ns".into()),
+                ..Default::default()
+            },
             kind: "Normal",
             reason: "Tested",
             message: message.into(),

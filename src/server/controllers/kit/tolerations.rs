@@ -4,9 +4,8 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 /// Whether a toleration tolerates a taint.
 pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let differs = |mine: &Option<String>, theirs: &str| {
-        mine.as_deref().is_some_and(|m| !m.is_empty() && m != theirs)
-    };
+    let differs =
+        |mine: &Option<String>, theirs: &str| mine.as_deref().is_some_and(|m| !m.is_empty() && m != theirs);
     if differs(&toleration.effect, &taint.effect) || differs(&toleration.key, &taint.key) {
         return false;
     }
@@ -24,7 +23,11 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 }
 
 /// The first taint with one of the effects that nothing tolerates.
-pub fn untolerated<'t>(taints: &'t [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'t Taint> {
+pub fn untolerated<'t>(
+    taints: &'t [Taint],
+    tolerations: &[Toleration],
+    effects: &[&str],
+) -> Option<&'t Taint> {
     let mut relevant = taints.iter().filter(|t| effects.contains(&t.effect.as_str()));
     relevant.find(|taint| !tolerations.iter().any(|t| tolerates(t, taint)))
 }
@@ -36,7 +39,8 @@ mod tests {
 
     #[test]
     fn tolerations() {
-        let taint = Taint { key: "k".into(), value: Some("v".into()), effect: "NoSchedule".into(), time_added: None };
+        let taint =
+            Taint { key: "k".into(), value: Some("v".into()), effect: "NoSchedule".into(), time_added: None };
         for (toleration, expected) in [
             (json!({"operator": "Exists"}), true),
             (json!({"key": "k", "operator": "Exists"}), true),

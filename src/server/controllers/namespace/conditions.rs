@@ -78,7 +78,11 @@ pub fn set(status: &mut NamespaceStatus, content: &Content) {
     let deletion = if content.failures.is_empty() {
         ok("ContentDeleted", "All content successfully deleted, may be waiting on finalization")
     } else {
-        let message = format!("Failed to delete all resource types, {} remaining: {}", content.failures.len(), content.failures.join(", "));
+        let message = format!(
+            "Failed to delete all resource types, {} remaining: {}",
+            content.failures.len(),
+            content.failures.join(", ")
+        );
         ("True", "ContentDeletionFailed", message)
     };
     let remaining = if content.remaining.is_empty() {

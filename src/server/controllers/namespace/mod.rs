@@ -40,7 +40,8 @@ pub async fn run(cx: Context, stop: CancellationToken) -> Result<(), TaskError> 
         // The last pods take their time to stop; their end is what a namespace waits for most.
         pods.subscribe(move |change| {
             let name = meta::namespace(&change.latest().metadata);
-            let ends = || on_pod.namespaces.named(name).is_some_and(|n| n.metadata.deletion_timestamp.is_some());
+            let ends =
+                || on_pod.namespaces.named(name).is_some_and(|n| n.metadata.deletion_timestamp.is_some());
             if change.deleted() && ends() {
                 on_pod.queue.add(Key::new("", name));
             }
@@ -113,7 +114,9 @@ impl Namespaces {
 
     async fn try_empty_kind(&self, namespace: &str, kind: &Kind, content: &mut Content) -> Result<(), Error> {
         let api: Api<DynamicObject> = Api::namespaced_with(self.cx.client.clone(), namespace, &kind.resource);
-        let list = async || api.list_metadata(&ListParams::default()).await.map_err(Error::api("listing a namespace"));
+        let list = async || {
+            api.list_metadata(&ListParams::default()).await.map_err(Error::api("listing a namespace"))
+        };
         let present = match list().await {
             Ok(list) => list.items,
             // Kinds that cannot be listed hold nothing.
@@ -130,7 +133,9 @@ impl Namespaces {
         } else {
             for object in present.iter().filter(|o| o.metadata.deletion_timestamp.is_none()) {
                 let deleted = api.delete(meta::name(&object.metadata), &params).await;
-                ignore_not_found(deleted.map(|_| ()).map_err(Error::api("deleting the content of a namespace")))?;
+                ignore_not_found(
+                    deleted.map(|_| ()).map_err(Error::api("deleting the content of a namespace")),
+                )?;
             }
         }
         let left = list().await?.items;

@@ -92,7 +92,9 @@ impl Health {
             );
         }
         let beat = heartbeat(node);
-        if change.old.as_ref().is_none_or(|old| heartbeat(old) != beat || taints::status(old, "Ready") != taints::status(node, "Ready")) {
+        if change.old.as_ref().is_none_or(|old| {
+            heartbeat(old) != beat || taints::status(old, "Ready") != taints::status(node, "Ready")
+        }) {
             // What this controller itself writes is no sign of life.
             if taints::status(node, "Ready") != Some("Unknown") {
                 self.seen.lock().insert(name.clone(), Instant::now());
@@ -189,9 +191,10 @@ mod tests {
 
     #[test]
     fn a_silent_node_becomes_unknown() {
-        let mut node: Node = serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions": [
+        let mut node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions": [
             {"type": "Ready", "status": "True"}, {"type": "NetworkUnavailable", "status": "False"}]}}))
-        .expect("a node");
+            .expect("a node");
         give_up(&mut node);
         let of = |kind: &str| {
             let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref()).expect("conditions");

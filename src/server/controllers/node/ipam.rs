@@ -59,12 +59,16 @@ impl Ipam {
     async fn reconcile(&self, name: String) -> Result<Next, Error> {
         let Some(node) = self.nodes.named(&name).filter(|n| cidr(n).is_none()) else { return Ok(Next::Done) };
         let Some((IpAddr::V4(base), prefix)) = self.cx.config.cluster_cidr else { return Ok(Next::Done) };
-        let mut taken: HashSet<String> = self.nodes.list().iter().filter_map(|n| cidr(n).map(str::to_owned)).collect();
+        let mut taken: HashSet<String> =
+            self.nodes.list().iter().filter_map(|n| cidr(n).map(str::to_owned)).collect();
         taken.extend(self.assigned.lock().iter().cloned());
         let Some(network) = allocate(base, prefix, self.cx.config.node_cidr_mask, &taken) else {
             let message = format!("Node {name} status is now: CIDRNotAvailable");
             self.cx.recorder.normal(node.as_ref(), "CIDRNotAvailable", message);
-            return Err(Error::Unfinished("CIDR allocation failed; there are no remaining CIDRs left to allocate in the accepted range".into()));
+            return Err(Error::Unfinished(
+                "CIDR allocation failed; there are no remaining CIDRs left to allocate in the accepted range"
+                    .into(),
+            ));
         };
         self.assigned.lock().insert(network.clone());
         let mut wanted = Node::clone(&node);

@@ -38,8 +38,12 @@ struct PodGc {
 
 /// Runs the pod garbage collector.
 pub async fn run(cx: Context, stop: CancellationToken) -> Result<(), TaskError> {
-    let this =
-        Arc::new(PodGc { nodes: cx.informers.get(), pods: cx.informers.get(), queue: Queue::new("pod-gc"), cx });
+    let this = Arc::new(PodGc {
+        nodes: cx.informers.get(),
+        pods: cx.informers.get(),
+        queue: Queue::new("pod-gc"),
+        cx,
+    });
     this.nodes.synced().await;
     let (a, b) = (Arc::clone(&this), Arc::clone(&this));
     let _nodes = this.nodes.subscribe(move |change| {
@@ -141,8 +145,14 @@ mod tests {
                 .expect("a pod"),
             )
         };
-        let pods = [pod("b", 2, "Failed"), pod("a", 1, "Succeeded"), pod("c", 3, "Succeeded"), pod("r", 1, "Running")];
-        let names = |n| surplus(&pods, n).iter().map(|p| meta::name(&p.metadata).to_owned()).collect::<Vec<_>>();
+        let pods = [
+            pod("b", 2, "Failed"),
+            pod("a", 1, "Succeeded"),
+            pod("c", 3, "Succeeded"),
+            pod("r", 1, "Running"),
+        ];
+        let names =
+            |n| surplus(&pods, n).iter().map(|p| meta::name(&p.metadata).to_owned()).collect::<Vec<_>>();
         assert_eq!(names(1), ["a", "b"]);
         assert!(names(3).is_empty() && names(0).is_empty());
     }

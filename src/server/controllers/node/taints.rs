@@ -47,7 +47,9 @@ fn is_ours(taint: &Taint) -> bool {
     let ready = matches!(taint.key.as_str(), NOT_READY | UNREACHABLE);
     match taint.effect.as_str() {
         "NoExecute" => ready,
-        "NoSchedule" => taint.key == UNSCHEDULABLE || BY_CONDITION.iter().any(|(_, _, key)| *key == taint.key),
+        "NoSchedule" => {
+            taint.key == UNSCHEDULABLE || BY_CONDITION.iter().any(|(_, _, key)| *key == taint.key)
+        }
         _ => false,
     }
 }
@@ -86,7 +88,9 @@ mod tests {
     }
 
     fn keys(taints: Option<Vec<Taint>>) -> Option<Vec<String>> {
-        taints.map(|t| t.iter().map(|t| format!("{}:{}", t.key.rsplit('/').next().unwrap_or(""), t.effect)).collect())
+        taints.map(|t| {
+            t.iter().map(|t| format!("{}:{}", t.key.rsplit('/').next().unwrap_or(""), t.effect)).collect()
+        })
     }
 
     #[test]
@@ -103,9 +107,13 @@ mod tests {
 
     #[test]
     fn stale_taints_go_and_foreign_ones_stay() {
-        let taints = json!([{"key": NOT_READY, "effect": "NoSchedule"}, {"key": "mine", "effect": "NoSchedule"}]);
+        let taints =
+            json!([{"key": NOT_READY, "effect": "NoSchedule"}, {"key": "mine", "effect": "NoSchedule"}]);
         assert_eq!(keys(correct(&node("True", taints, false))), Some(vec!["mine:NoSchedule".to_owned()]));
-        assert_eq!(keys(correct(&node("True", json!([]), true))), Some(vec!["unschedulable:NoSchedule".to_owned()]));
+        assert_eq!(
+            keys(correct(&node("True", json!([]), true))),
+            Some(vec!["unschedulable:NoSchedule".to_owned()])
+        );
         let steady = json!([{"key": UNSCHEDULABLE, "effect": "NoSchedule"}]);
         assert_eq!(correct(&node("True", steady, true)), None);
     }

@@ -42,7 +42,11 @@ struct Replication<K> {
     queue: Queue<Key>,
 }
 
-async fn run<K: Replicated>(name: &'static str, cx: Context, stop: CancellationToken) -> Result<(), TaskError> {
+async fn run<K: Replicated>(
+    name: &'static str,
+    cx: Context,
+    stop: CancellationToken,
+) -> Result<(), TaskError> {
     let this = Arc::new(Replication::<K> {
         owners: cx.informers.get(),
         pods: cx.informers.get(),
@@ -96,7 +100,9 @@ impl<K: Replicated> Replication<K> {
                 old.metadata.labels != pod.metadata.labels
                     || old.metadata.owner_references != pod.metadata.owner_references
             });
-            for owner in relevant.then(|| self.owners.in_namespace(meta::namespace(&pod.metadata))).iter().flatten() {
+            for owner in
+                relevant.then(|| self.owners.in_namespace(meta::namespace(&pod.metadata))).iter().flatten()
+            {
                 if owner.matcher().matches(meta::labels(&pod.metadata)) {
                     self.queue.add(Key::of(owner.as_ref()));
                 }
@@ -198,7 +204,11 @@ impl<K: Replicated> Replication<K> {
             return self.pods.controlled_by(meta::uid(owner.meta()));
         };
         let siblings = self.owners.controlled_by(&above.uid);
-        siblings.iter().flat_map(|s| self.pods.controlled_by(meta::uid(s.meta()))).filter(|p| p.is_active()).collect()
+        siblings
+            .iter()
+            .flat_map(|s| self.pods.controlled_by(meta::uid(s.meta())))
+            .filter(|p| p.is_active())
+            .collect()
     }
 }
 

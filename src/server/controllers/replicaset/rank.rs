@@ -56,7 +56,9 @@ fn restarts(pod: &Pod) -> i32 {
 /// Upstream's order: less useful pods first.
 fn compare(a: &Pod, b: &Pod, rank_a: usize, rank_b: usize) -> Ordering {
     let ready = |p: &Pod| p.is_ready();
-    a.node().is_some().cmp(&b.node().is_some())
+    a.node()
+        .is_some()
+        .cmp(&b.node().is_some())
         .then_with(|| phase(a).cmp(&phase(b)))
         .then_with(|| ready(a).cmp(&ready(b)))
         .then_with(|| cost(a).cmp(&cost(b)))
@@ -101,8 +103,11 @@ mod tests {
             ("pending", json!({"status": {"phase": "Pending"}})),
             ("not ready", json!({"status": {"conditions": []}})),
             ("cheap", json!({"metadata": {"annotations": {DELETION_COST: "-5"}}})),
-            ("ready for a shorter time", json!({"status": {"conditions":
-                [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}})),
+            (
+                "ready for a shorter time",
+                json!({"status": {"conditions":
+                [{"type": "Ready", "status": "True", "lastTransitionTime": now}]}}),
+            ),
             ("restarting", json!({"status": {"containerStatuses": [{"restartCount": 3}]}})),
             ("younger", json!({"metadata": {"creationTimestamp": now}})),
         ] {

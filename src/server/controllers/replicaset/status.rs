@@ -38,7 +38,12 @@ pub struct Counts {
 }
 
 /// Computes the status from the active pods and the outcome of managing them.
-pub fn calculate<K: Replicated>(owner: &K, active: &[Arc<Pod>], terminating: usize, error: Option<&Error>) -> Counts {
+pub fn calculate<K: Replicated>(
+    owner: &K,
+    active: &[Arc<Pod>],
+    terminating: usize,
+    error: Option<&Error>,
+) -> Counts {
     let count = |f: &dyn Fn(&Pod) -> bool| to_i32(active.iter().filter(|p| f(p)).count());
     let labels = owner.template_labels();
     let failure = error.map(|e| {
