@@ -56,7 +56,11 @@ pub fn https(server: &str, ca: &str, certificate: &str, key: &str) -> Result<Cli
             }),
             ..NamedCluster::default()
         }],
-        auth_infos: vec![NamedAuthInfo { name: name.clone(), auth_info: Some(user), ..NamedAuthInfo::default() }],
+        auth_infos: vec![NamedAuthInfo {
+            name: name.clone(),
+            auth_info: Some(user),
+            ..NamedAuthInfo::default()
+        }],
         contexts: vec![NamedContext {
             name: name.clone(),
             context: Some(Context { cluster: name.clone(), user: Some(name.clone()), ..Context::default() }),
@@ -65,7 +69,8 @@ pub fn https(server: &str, ca: &str, certificate: &str, key: &str) -> Result<Cli
         current_context: Some(name),
         ..Kubeconfig::default()
     };
-    let config = futures::executor::block_on(Config::from_custom_kubeconfig(kubeconfig, &Default::default()))?;
+    let config =
+        futures::executor::block_on(Config::from_custom_kubeconfig(kubeconfig, &Default::default()))?;
     Ok(Client::try_from(config)?)
 }
 
@@ -114,7 +119,9 @@ impl Reflectors {
             while let Some(Some(event)) = stop.run_until_cancelled(stream.next()).await {
                 match event {
                     Ok(_) => changes.send_modify(|n| *n += 1),
-                    Err(error) => tracing::warn!(%error, kind = type_name::<K>(), "watch failed; trying again"),
+                    Err(error) => {
+                        tracing::warn!(%error, kind = type_name::<K>(), "watch failed; trying again")
+                    }
                 }
             }
         });

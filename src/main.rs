@@ -1,12 +1,15 @@
-//! The executable: a pod's shim, or the command line.
+//! The executable: a pod's shim, a checkpoint engine, or the command line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     // A shim must stay small and single-threaded: nothing may run before it is told apart.
-    if arguments.next().is_some_and(|first| first == "shim") {
-        return kedge::runtime::shim::main(arguments);
+    match arguments.next() {
+        Some(first) if first == "shim" => kedge::runtime::shim::main(arguments),
+        Some(first) if first == kedge::store::ENGINE_COMMAND => {
+            kedge::store::engine_main(&arguments.collect::<Vec<_>>())
+        }
+        _ => kedge::cli::main(),
     }
-    kedge::cli::main()
 }

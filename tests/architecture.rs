@@ -19,7 +19,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("server", &["store", "client", "api", "config", "supervisor"]),
     ("agent", &["runtime", "network", "client", "api", "config", "supervisor"]),
     ("cli", &["server", "agent", "config", "supervisor", "client", "runtime", "network"]),
-    ("main", &["cli", "runtime"]),
+    ("main", &["cli", "runtime", "store"]),
     ("lib", &[]),
 ];
 

@@ -21,10 +21,7 @@ async fn runs_to_completion_with_exit_code_and_log() {
     let started = f.runtime.start_container("c").await.unwrap();
     assert!(started.started_at.is_some());
     let status = f.ended("c").await;
-    assert_eq!(
-        (status.exit_code, status.signal, status.oom_killed),
-        (Some(7), None, false)
-    );
+    assert_eq!((status.exit_code, status.signal, status.oom_killed), (Some(7), None, false));
     assert_eq!(status.pid, None);
     let mut lines = log_lines(&status.log_path);
     lines.sort();
@@ -38,10 +35,7 @@ async fn failing_entrypoints_are_errors_of_start() {
     f.sandbox("s").await;
     for (n, (program, message)) in [
         ("nope", "exec: \"nope\": executable file not found in $PATH"),
-        (
-            "/no/such",
-            "exec: \"/no/such\": stat /no/such: no such file or directory",
-        ),
+        ("/no/such", "exec: \"/no/such\": stat /no/such: no such file or directory"),
         ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
         ("/etc", "exec: \"/etc\": is a directory"),
     ]
@@ -49,23 +43,14 @@ async fn failing_entrypoints_are_errors_of_start() {
     .enumerate()
     {
         let id = format!("c{n}");
-        let spec = ContainerSpec {
-            command: vec![program.into()],
-            ..sh(&id, "")
-        };
-        let spec = ContainerSpec {
-            args: Vec::new(),
-            ..spec
-        };
+        let spec = ContainerSpec { command: vec![program.into()], ..sh(&id, "") };
+        let spec = ContainerSpec { args: Vec::new(), ..spec };
         f.create("s", &spec).await.unwrap();
         let error = f.runtime.start_container(&id).await.unwrap_err();
         assert!(matches!(error, Error::Start(_)), "{error:?}");
         assert!(error.to_string().contains(message), "{error}");
         let status = f.runtime.container(&id).await.unwrap();
-        assert_eq!(
-            (status.state, status.exit_code),
-            (ContainerState::Exited, Some(128))
-        );
+        assert_eq!((status.state, status.exit_code), (ContainerState::Exited, Some(128)));
     }
     f.finish().await;
 }
@@ -74,40 +59,18 @@ async fn failing_entrypoints_are_errors_of_start() {
 async fn bad_specifications_are_refused_and_leave_nothing() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
-    let none = ContainerSpec {
-        command: vec![],
-        args: vec![],
-        ..sh("c", "")
-    };
-    assert!(matches!(
-        f.create("s", &none).await.unwrap_err(),
-        Error::Invalid(_)
-    ));
+    let none = ContainerSpec { command: vec![], args: vec![], ..sh("c", "") };
+    assert!(matches!(f.create("s", &none).await.unwrap_err(), Error::Invalid(_)));
     let user = f.image(|i| i.config.user = "nobody-knows".into());
-    let error = f
-        .runtime
-        .create_container("s", &sh("c", "true"), &user)
-        .await
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("unable to find user nobody-knows"),
-        "{error}"
-    );
+    let error = f.runtime.create_container("s", &sh("c", "true"), &user).await.unwrap_err();
+    assert!(error.to_string().contains("unable to find user nobody-knows"), "{error}");
     assert!(f.runtime.container("c").await.is_none());
     // The name is free again.
     f.create("s", &sh("c", "true")).await.unwrap();
     let again = f.create("s", &sh("c", "true")).await.unwrap_err();
     assert!(matches!(again, Error::AlreadyExists(_)), "{again:?}");
-    assert!(matches!(
-        f.create("other", &sh("d", "true")).await,
-        Err(Error::SandboxNotFound(_))
-    ));
-    assert!(matches!(
-        f.runtime.start_container("nope").await,
-        Err(Error::ContainerNotFound(_))
-    ));
+    assert!(matches!(f.create("other", &sh("d", "true")).await, Err(Error::SandboxNotFound(_))));
+    assert!(matches!(f.runtime.start_container("nope").await, Err(Error::ContainerNotFound(_))));
     f.finish().await;
 }
 
@@ -116,51 +79,27 @@ async fn exec_has_streams_and_an_exit_code() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
     f.running("s", &sh("c", "sleep 1000")).await;
-    let command = ["sh", "-c", "cat; echo err >&2; exit 3"]
-        .map(String::from)
-        .to_vec();
-    let spec = ExecSpec {
-        command,
-        stdin: true,
-        ..Default::default()
-    };
+    let command = ["sh", "-c", "cat; echo err >&2; exit 3"].map(String::from).to_vec();
+    let spec = ExecSpec { command, stdin: true, ..Default::default() };
     let mut session = f.runtime.exec("c", &spec).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     let text = vec![b'x'; 300_000];
-    let (stdout, stderr) = (
-        session.stdout.take().unwrap(),
-        session.stderr.take().unwrap(),
-    );
+    let (stdout, stderr) = (session.stdout.take().unwrap(), session.stderr.take().unwrap());
     let write = async {
         stdin.write_all(&text).await.unwrap();
         drop(stdin);
     };
-    let ((), out, err, code) =
-        tokio::join!(write, read_all(stdout), read_all(stderr), session.wait());
-    assert_eq!(
-        (out.len(), err.as_str(), code.unwrap()),
-        (300_000, "err\n", 3)
-    );
+    let ((), out, err, code) = tokio::join!(write, read_all(stdout), read_all(stderr), session.wait());
+    assert_eq!((out.len(), err.as_str(), code.unwrap()), (300_000, "err\n", 3));
 
     let output = f.exec("c", "echo $$ $HOSTNAME; cat /proc/1/cmdline").await;
     assert!(output.contains("host-s"), "{output}");
     assert!(output.contains("sleep"), "{output}");
-    let missing = f
-        .runtime
-        .exec_sync("c", &["nope".into()], LONG)
-        .await
-        .unwrap_err();
+    let missing = f.runtime.exec_sync("c", &["nope".into()], LONG).await.unwrap_err();
     let expected = "exec: \"nope\": executable file not found in $PATH";
     assert!(missing.to_string().contains(expected), "{missing}");
     let started = Instant::now();
-    let slow = f
-        .runtime
-        .exec_sync(
-            "c",
-            &["sleep".into(), "100".into()],
-            Duration::from_millis(300),
-        )
-        .await;
+    let slow = f.runtime.exec_sync("c", &["sleep".into(), "100".into()], Duration::from_millis(300)).await;
     assert!(matches!(slow, Err(Error::Timeout(_))), "{slow:?}");
     assert!(started.elapsed() < Duration::from_secs(5));
     let gone = f.exec("c", "ps | grep -c '[s]leep 100$' || true").await;
@@ -173,30 +112,14 @@ async fn exec_with_a_terminal_can_be_resized() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
     f.running("s", &sh("c", "sleep 1000")).await;
-    let command = ["sh", "-c", "read x; stty size; tty; exit 5"]
-        .map(String::from)
-        .to_vec();
-    let spec = ExecSpec {
-        command,
-        stdin: true,
-        tty: true,
-        size: Some((80, 24)),
-    };
+    let command = ["sh", "-c", "read x; stty size; tty; exit 5"].map(String::from).to_vec();
+    let spec = ExecSpec { command, stdin: true, tty: true, size: Some((80, 24)) };
     let mut session = f.runtime.exec("c", &spec).await.unwrap();
     assert!(session.stderr.is_none());
     session.resize(132, 43).unwrap();
-    session
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(b"go\n")
-        .await
-        .unwrap();
+    session.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
     let out = read_all(session.stdout.take().unwrap()).await;
-    assert!(
-        out.contains("43 132") && out.contains("/dev/pts/"),
-        "{out:?}"
-    );
+    assert!(out.contains("43 132") && out.contains("/dev/pts/"), "{out:?}");
     assert_eq!(session.wait().await.unwrap(), 5);
     f.finish().await;
 }
@@ -205,41 +128,24 @@ async fn exec_with_a_terminal_can_be_resized() {
 async fn attach_shares_the_streams_of_the_container() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
-    let spec = ContainerSpec {
-        stdin: true,
-        stdin_once: true,
-        ..sh("c", "cat; echo bye; echo err >&2")
-    };
+    let spec = ContainerSpec { stdin: true, stdin_once: true, ..sh("c", "cat; echo bye; echo err >&2") };
     f.running("s", &spec).await;
     let mut session = f.runtime.attach("c").await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     stdin.write_all(b"hello\n").await.unwrap();
     drop(stdin);
-    let (stdout, stderr) = (
-        session.stdout.take().unwrap(),
-        session.stderr.take().unwrap(),
-    );
+    let (stdout, stderr) = (session.stdout.take().unwrap(), session.stderr.take().unwrap());
     let (out, err) = tokio::join!(read_all(stdout), read_all(stderr));
     assert_eq!((out.as_str(), err.as_str()), ("hello\nbye\n", "err\n"));
     let status = f.ended("c").await;
     assert_eq!(status.exit_code, Some(0));
     assert_eq!(log_lines(&status.log_path).len(), 3);
 
-    let spec = ContainerSpec {
-        stdin: true,
-        tty: true,
-        ..sh("t", "read x; stty size; exit 4")
-    };
+    let spec = ContainerSpec { stdin: true, tty: true, ..sh("t", "read x; stty size; exit 4") };
     f.running("s", &spec).await;
     let mut session = f.runtime.attach("t").await.unwrap();
     session.resize(100, 30).await.unwrap();
-    session
-        .stdin
-        .as_mut()
-        .unwrap()
-        .write_all(b"go\n")
-        .await
-        .unwrap();
+    session.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
     let out = read_all(session.stdout.take().unwrap()).await;
     assert!(out.contains("30 100"), "{out:?}");
     assert_eq!(f.ended("t").await.exit_code, Some(4));
@@ -254,10 +160,7 @@ async fn stopping_asks_first_and_kills_after_the_grace() {
     f.running("s", &sh("polite", handled)).await;
     f.logged("polite", "up").await;
     let started = Instant::now();
-    f.runtime
-        .stop_container("polite", LONG, None)
-        .await
-        .unwrap();
+    f.runtime.stop_container("polite", LONG, None).await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(10));
     let status = f.runtime.container("polite").await.unwrap();
     assert_eq!((status.exit_code, status.signal), (Some(9), None));
@@ -265,32 +168,17 @@ async fn stopping_asks_first_and_kills_after_the_grace() {
     let stubborn = "trap '' TERM; echo up; while :; do sleep 0.1; done";
     f.running("s", &sh("stubborn", stubborn)).await;
     f.logged("stubborn", "up").await;
-    f.runtime
-        .stop_container("stubborn", Duration::from_millis(400), None)
-        .await
-        .unwrap();
+    f.runtime.stop_container("stubborn", Duration::from_millis(400), None).await.unwrap();
     let status = f.runtime.container("stubborn").await.unwrap();
     assert_eq!((status.exit_code, status.signal), (Some(137), Some(9)));
-    f.runtime
-        .stop_container("stubborn", LONG, None)
-        .await
-        .unwrap();
+    f.runtime.stop_container("stubborn", LONG, None).await.unwrap();
 
-    let spec = sh(
-        "quit",
-        "trap 'exit 11' QUIT; echo up; while :; do sleep 0.1; done",
-    );
-    let spec = ContainerSpec {
-        stop_signal: Some("SIGQUIT".into()),
-        ..spec
-    };
+    let spec = sh("quit", "trap 'exit 11' QUIT; echo up; while :; do sleep 0.1; done");
+    let spec = ContainerSpec { stop_signal: Some("SIGQUIT".into()), ..spec };
     f.running("s", &spec).await;
     f.logged("quit", "up").await;
     f.runtime.stop_container("quit", LONG, None).await.unwrap();
-    assert_eq!(
-        f.runtime.container("quit").await.unwrap().exit_code,
-        Some(11)
-    );
+    assert_eq!(f.runtime.container("quit").await.unwrap().exit_code, Some(11));
     f.finish().await;
 }
 
@@ -298,46 +186,24 @@ async fn stopping_asks_first_and_kills_after_the_grace() {
 async fn memory_limits_are_set_and_their_excess_is_told() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
-    let resources = Resources {
-        memory_limit: Some(24 << 20),
-        pids_limit: Some(50),
-        ..Default::default()
-    };
-    let spec = ContainerSpec {
-        resources,
-        ..sh("limited", "sleep 1000")
-    };
+    let resources = Resources { memory_limit: Some(24 << 20), pids_limit: Some(50), ..Default::default() };
+    let spec = ContainerSpec { resources, ..sh("limited", "sleep 1000") };
     f.running("s", &spec).await;
     let stats = f.runtime.stats("limited").await.unwrap();
     assert_eq!(stats.memory_limit, Some(24 << 20));
     assert!(stats.memory_usage > 0 && stats.pids == 1, "{stats:?}");
     let seen = f
-        .exec(
-            "limited",
-            "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max",
-        )
+        .exec("limited", "cat /sys/fs/cgroup/memory/memory.limit_in_bytes || cat /sys/fs/cgroup/memory.max")
         .await;
     assert_eq!(seen.trim(), (24 << 20).to_string());
     let raised = f
-        .exec(
-            "limited",
-            "echo 99999999 > /sys/fs/cgroup/memory/memory.limit_in_bytes || echo refused",
-        )
+        .exec("limited", "echo 99999999 > /sys/fs/cgroup/memory/memory.limit_in_bytes || echo refused")
         .await;
     assert!(raised.contains("refused"), "{raised}");
 
     let eat = "x=0123456789abcdef; while :; do x=$x$x$x$x; done";
-    f.running(
-        "s",
-        &ContainerSpec {
-            args: vec![eat.into()],
-            ..ContainerSpec {
-                id: "oom".into(),
-                ..spec
-            }
-        },
-    )
-    .await;
+    f.running("s", &ContainerSpec { args: vec![eat.into()], ..ContainerSpec { id: "oom".into(), ..spec } })
+        .await;
     let status = f.ended("oom").await;
     assert!(status.oom_killed, "{status:?}");
     assert_eq!(status.exit_code, Some(137));

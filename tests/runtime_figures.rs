@@ -19,9 +19,7 @@ fn memory(pid: &str) -> (u64, u64) {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let field = |key: &str| -> u64 {
         let lines = text.lines().filter(|l| l.starts_with(key));
-        lines
-            .filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
-            .sum()
+        lines.filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
     };
     (field("Pss:"), field("Private_"))
 }
@@ -34,10 +32,7 @@ async fn figures() {
         <(Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
     for n in 0..20 {
         let (s, c) = (format!("s{n}"), format!("c{n}"));
-        let spec = ContainerSpec {
-            seccomp: Seccomp::RuntimeDefault,
-            ..sh(&c, "exec sleep 1000")
-        };
+        let spec = ContainerSpec { seccomp: Seccomp::RuntimeDefault, ..sh(&c, "exec sleep 1000") };
         let t = Instant::now();
         f.sandbox(&s).await;
         sandboxes.push(t.elapsed());
@@ -48,19 +43,12 @@ async fn figures() {
         f.runtime.start_container(&c).await.unwrap();
         starts.push(t.elapsed());
         let t = Instant::now();
-        f.runtime
-            .exec_sync(&c, &["true".into()], Duration::from_secs(5))
-            .await
-            .unwrap();
+        f.runtime.exec_sync(&c, &["true".into()], Duration::from_secs(5)).await.unwrap();
         execs.push(t.elapsed());
         // Spaced, as single pods come; the kernel is quicker with bursts.
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let shims: Vec<_> = f
-        .processes()
-        .into_iter()
-        .filter(|p| p.contains("shim\0"))
-        .collect();
+    let shims: Vec<_> = f.processes().into_iter().filter(|p| p.contains("shim\0")).collect();
     let (pss, private) = memory(shims[10].split(' ').next().unwrap());
     for n in 0..20 {
         let t = Instant::now();

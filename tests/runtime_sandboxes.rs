@@ -20,32 +20,13 @@ fn namespace(pid: &str, kind: &str) -> String {
 
 /// The shim of a sandbox, by its command line.
 fn shim_of(f: &Fixture, sandbox: &str) -> i32 {
-    let dir = f
-        .config
-        .state
-        .canonicalize()
-        .unwrap()
-        .join("sandboxes")
-        .join(sandbox);
-    let found = f
-        .processes()
-        .into_iter()
-        .find(|p| p.ends_with(&format!("shim\0{}\0", dir.display())));
-    found
-        .expect("the shim runs")
-        .split(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
+    let dir = f.config.state.canonicalize().unwrap().join("sandboxes").join(sandbox);
+    let found = f.processes().into_iter().find(|p| p.ends_with(&format!("shim\0{}\0", dir.display())));
+    found.expect("the shim runs").split(' ').next().unwrap().parse().unwrap()
 }
 
 fn kill(pid: i32) {
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(pid),
-        nix::sys::signal::Signal::SIGKILL,
-    )
-    .unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
 #[tokio::test]
@@ -55,18 +36,8 @@ async fn containers_share_the_namespaces_of_their_sandbox_only() {
     assert!(status.ready);
     let netns = status.netns.unwrap();
     assert_eq!(f.runtime.netns_of("s"), Some(netns.clone()));
-    let a = f
-        .running("s", &sh("a", "sleep 1000"))
-        .await
-        .pid
-        .unwrap()
-        .to_string();
-    let b = f
-        .running("s", &sh("b", "sleep 1000"))
-        .await
-        .pid
-        .unwrap()
-        .to_string();
+    let a = f.running("s", &sh("a", "sleep 1000")).await.pid.unwrap().to_string();
+    let b = f.running("s", &sh("b", "sleep 1000")).await.pid.unwrap().to_string();
     for kind in ["net", "ipc", "uts"] {
         assert_eq!(namespace(&a, kind), namespace(&b, kind), "{kind}");
         assert_ne!(namespace(&a, kind), namespace("self", kind), "{kind}");
@@ -88,38 +59,20 @@ async fn containers_share_the_namespaces_of_their_sandbox_only() {
 #[tokio::test]
 async fn a_shared_pid_namespace_has_a_pause_process_that_cannot_be_ended() {
     let f = Fixture::new().await;
-    let spec = SandboxSpec {
-        share_pid: true,
-        ..f.sandbox_spec("s")
-    };
+    let spec = SandboxSpec { share_pid: true, ..f.sandbox_spec("s") };
     f.runtime.run_sandbox(&spec).await.unwrap();
     let a = f.running("s", &sh("a", "sleep 1111")).await;
     f.running("s", &sh("b", "sleep 2222")).await;
     let seen = f.exec("a", "ps").await;
-    assert!(
-        seen.contains("sleep 1111") && seen.contains("sleep 2222"),
-        "{seen}"
-    );
+    assert!(seen.contains("sleep 1111") && seen.contains("sleep 2222"), "{seen}");
     assert_ne!(f.exec("a", "echo $$").await.trim(), "1");
-    f.exec("a", "kill -TERM 1; kill -KILL 1; kill -INT 1; true")
-        .await;
+    f.exec("a", "kill -TERM 1; kill -KILL 1; kill -INT 1; true").await;
     let status = f.exec("a", "cat /proc/1/status").await;
-    assert!(
-        status.contains("Name:\tpause") && status.contains("Uid:\t65535\t65535"),
-        "{status}"
-    );
-    let root = f
-        .exec(
-            "a",
-            "ls /proc/1/root/ 2>&1; readlink /proc/1/exe 2>&1 || echo denied",
-        )
-        .await;
+    assert!(status.contains("Name:\tpause") && status.contains("Uid:\t65535\t65535"), "{status}");
+    let root = f.exec("a", "ls /proc/1/root/ 2>&1; readlink /proc/1/exe 2>&1 || echo denied").await;
     assert!(!root.contains("bin") && root.contains("denied"), "{root}");
     // One container's end is not the other's.
-    f.runtime
-        .stop_container("b", Duration::ZERO, None)
-        .await
-        .unwrap();
+    f.runtime.stop_container("b", Duration::ZERO, None).await.unwrap();
     assert_eq!(f.runtime.container("a").await.unwrap().pid, a.pid);
     assert!(!f.exec("a", "ps").await.contains("sleep 2222"));
     f.finish().await;
@@ -128,33 +81,16 @@ async fn a_shared_pid_namespace_has_a_pause_process_that_cannot_be_ended() {
 #[tokio::test]
 async fn host_namespaces_are_the_hosts() {
     let f = Fixture::new().await;
-    let spec = SandboxSpec {
-        host_network: true,
-        host_pid: true,
-        host_ipc: true,
-        ..f.sandbox_spec("s")
-    };
+    let spec = SandboxSpec { host_network: true, host_pid: true, host_ipc: true, ..f.sandbox_spec("s") };
     let status = f.runtime.run_sandbox(&spec).await.unwrap();
     assert_eq!((status.netns, f.runtime.netns_of("s")), (None, None));
-    let pid = f
-        .running("s", &sh("c", "sleep 1000 & sleep 1000"))
-        .await
-        .pid
-        .unwrap()
-        .to_string();
+    let pid = f.running("s", &sh("c", "sleep 1000 & sleep 1000")).await.pid.unwrap().to_string();
     for kind in ["net", "ipc", "uts", "pid"] {
         assert_eq!(namespace(&pid, kind), namespace("self", kind), "{kind}");
     }
     // Without a PID namespace the kernel does not end the rest: the shim does.
-    f.runtime
-        .stop_container("c", Duration::ZERO, None)
-        .await
-        .unwrap();
-    assert!(
-        f.processes().iter().all(|p| !p.contains("sleep")),
-        "{:?}",
-        f.processes()
-    );
+    f.runtime.stop_container("c", Duration::ZERO, None).await.unwrap();
+    assert!(f.processes().iter().all(|p| !p.contains("sleep")), "{:?}", f.processes());
     f.finish().await;
 }
 
@@ -162,89 +98,39 @@ async fn host_namespaces_are_the_hosts() {
 async fn sysctls_are_set_inside_and_others_refused() {
     let f = Fixture::new().await;
     let mut spec = f.sandbox_spec("s");
-    spec.sysctls
-        .insert("net.ipv4.tcp_syncookies".into(), "0".into());
-    spec.sysctls
-        .insert("kernel.shm_rmid_forced".into(), "1".into());
+    spec.sysctls.insert("net.ipv4.tcp_syncookies".into(), "0".into());
+    spec.sysctls.insert("kernel.shm_rmid_forced".into(), "1".into());
     f.runtime.run_sandbox(&spec).await.unwrap();
     f.running("s", &sh("c", "sleep 1000")).await;
-    let values = f
-        .exec(
-            "c",
-            "cat /proc/sys/net/ipv4/tcp_syncookies /proc/sys/kernel/shm_rmid_forced",
-        )
-        .await;
+    let values = f.exec("c", "cat /proc/sys/net/ipv4/tcp_syncookies /proc/sys/kernel/shm_rmid_forced").await;
     assert_eq!(values, "0\n1\n");
-    assert_eq!(
-        fs::read_to_string("/proc/sys/kernel/shm_rmid_forced").unwrap(),
-        "0\n",
-        "the host's is not"
-    );
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/shm_rmid_forced").unwrap(), "0\n", "the host's is not");
     let mut spec = f.sandbox_spec("bad");
     spec.sysctls.insert("kernel.panic".into(), "1".into());
     let error = f.runtime.run_sandbox(&spec).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("\"kernel.panic\" is not allowed"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("\"kernel.panic\" is not allowed"), "{error}");
     assert!(f.runtime.sandbox("bad").await.is_none());
     f.finish().await;
 }
 
 #[tokio::test]
 async fn a_new_runtime_adopts_what_runs() {
-    let f = Fixture::new().await;
+    let mut f = Fixture::new().await;
     f.sandbox("s").await;
-    let before = f
-        .running(
-            "s",
-            &sh(
-                "c",
-                "while [ ! -e /go ]; do sleep 0.05; done; echo late; exit 6",
-            ),
-        )
-        .await;
-    let Fixture {
-        dir,
-        config,
-        runtime,
-    } = f;
-    drop(runtime);
-    let f = Fixture {
-        dir,
-        runtime: Runtime::open(config.clone()).await.unwrap(),
-        config,
-    };
+    let before = f.running("s", &sh("c", "while [ ! -e /go ]; do sleep 0.05; done; echo late; exit 6")).await;
+    f.runtime = Runtime::open(f.config.clone()).await.unwrap();
     let sandboxes = f.runtime.sandboxes().await;
     assert_eq!(sandboxes.len(), 1);
     assert!(sandboxes[0].ready);
-    assert_eq!(
-        sandboxes[0].containers,
-        [before.clone()],
-        "the same process, untouched"
-    );
+    assert_eq!(sandboxes[0].containers, std::slice::from_ref(&before), "the same process, untouched");
     let (mut events, token) = (f.runtime.events(), CancellationToken::new());
     let (runtime, stop) = (f.runtime.clone(), token.clone());
     let running = tokio::spawn(async move { runtime.run(stop).await });
     f.exec("c", "touch /go").await;
-    let event = tokio::time::timeout(Duration::from_secs(10), events.recv())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        event,
-        RuntimeEvent::Exited {
-            sandbox: "s".into(),
-            container: "c".into()
-        }
-    );
+    let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap();
+    assert_eq!(event, RuntimeEvent::Exited { sandbox: "s".into(), container: "c".into() });
     let after = f.runtime.container("c").await.unwrap();
-    assert_eq!(
-        (after.exit_code, after.started_at),
-        (Some(6), before.started_at)
-    );
+    assert_eq!((after.exit_code, after.started_at), (Some(6), before.started_at));
     assert_eq!(support::log_lines(&after.log_path), ["stdout F late"]);
     // What ended while nobody listened is told to the next who does.
     token.cancel();
@@ -252,10 +138,7 @@ async fn a_new_runtime_adopts_what_runs() {
     let (mut events, token) = (f.runtime.events(), CancellationToken::new());
     let (runtime, stop) = (f.runtime.clone(), token.clone());
     let running = tokio::spawn(async move { runtime.run(stop).await });
-    let again = tokio::time::timeout(Duration::from_secs(10), events.recv())
-        .await
-        .unwrap()
-        .unwrap();
+    let again = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap();
     assert_eq!(again, event);
     token.cancel();
     running.await.unwrap();
@@ -271,33 +154,15 @@ async fn exits_are_told_once_and_without_asking() {
     let running = tokio::spawn(async move { runtime.run(stop).await });
     f.sandbox("s").await;
     f.running("s", &sh("c", "exit 2")).await;
-    let event = tokio::time::timeout(Duration::from_secs(10), events.recv())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        event,
-        RuntimeEvent::Exited {
-            sandbox: "s".into(),
-            container: "c".into()
-        }
-    );
+    let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap();
+    assert_eq!(event, RuntimeEvent::Exited { sandbox: "s".into(), container: "c".into() });
     assert_eq!(f.runtime.container("c").await.unwrap().exit_code, Some(2));
     // Stopping on purpose is no loss.
     f.runtime.remove_sandbox("s").await.unwrap();
     f.sandbox("next").await;
     f.running("next", &sh("n", "exit 0")).await;
-    let event = tokio::time::timeout(Duration::from_secs(10), events.recv())
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        event,
-        RuntimeEvent::Exited {
-            sandbox: "next".into(),
-            container: "n".into()
-        }
-    );
+    let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap();
+    assert_eq!(event, RuntimeEvent::Exited { sandbox: "next".into(), container: "n".into() });
     token.cancel();
     running.await.unwrap();
     f.finish().await;
@@ -318,19 +183,12 @@ async fn a_killed_shim_is_told_and_takes_its_containers_along() {
     f.running("other", &sh("o", "sleep 1000")).await;
     kill(shim_of(&f, "s"));
     loop {
-        match tokio::time::timeout(Duration::from_secs(10), events.recv())
-            .await
-            .unwrap()
-            .unwrap()
-        {
+        match tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap() {
             RuntimeEvent::SandboxLost { sandbox } => break assert_eq!(sandbox, "s"),
             RuntimeEvent::Exited { container, .. } => assert_eq!(container, "done"),
         }
     }
-    assert!(
-        !Path::new(&format!("/proc/{pid}/root/bin")).exists(),
-        "the container is gone"
-    );
+    assert!(!Path::new(&format!("/proc/{pid}/root/bin")).exists(), "the container is gone");
     let status = f.runtime.sandbox("s").await.unwrap();
     assert!(!status.ready);
     assert_eq!(
@@ -339,19 +197,10 @@ async fn a_killed_shim_is_told_and_takes_its_containers_along() {
         "known beyond the shim's death"
     );
     let lost = f.runtime.container("c").await.unwrap();
-    assert_eq!(
-        (lost.state, lost.exit_code),
-        (ContainerState::Exited, Some(137))
-    );
-    assert!(matches!(
-        f.runtime.start_container("c").await,
-        Err(Error::SandboxLost(_))
-    ));
+    assert_eq!((lost.state, lost.exit_code), (ContainerState::Exited, Some(137)));
+    assert!(matches!(f.runtime.start_container("c").await, Err(Error::SandboxLost(_))));
     assert!(f.runtime.sandbox("other").await.unwrap().ready);
-    f.runtime
-        .stop_container("c", Duration::from_secs(1), None)
-        .await
-        .unwrap();
+    f.runtime.stop_container("c", Duration::from_secs(1), None).await.unwrap();
     token.cancel();
     running.await.unwrap();
     f.finish().await;
@@ -381,18 +230,14 @@ async fn removing_a_running_container_leaves_the_others() {
     f.sandbox("s").await;
     f.running("s", &sh("a", "sleep 1000")).await;
     f.running("s", &sh("b", "sleep 1000")).await;
-    f.exec("a", "dd if=/dev/zero of=/file bs=1024 count=10 2>/dev/null")
-        .await;
+    f.exec("a", "dd if=/dev/zero of=/file bs=1024 count=10 2>/dev/null").await;
     f.runtime.remove_container("a").await.unwrap();
     assert!(f.runtime.container("a").await.is_none());
     assert!(!f.config.root.join("containers/a").exists());
     assert_eq!(f.exec("b", "echo here").await, "here\n");
     // The name is free again, and its layer is new.
     f.running("s", &sh("a", "sleep 1000")).await;
-    assert_eq!(
-        f.exec("a", "ls /file 2>/dev/null || echo none").await,
-        "none\n"
-    );
+    assert_eq!(f.exec("a", "ls /file 2>/dev/null || echo none").await, "none\n");
     f.finish().await;
 }
 
@@ -415,33 +260,13 @@ async fn cleanup_all_ends_this_installation_only() {
 #[tokio::test]
 async fn pod_limits_are_on_the_parent_cgroup() {
     let f = Fixture::new().await;
-    let resources = Resources {
-        memory_limit: Some(64 << 20),
-        cpu_shares: Some(512),
-        ..Default::default()
-    };
-    f.runtime
-        .run_sandbox(&SandboxSpec {
-            resources,
-            ..f.sandbox_spec("s")
-        })
-        .await
-        .unwrap();
+    let resources = Resources { memory_limit: Some(64 << 20), cpu_shares: Some(512), ..Default::default() };
+    f.runtime.run_sandbox(&SandboxSpec { resources, ..f.sandbox_spec("s") }).await.unwrap();
     f.running("s", &sh("c", "sleep 1000")).await;
     let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let (base, file) = if v2 {
-        ("", "memory.max")
-    } else {
-        ("memory", "memory.limit_in_bytes")
-    };
-    let dir = Path::new("/sys/fs/cgroup")
-        .join(base)
-        .join(&f.config.cgroup_root)
-        .join("burstable/pods");
-    assert_eq!(
-        fs::read_to_string(dir.join(file)).unwrap().trim(),
-        (64 << 20).to_string()
-    );
+    let (base, file) = if v2 { ("", "memory.max") } else { ("memory", "memory.limit_in_bytes") };
+    let dir = Path::new("/sys/fs/cgroup").join(base).join(&f.config.cgroup_root).join("burstable/pods");
+    assert_eq!(fs::read_to_string(dir.join(file)).unwrap().trim(), (64 << 20).to_string());
     assert!(dir.join("c").is_dir());
     f.finish().await;
 }
@@ -459,10 +284,7 @@ async fn thirty_at_once() {
     println!("30 sandboxes with a container: {:?}", started.elapsed());
     let all = f.runtime.sandboxes().await;
     assert_eq!(all.len(), 30);
-    let running = all
-        .iter()
-        .flat_map(|s| &s.containers)
-        .filter(|c| c.state == ContainerState::Running);
+    let running = all.iter().flat_map(|s| &s.containers).filter(|c| c.state == ContainerState::Running);
     assert_eq!(running.count(), 30);
     futures::future::join_all(all.iter().map(|s| f.runtime.remove_sandbox(&s.id))).await;
     f.finish().await;
@@ -470,14 +292,12 @@ async fn thirty_at_once() {
 
 #[tokio::test]
 async fn another_boot_starts_from_nothing() {
-    let f = Fixture::new().await;
+    let mut f = Fixture::new().await;
     f.sandbox("s").await;
     f.running("s", &sh("c", "sleep 1000")).await;
     // What a power cut leaves, on a state directory that is not a tmpfs: files, but no process.
     fs::write(f.config.state.join("boot_id"), "00000000-0000-0000-0000-000000000000\n").unwrap();
-    let Fixture { dir, config, runtime } = f;
-    drop(runtime);
-    let f = Fixture { dir, runtime: Runtime::open(config.clone()).await.unwrap(), config };
+    f.runtime = Runtime::open(f.config.clone()).await.unwrap();
     assert!(f.runtime.sandboxes().await.is_empty());
     f.assert_clean();
     f.sandbox("s").await;
@@ -494,7 +314,11 @@ async fn a_process_that_is_killed() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
     f.running("s", &sh("c", "while [ ! -e /go ]; do sleep 0.05; done; exit 6")).await;
-    fs::write(std::env::var(VICTIM).unwrap(), format!("{}\n{}", f.dir.path().display(), f.config.cgroup_root)).unwrap();
+    fs::write(
+        std::env::var(VICTIM).unwrap(),
+        format!("{}\n{}", f.dir.path().display(), f.config.cgroup_root),
+    )
+    .unwrap();
     std::future::pending::<()>().await;
 }
 

@@ -14,12 +14,7 @@ use support::{Fixture, log_lines, read_all, sh};
 /// A line of `/proc/self/status` of a process in the container.
 async fn status_line(f: &Fixture, id: &str, of: &str, key: &str) -> String {
     let line = f.exec(id, &format!("grep ^{key}: /proc/{of}/status")).await;
-    line.split_once(':')
-        .unwrap()
-        .1
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
+    line.split_once(':').unwrap().1.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test]
@@ -30,31 +25,15 @@ async fn users_are_found_by_name_in_the_image() {
         i.config.user = "web".into();
         i.config.working_dir = "/srv/data".into();
     };
-    let spec = ContainerSpec {
-        supplemental_groups: vec![777],
-        ..sh("c", "id > /dev/stdout; pwd; sleep 1000")
-    };
-    f.runtime
-        .create_container("s", &spec, &f.image(web))
-        .await
-        .unwrap();
+    let spec =
+        ContainerSpec { supplemental_groups: vec![777], ..sh("c", "id > /dev/stdout; pwd; sleep 1000") };
+    f.runtime.create_container("s", &spec, &f.image(web)).await.unwrap();
     f.runtime.start_container("c").await.unwrap();
     f.logged("c", "/srv/data").await;
     let lines = log_lines(&f.runtime.container("c").await.unwrap().log_path);
-    assert_eq!(
-        lines[0],
-        "stdout F uid=33(web) gid=44(web) groups=4(logs),44(web),777"
-    );
-    assert_eq!(
-        status_line(&f, "c", "self", "CapEff").await,
-        "0000000000000000"
-    );
-    let exec = f
-        .exec(
-            "c",
-            "id -u; pwd; echo $HOME; touch /srv/data/x 2>/dev/null || echo denied",
-        )
-        .await;
+    assert_eq!(lines[0], "stdout F uid=33(web) gid=44(web) groups=4(logs),44(web),777");
+    assert_eq!(status_line(&f, "c", "self", "CapEff").await, "0000000000000000");
+    let exec = f.exec("c", "id -u; pwd; echo $HOME; touch /srv/data/x 2>/dev/null || echo denied").await;
     assert_eq!(exec, "33\n/srv/data\n/srv\ndenied\n");
     f.finish().await;
 }
@@ -64,14 +43,7 @@ async fn capabilities_are_the_default_less_the_dropped() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
     for seccomp in [Seccomp::Unconfined, Seccomp::RuntimeDefault] {
-        f.running(
-            "s",
-            &ContainerSpec {
-                seccomp: seccomp.clone(),
-                ..sh("c", "sleep 1000")
-            },
-        )
-        .await;
+        f.running("s", &ContainerSpec { seccomp: seccomp.clone(), ..sh("c", "sleep 1000") }).await;
         let spec = ContainerSpec {
             drop_capabilities: vec!["ALL".into()],
             add_capabilities: vec!["NET_BIND_SERVICE".into()],
@@ -82,23 +54,12 @@ async fn capabilities_are_the_default_less_the_dropped() {
         for (id, expected) in [("c", "00000000a80425fb"), ("few", "0000000000000400")] {
             for process in ["1", "self"] {
                 for set in ["CapBnd", "CapEff", "CapPrm"] {
-                    assert_eq!(
-                        status_line(&f, id, process, set).await,
-                        expected,
-                        "{id} {process} {set}"
-                    );
+                    assert_eq!(status_line(&f, id, process, set).await, expected, "{id} {process} {set}");
                 }
-                assert_eq!(
-                    status_line(&f, id, process, "CapInh").await,
-                    "0000000000000000"
-                );
+                assert_eq!(status_line(&f, id, process, "CapInh").await, "0000000000000000");
             }
         }
-        assert!(
-            f.exec("c", "mount -t tmpfs none /tmp 2>&1 || true")
-                .await
-                .contains("denied")
-        );
+        assert!(f.exec("c", "mount -t tmpfs none /tmp 2>&1 || true").await.contains("denied"));
         f.runtime.remove_container("c").await.unwrap();
         f.runtime.remove_container("few").await.unwrap();
     }
@@ -109,33 +70,14 @@ async fn capabilities_are_the_default_less_the_dropped() {
 async fn the_default_filter_holds_for_the_container_and_for_execs() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
-    let spec = ContainerSpec {
-        seccomp: Seccomp::RuntimeDefault,
-        ..sh("c", "sleep 1000")
-    };
+    let spec = ContainerSpec { seccomp: Seccomp::RuntimeDefault, ..sh("c", "sleep 1000") };
     f.running("s", &spec).await;
     for process in ["1", "self"] {
-        assert_eq!(
-            status_line(&f, "c", process, "Seccomp").await,
-            "2",
-            "{process}"
-        );
-        assert_eq!(
-            status_line(&f, "c", process, "NoNewPrivs").await,
-            "0",
-            "{process}"
-        );
+        assert_eq!(status_line(&f, "c", process, "Seccomp").await, "2", "{process}");
+        assert_eq!(status_line(&f, "c", process, "NoNewPrivs").await, "0", "{process}");
     }
-    assert!(
-        f.exec("c", "unshare -U true 2>&1 || true")
-            .await
-            .contains("not permitted")
-    );
-    assert_eq!(
-        f.exec("c", "echo a | cat; ls / > /dev/null && echo fine")
-            .await,
-        "a\nfine\n"
-    );
+    assert!(f.exec("c", "unshare -U true 2>&1 || true").await.contains("not permitted"));
+    assert_eq!(f.exec("c", "echo a | cat; ls / > /dev/null && echo fine").await, "a\nfine\n");
 
     f.running("s", &sh("free", "sleep 1000")).await;
     assert_eq!(status_line(&f, "free", "self", "Seccomp").await, "0");
@@ -144,30 +86,10 @@ async fn the_default_filter_holds_for_the_container_and_for_execs() {
     let text = r#"{"defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
     fs::write(&profile, text).unwrap();
-    f.running(
-        "s",
-        &ContainerSpec {
-            seccomp: Seccomp::Localhost(profile),
-            ..sh("own", "sleep 1000")
-        },
-    )
-    .await;
-    assert!(
-        f.exec("own", "mkdir /tmp/x 2>&1 || true")
-            .await
-            .contains("No space left")
-    );
-    let missing = ContainerSpec {
-        seccomp: Seccomp::Localhost("/no/profile".into()),
-        ..sh("bad", "true")
-    };
-    assert!(
-        f.create("s", &missing)
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains("/no/profile")
-    );
+    f.running("s", &ContainerSpec { seccomp: Seccomp::Localhost(profile), ..sh("own", "sleep 1000") }).await;
+    assert!(f.exec("own", "mkdir /tmp/x 2>&1 || true").await.contains("No space left"));
+    let missing = ContainerSpec { seccomp: Seccomp::Localhost("/no/profile".into()), ..sh("bad", "true") };
+    assert!(f.create("s", &missing).await.unwrap_err().to_string().contains("/no/profile"));
     f.finish().await;
 }
 
@@ -176,12 +98,8 @@ async fn no_new_privileges_is_set_when_asked() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
     for seccomp in [Seccomp::Unconfined, Seccomp::RuntimeDefault] {
-        let spec = ContainerSpec {
-            no_new_privileges: true,
-            uid: Some(1000),
-            seccomp,
-            ..sh("c", "sleep 1000")
-        };
+        let spec =
+            ContainerSpec { no_new_privileges: true, uid: Some(1000), seccomp, ..sh("c", "sleep 1000") };
         f.running("s", &spec).await;
         for process in ["1", "self"] {
             assert_eq!(status_line(&f, "c", process, "NoNewPrivs").await, "1");
@@ -195,33 +113,12 @@ async fn no_new_privileges_is_set_when_asked() {
 async fn the_root_file_system_can_be_read_only() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
-    let tmp = Mount {
-        target: "/tmp".into(),
-        kind: MountKind::Tmpfs(Some(1 << 20)),
-        ..Default::default()
-    };
-    let spec = ContainerSpec {
-        readonly_rootfs: true,
-        mounts: vec![tmp],
-        ..sh("c", "sleep 1000")
-    };
+    let tmp = Mount { target: "/tmp".into(), kind: MountKind::Tmpfs(Some(1 << 20)), ..Default::default() };
+    let spec = ContainerSpec { readonly_rootfs: true, mounts: vec![tmp], ..sh("c", "sleep 1000") };
     f.running("s", &spec).await;
-    let tried = f
-        .exec(
-            "c",
-            "touch /x 2>&1; touch /tmp/x && echo tmp; touch /dev/shm/x && echo shm",
-        )
-        .await;
-    assert!(
-        tried.contains("Read-only file system") && tried.ends_with("tmp\nshm\n"),
-        "{tried}"
-    );
-    let full = f
-        .exec(
-            "c",
-            "dd if=/dev/zero of=/tmp/big bs=1024 count=2000 2>&1 || true",
-        )
-        .await;
+    let tried = f.exec("c", "touch /x 2>&1; touch /tmp/x && echo tmp; touch /dev/shm/x && echo shm").await;
+    assert!(tried.contains("Read-only file system") && tried.ends_with("tmp\nshm\n"), "{tried}");
+    let full = f.exec("c", "dd if=/dev/zero of=/tmp/big bs=1024 count=2000 2>&1 || true").await;
     assert!(full.contains("No space left"), "{full}");
     f.finish().await;
 }
@@ -245,30 +142,12 @@ async fn mounts_show_what_they_should() {
         bind(host.join("file"), "/etc/hosts", true),
         bind(host.clone(), "/made/on/demand", true),
     ];
-    f.running(
-        "s",
-        &ContainerSpec {
-            mounts,
-            ..sh("c", "sleep 1000")
-        },
-    )
-    .await;
-    assert_eq!(
-        f.exec("c", "cat /etc/hosts; echo new > /data/out").await,
-        "from host\n"
-    );
+    f.running("s", &ContainerSpec { mounts, ..sh("c", "sleep 1000") }).await;
+    assert_eq!(f.exec("c", "cat /etc/hosts; echo new > /data/out").await, "from host\n");
     assert_eq!(fs::read_to_string(host.join("out")).unwrap(), "new\n");
-    let denied = f
-        .exec(
-            "c",
-            "echo x > /etc/hosts; touch /made/on/demand/x; echo done",
-        )
-        .await;
+    let denied = f.exec("c", "echo x > /etc/hosts; touch /made/on/demand/x; echo done").await;
     assert_eq!(denied, "done\n");
-    assert_eq!(
-        fs::read_to_string(host.join("file")).unwrap(),
-        "from host\n"
-    );
+    assert_eq!(fs::read_to_string(host.join("file")).unwrap(), "from host\n");
     assert!(!host.join("x").exists());
     f.finish().await;
     assert!(!PathBuf::from("/made").exists());
@@ -295,25 +174,9 @@ async fn ordinary_containers_see_little_and_privileged_ones_all() {
     let made = f.exec("c", "mknod /mem c 1 1 && echo made; head -c 1 /mem 2>/dev/null || echo denied").await;
     assert_eq!(made, "made\ndenied\n");
 
-    f.running(
-        "s",
-        &ContainerSpec {
-            privileged: true,
-            ..sh("p", "sleep 1000")
-        },
-    )
-    .await;
-    assert_eq!(
-        f.exec("p", "mount -t tmpfs none /tmp && echo mounted")
-            .await,
-        "mounted\n"
-    );
-    let devices = f
-        .exec("p", "ls /dev | wc -l")
-        .await
-        .trim()
-        .parse::<usize>()
-        .unwrap();
+    f.running("s", &ContainerSpec { privileged: true, ..sh("p", "sleep 1000") }).await;
+    assert_eq!(f.exec("p", "mount -t tmpfs none /tmp && echo mounted").await, "mounted\n");
+    let devices = f.exec("p", "ls /dev | wc -l").await.trim().parse::<usize>().unwrap();
     assert!(devices > 20, "{devices}");
     f.finish().await;
 }
@@ -324,53 +187,23 @@ async fn processes_start_with_a_clean_slate() {
     f.sandbox("s").await;
     // Not a shell, which ignores SIGQUIT itself.
     let command = vec!["sleep".into(), "1000".into()];
-    f.running(
-        "s",
-        &ContainerSpec {
-            oom_score_adj: 500,
-            command,
-            args: vec![],
-            ..sh("c", "")
-        },
-    )
-    .await;
+    f.running("s", &ContainerSpec { oom_score_adj: 500, command, args: vec![], ..sh("c", "") }).await;
     for process in ["1", "self"] {
         for mask in ["SigBlk", "SigIgn"] {
             let line = format!("grep {mask} /proc/{process}/status");
             let command: Vec<_> = line.split(' ').map(String::from).collect();
-            let output = f
-                .runtime
-                .exec_sync("c", &command, std::time::Duration::from_secs(5))
-                .await
-                .unwrap();
-            let ignored = String::from_utf8(output.stdout)
-                .unwrap()
-                .split_whitespace()
-                .nth(1)
-                .unwrap()
-                .to_string();
-            assert_eq!(
-                u64::from_str_radix(&ignored, 16).unwrap(),
-                0,
-                "{process} {mask}"
-            );
+            let output = f.runtime.exec_sync("c", &command, std::time::Duration::from_secs(5)).await.unwrap();
+            let ignored =
+                String::from_utf8(output.stdout).unwrap().split_whitespace().nth(1).unwrap().to_string();
+            assert_eq!(u64::from_str_radix(&ignored, 16).unwrap(), 0, "{process} {mask}");
         }
     }
     let fds = f.exec("c", "ls /proc/1/fd").await;
     assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
     assert_eq!(f.exec("c", "cat /proc/1/oom_score_adj").await, "500\n");
     let environment = f.exec("c", "env").await;
-    let names: Vec<_> = environment
-        .lines()
-        .filter_map(|l| l.split_once('='))
-        .map(|(n, _)| n)
-        .collect();
-    assert!(
-        names
-            .iter()
-            .all(|n| ["PATH", "HOSTNAME", "HOME", "PWD", "SHLVL", "_"].contains(n)),
-        "{names:?}"
-    );
+    let names: Vec<_> = environment.lines().filter_map(|l| l.split_once('=')).map(|(n, _)| n).collect();
+    assert!(names.iter().all(|n| ["PATH", "HOSTNAME", "HOME", "PWD", "SHLVL", "_"].contains(n)), "{names:?}");
     f.finish().await;
 }
 
@@ -378,40 +211,19 @@ async fn processes_start_with_a_clean_slate() {
 async fn the_file_behind_the_shim_cannot_be_reached_for_writing() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
-    f.running(
-        "s",
-        &ContainerSpec {
-            privileged: true,
-            ..sh("c", "sleep 1000")
-        },
-    )
-    .await;
+    f.running("s", &ContainerSpec { privileged: true, ..sh("c", "sleep 1000") }).await;
     // A script run by the shim's own program is the way in that CVE-2019-5736 describes.
-    f.exec("c", "echo '#!/proc/self/exe' > /evil; chmod 755 /evil")
-        .await;
+    f.exec("c", "echo '#!/proc/self/exe' > /evil; chmod 755 /evil").await;
     let before = fs::metadata(env!("CARGO_BIN_EXE_kedge")).unwrap();
-    let run = f
-        .runtime
-        .exec_sync("c", &["/evil".into()], std::time::Duration::from_secs(5))
-        .await;
+    let run = f.runtime.exec_sync("c", &["/evil".into()], std::time::Duration::from_secs(5)).await;
     assert!(run.is_err() || run.is_ok_and(|o| o.code != 0));
     let after = fs::metadata(env!("CARGO_BIN_EXE_kedge")).unwrap();
-    assert_eq!(
-        (before.mtime_nsec(), before.size()),
-        (after.mtime_nsec(), after.size())
-    );
-    let shim = f
-        .processes()
-        .into_iter()
-        .find(|p| p.contains("shim\0"))
-        .unwrap();
+    assert_eq!((before.mtime_nsec(), before.size()), (after.mtime_nsec(), after.size()));
+    let shim = f.processes().into_iter().find(|p| p.contains("shim\0")).unwrap();
     let exe = format!("/proc/{}/exe", shim.split(' ').next().unwrap());
     let opened = fs::OpenOptions::new().write(true).open(exe);
     // ETXTBSY alone would end with the process.
-    assert_ne!(
-        opened.as_ref().err().and_then(|e| e.raw_os_error()),
-        Some(libc::ETXTBSY)
-    );
+    assert_ne!(opened.as_ref().err().and_then(|e| e.raw_os_error()), Some(libc::ETXTBSY));
     assert!(opened.is_err());
     f.finish().await;
 }
@@ -431,10 +243,7 @@ async fn many_layers_are_mounted() {
         }
         i.lower.push(base);
     };
-    f.runtime
-        .create_container("s", &sh("c", "sleep 1000"), &f.image(deep))
-        .await
-        .unwrap();
+    f.runtime.create_container("s", &sh("c", "sleep 1000"), &f.image(deep)).await.unwrap();
     f.runtime.start_container("c").await.unwrap();
     assert_eq!(f.exec("c", "cat /top; ls / | grep -c '^f'").await, "0120\n");
     f.finish().await;
@@ -446,10 +255,7 @@ async fn an_exec_of_an_ended_container_is_refused() {
     f.sandbox("s").await;
     f.running("s", &sh("c", "exit 0")).await;
     f.ended("c").await;
-    let spec = ExecSpec {
-        command: vec!["true".into()],
-        ..Default::default()
-    };
+    let spec = ExecSpec { command: vec!["true".into()], ..Default::default() };
     let error = f.runtime.exec("c", &spec).await.unwrap_err();
     assert!(matches!(error, Error::State { .. }), "{error:?}");
     assert_eq!(error.to_string(), "container \"c\" is exited, cannot exec");
@@ -458,11 +264,7 @@ async fn an_exec_of_an_ended_container_is_refused() {
     assert!(created.pid.is_some());
     let session = f.runtime.attach("d").await.unwrap();
     f.runtime.start_container("d").await.unwrap();
-    assert_eq!(
-        read_all(session.stdout.unwrap()).await,
-        "hi\n",
-        "nothing is lost between attach and start"
-    );
+    assert_eq!(read_all(session.stdout.unwrap()).await, "hi\n", "nothing is lost between attach and start");
     f.finish().await;
 }
 
@@ -484,7 +286,8 @@ async fn mounts_travel_only_where_they_are_let() {
         ("both", Propagation::Bidirectional),
     ] {
         let mount = Mount { source: host.clone(), target: "/m".into(), propagation, ..Default::default() };
-        f.running("s", &ContainerSpec { privileged: true, mounts: vec![mount], ..sh(id, "sleep 1000") }).await;
+        f.running("s", &ContainerSpec { privileged: true, mounts: vec![mount], ..sh(id, "sleep 1000") })
+            .await;
     }
     run("mount -t tmpfs none host && touch host/x");
     let see = "ls /m/host /m/container";

@@ -128,7 +128,10 @@ async fn imperative_commands() {
     let token = kubectl.ok("create token sa").await;
     assert_eq!(token.trim().split('.').count(), 3, "{token}");
     let (ok, text) = kubectl.run(&format!("--token {} auth whoami", token.trim()), "").await;
-    assert!(ok && text.contains("system:admin") || text.contains("system:serviceaccount:default:sa"), "{text}");
+    assert!(
+        ok && text.contains("system:admin") || text.contains("system:serviceaccount:default:sa"),
+        "{text}"
+    );
     kubectl.ok("scale deployment web --replicas=5").await;
     kubectl.ok("set image deployment/web nginx=nginx:2").await;
     kubectl.ok("label deployment web tier=front").await;
@@ -151,22 +154,35 @@ async fn apply_and_its_variants() {
     let (differs, text) = kubectl.run("diff -f -", &changed).await;
     assert!(!differs && text.contains("nginx:2"), "{text}");
     assert!(kubectl.apply(&changed).await.contains("configured"));
-    let (ok, text) = kubectl.run("apply --server-side --field-manager=other -f -", &DEPLOYMENT.replace("nginx:1", "nginx:3")).await;
+    let (ok, text) = kubectl
+        .run("apply --server-side --field-manager=other -f -", &DEPLOYMENT.replace("nginx:1", "nginx:3"))
+        .await;
     assert!(!ok && text.contains("conflict"), "{text}");
-    let (ok, text) =
-        kubectl.run("apply --server-side --field-manager=other --force-conflicts -f -", &DEPLOYMENT.replace("nginx:1", "nginx:3")).await;
+    let (ok, text) = kubectl
+        .run(
+            "apply --server-side --field-manager=other --force-conflicts -f -",
+            &DEPLOYMENT.replace("nginx:1", "nginx:3"),
+        )
+        .await;
     assert!(ok, "{text}");
     let image = "get deployment web -o jsonpath={.spec.template.spec.containers[0].image}";
     assert_eq!(kubectl.ok(image).await, "nginx:3");
     kubectl.ok("patch deployment web --type=json -p [{\"op\":\"replace\",\"path\":\"/spec/replicas\",\"value\":7}]").await;
     kubectl.ok("patch deployment web --type=merge -p {\"spec\":{\"minReadySeconds\":3}}").await;
-    assert_eq!(kubectl.ok("get deployment web -o jsonpath={.spec.replicas}{.spec.minReadySeconds}").await, "73");
+    assert_eq!(
+        kubectl.ok("get deployment web -o jsonpath={.spec.replicas}{.spec.minReadySeconds}").await,
+        "73"
+    );
     let wide = kubectl.ok("get deployments -o wide").await;
     assert!(wide.contains("0/7") && wide.contains("nginx:3") && wide.contains("app=web"), "{wide}");
     let (ok, text) = kubectl.run("apply -f -", &DEPLOYMENT.replace("replicas", "replicsa")).await;
     assert!(!ok && text.contains("unknown field \"spec.replicsa\""), "{text}");
-    let (ok, text) = kubectl.run("apply -f -", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 'A_B'}\n").await;
-    assert!(!ok && text.contains("metadata.name: Invalid value: \"A_B\": a lowercase RFC 1123 subdomain"), "{text}");
+    let (ok, text) =
+        kubectl.run("apply -f -", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: 'A_B'}\n").await;
+    assert!(
+        !ok && text.contains("metadata.name: Invalid value: \"A_B\": a lowercase RFC 1123 subdomain"),
+        "{text}"
+    );
     kubectl.ok("delete deployment web").await;
 }
 
@@ -198,7 +214,9 @@ async fn pods() {
     let wide = kubectl.ok("get pods -o wide").await;
     assert!(wide.contains("0/1") && wide.contains("Pending") && wide.contains("<none>"), "{wide}");
     assert!(kubectl.ok("get pods -A --field-selector status.phase=Pending").await.contains('p'));
-    assert!(kubectl.ok("get pods --field-selector status.phase=Running").await.contains("No resources found"));
+    assert!(
+        kubectl.ok("get pods --field-selector status.phase=Running").await.contains("No resources found")
+    );
     assert!(kubectl.ok("describe pod p").await.contains("Status:"));
     assert_eq!(kubectl.ok("logs p").await, "");
     let (ok, text) = kubectl.run("exec p -- true", "").await;

@@ -27,7 +27,13 @@ fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> (u16, String) {
 }
 
 /// A request without a typed client.
-async fn raw(client: &Client, method: &str, uri: &str, headers: &[(&str, &str)], body: Value) -> Result<Value, Error> {
+async fn raw(
+    client: &Client,
+    method: &str,
+    uri: &str,
+    headers: &[(&str, &str)],
+    body: Value,
+) -> Result<Value, Error> {
     let mut request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -58,7 +64,10 @@ async fn create_read_update_delete() {
     api.delete("a", &DeleteParams::default()).await.unwrap().map_right(|s| assert!(s.is_success()));
     assert_eq!(code(api.get("a").await), (404, "NotFound".into()));
     assert_eq!(code(api.delete("a", &DeleteParams::default()).await), (404, "NotFound".into()));
-    assert_eq!(code(api.replace("b", &PostParams::default(), &map("b", "1")).await), (404, "NotFound".into()));
+    assert_eq!(
+        code(api.replace("b", &PostParams::default(), &map("b", "1")).await),
+        (404, "NotFound".into())
+    );
 }
 
 #[tokio::test]
@@ -217,11 +226,22 @@ async fn pods_are_bound_once_and_end_gracefully() {
     raw(&client, "POST", uri, &[], binding.clone()).await.unwrap();
     let bound = api.get("p").await.unwrap();
     assert_eq!(bound.spec.unwrap().node_name.as_deref(), Some("n"));
-    assert!(bound.status.unwrap().conditions.unwrap().iter().any(|c| c.type_ == "PodScheduled" && c.status == "True"));
+    assert!(
+        bound
+            .status
+            .unwrap()
+            .conditions
+            .unwrap()
+            .iter()
+            .any(|c| c.type_ == "PodScheduled" && c.status == "True")
+    );
     assert_eq!(code(raw(&client, "POST", uri, &[], binding).await), (409, "Conflict".into()));
     let status = json!({"status": {"phase": "Running"}, "metadata": {"labels": {"not": "this"}}});
     let running = api.patch_status("p", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    assert_eq!((running.status.as_ref().unwrap().phase.as_deref(), running.labels().len()), (Some("Running"), 0));
+    assert_eq!(
+        (running.status.as_ref().unwrap().phase.as_deref(), running.labels().len()),
+        (Some("Running"), 0)
+    );
     let ending = api.delete("p", &DeleteParams::default()).await.unwrap().left().unwrap();
     assert_eq!(ending.metadata.deletion_grace_period_seconds, Some(30));
     assert!(api.get("p").await.unwrap().metadata.deletion_timestamp.is_some());
@@ -251,7 +271,8 @@ async fn fields_are_validated_as_asked_for() {
     assert_eq!(code(raw(&client, "POST", uri, &[], other).await), (400, "BadRequest".into()));
     let elsewhere = json!({"metadata": {"name": "b", "namespace": "kube-system"}});
     assert_eq!(code(raw(&client, "POST", uri, &[], elsewhere).await), (400, "BadRequest".into()));
-    let broken = Request::post(uri).header("content-type", "application/yaml").body(b"a: [".to_vec()).unwrap();
+    let broken =
+        Request::post(uri).header("content-type", "application/yaml").body(b"a: [".to_vec()).unwrap();
     assert_eq!(code(client.request::<Value>(broken).await).0, 400);
 }
 

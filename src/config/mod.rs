@@ -160,6 +160,9 @@ pub struct ServerSettings {
     pub cluster_domain: String,
     /// Run no node in this process.
     pub disable_agent: bool,
+    /// Build and read checkpoints in processes of this executable. Another executable that holds a
+    /// server, such as a test, must not: it has no such command.
+    pub checkpoint_process: bool,
     /// The node in this process; its address is also the one the API is advertised under.
     pub node: NodeSettings,
 }

@@ -36,6 +36,7 @@ impl ServerSettings {
             cluster_dns: node.cluster_dns,
             cluster_domain: node.cluster_domain.clone(),
             disable_agent: boolean(layers, "disable-agent")?,
+            checkpoint_process: true,
             node,
         })
     }

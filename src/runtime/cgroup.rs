@@ -38,9 +38,7 @@ impl Cgroups {
         if statfs(unified).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC) {
             return Self::V2(unified.to_path_buf());
         }
-        Self::V1(parse_v1(
-            &fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(),
-        ))
+        Self::V1(parse_v1(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()))
     }
 
     /// Whether this is version 2.
@@ -133,11 +131,8 @@ impl Cgroups {
     /// Moves a process into a group, which is made: where its use is accounted for, and where
     /// systemd would find and end it together with kedge.
     pub fn join(&self, group: &str, pid: u32) {
-        let controllers: &[&str] = if self.is_v2() {
-            &[""]
-        } else {
-            &["memory", "cpu", "cpuacct", "pids", SYSTEMD]
-        };
+        let controllers: &[&str] =
+            if self.is_v2() { &[""] } else { &["memory", "cpu", "cpuacct", "pids", SYSTEMD] };
         for controller in controllers {
             let Some(dir) = self.dir(controller, group) else {
                 continue;
@@ -186,11 +181,7 @@ impl Cgroups {
             for handle in handles {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-                if poll(
-                    &mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)],
-                    timeout,
-                )? == 0
-                {
+                if poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
                     return Err(io::Error::new(
                         io::ErrorKind::TimedOut,
                         format!("processes of cgroup {group} do not end"),
@@ -219,10 +210,7 @@ impl Cgroups {
             let mut group = Path::new(group);
             while group.starts_with(top) && group != Path::new("") {
                 // Fails while another pod's group is in it, which is the point.
-                if fs::remove_dir(dir.join(group))
-                    .or_else(ignore_missing)
-                    .is_err()
-                {
+                if fs::remove_dir(dir.join(group)).or_else(ignore_missing).is_err() {
                     break;
                 }
                 let Some(parent) = group.parent() else { break };
@@ -233,18 +221,11 @@ impl Cgroups {
 
     /// How many processes of the group the kernel killed for want of memory.
     pub fn oom_kills(&self, group: &str) -> u64 {
-        let file = if self.is_v2() {
-            "memory.events"
-        } else {
-            "memory.oom_control"
-        };
+        let file = if self.is_v2() { "memory.events" } else { "memory.oom_control" };
         let Some(dir) = self.dir("memory", group) else {
             return 0;
         };
-        field(
-            &fs::read_to_string(dir.join(file)).unwrap_or_default(),
-            "oom_kill",
-        )
+        field(&fs::read_to_string(dir.join(file)).unwrap_or_default(), "oom_kill")
     }
 
     /// What a group uses now.
@@ -253,16 +234,12 @@ impl Cgroups {
             let dir = self.dir(controller, group)?;
             fs::read_to_string(dir.join(file)).ok()
         };
-        let number = |controller: &str, file: &str| -> Option<u64> {
-            text(controller, file)?.trim().parse().ok()
-        };
+        let number =
+            |controller: &str, file: &str| -> Option<u64> { text(controller, file)?.trim().parse().ok() };
         let memory = text("memory", "memory.stat").unwrap_or_default();
         let (usage, limit, inactive, rss, faults, major, cpu);
         if self.is_v2() {
-            (usage, limit) = (
-                number("memory", "memory.current"),
-                number("memory", "memory.max"),
-            );
+            (usage, limit) = (number("memory", "memory.current"), number("memory", "memory.max"));
             (inactive, rss) = (field(&memory, "inactive_file"), field(&memory, "anon"));
             (faults, major) = (field(&memory, "pgfault"), field(&memory, "pgmajfault"));
             cpu = text("cpu", "cpu.stat").map_or(0, |t| field(&t, "usage_usec") * 1000);
@@ -270,14 +247,8 @@ impl Cgroups {
             usage = number("memory", "memory.usage_in_bytes");
             // "No limit" reads as the largest page-aligned number.
             limit = number("memory", "memory.limit_in_bytes").filter(|l| *l < 1 << 62);
-            (inactive, rss) = (
-                field(&memory, "total_inactive_file"),
-                field(&memory, "total_rss"),
-            );
-            (faults, major) = (
-                field(&memory, "total_pgfault"),
-                field(&memory, "total_pgmajfault"),
-            );
+            (inactive, rss) = (field(&memory, "total_inactive_file"), field(&memory, "total_rss"));
+            (faults, major) = (field(&memory, "total_pgfault"), field(&memory, "total_pgmajfault"));
             cpu = number("cpuacct", "cpuacct.usage").unwrap_or(0);
         }
         let usage = usage.unwrap_or(0);
@@ -302,11 +273,7 @@ fn limit_v2(dir: &Path, r: &Resources) {
     }
     if let Some(quota) = r.cpu_quota.filter(|q| *q != 0) {
         let period = r.cpu_period.filter(|p| *p > 0).unwrap_or(100_000);
-        let max = if quota < 0 {
-            "max".to_string()
-        } else {
-            quota.to_string()
-        };
+        let max = if quota < 0 { "max".to_string() } else { quota.to_string() };
         write(&dir.join("cpu.max"), &format!("{max} {period}"));
     }
     if let Some(limit) = r.memory_limit.filter(|l| *l > 0) {
@@ -341,9 +308,7 @@ fn parse_v1(mountinfo: &str) -> BTreeMap<String, PathBuf> {
             continue;
         };
         for option in options.split(',').filter(|o| CONTROLLERS.contains(o)) {
-            mounts
-                .entry(option.to_string())
-                .or_insert_with(|| PathBuf::from(point));
+            mounts.entry(option.to_string()).or_insert_with(|| PathBuf::from(point));
         }
     }
     mounts
@@ -373,10 +338,7 @@ const CONTROLLERS: [&str; 13] = [
 fn tree(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     if let Ok(entries) = fs::read_dir(dir) {
-        for entry in entries
-            .flatten()
-            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
-        {
+        for entry in entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
             found.extend(tree(&entry.path()));
         }
         found.push(dir.to_path_buf());
@@ -386,13 +348,7 @@ fn tree(dir: &Path) -> Vec<PathBuf> {
 
 /// The number behind `key` in a file of `key number` lines; 0 if it is not there.
 fn field(text: &str, key: &str) -> u64 {
-    let number = |line: &str| {
-        line.strip_prefix(key)?
-            .strip_prefix(' ')?
-            .trim()
-            .parse()
-            .ok()
-    };
+    let number = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
     text.lines().find_map(number).unwrap_or(0)
 }
 
@@ -409,11 +365,7 @@ fn warn(action: &str, dir: &Path, result: io::Result<()>) {
 }
 
 fn ignore_missing(e: io::Error) -> io::Result<()> {
-    if e.kind() == io::ErrorKind::NotFound {
-        Ok(())
-    } else {
-        Err(e)
-    }
+    if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) }
 }
 
 #[cfg(test)]
@@ -435,16 +387,10 @@ mod tests {
                     32 25 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                     33 25 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let mounts = parse_v1(text);
-        assert_eq!(
-            mounts.keys().collect::<Vec<_>>(),
-            ["cpu", "cpuacct", "memory", SYSTEMD]
-        );
+        assert_eq!(mounts.keys().collect::<Vec<_>>(), ["cpu", "cpuacct", "memory", SYSTEMD]);
         let cgroups = Cgroups::V1(mounts);
         assert_eq!(cgroups.dirs("kedge").len(), 3);
-        assert_eq!(
-            cgroups.dir("memory", "a/b"),
-            Some("/sys/fs/cgroup/memory/a/b".into())
-        );
+        assert_eq!(cgroups.dir("memory", "a/b"), Some("/sys/fs/cgroup/memory/a/b".into()));
         assert_eq!(cgroups.dir("pids", "a"), None);
     }
 
@@ -473,24 +419,10 @@ mod tests {
         assert_eq!(read("memory.max"), "1048576");
         assert_eq!(read("pids.max"), "7");
         fs::write(dir.path().join("k/pod/memory.current"), "900\n").unwrap();
-        fs::write(
-            dir.path().join("k/pod/memory.stat"),
-            "anon 500\ninactive_file 300\n",
-        )
-        .unwrap();
+        fs::write(dir.path().join("k/pod/memory.stat"), "anon 500\ninactive_file 300\n").unwrap();
         fs::write(dir.path().join("k/pod/cpu.stat"), "usage_usec 12\n").unwrap();
         let stats = cgroups.stats("k/pod");
-        assert_eq!(
-            (
-                stats.memory_usage,
-                stats.memory_working_set,
-                stats.memory_rss
-            ),
-            (900, 600, 500)
-        );
-        assert_eq!(
-            (stats.cpu_usage_ns, stats.memory_limit),
-            (12_000, Some(1 << 20))
-        );
+        assert_eq!((stats.memory_usage, stats.memory_working_set, stats.memory_rss), (900, 600, 500));
+        assert_eq!((stats.cpu_usage_ns, stats.memory_limit), (12_000, Some(1 << 20)));
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -11,6 +12,10 @@ use super::error::Error;
 use super::paths::SandboxDir;
 use super::protocol::{Reply, Request, decode, encode};
 use super::sys;
+
+/// A shim that has not done what was asked after this time never will: it may hang in a mount of a
+/// file server that is gone. The kubelet's `runtimeRequestTimeout` is the same.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One connection to a shim.
 #[derive(Debug)]
@@ -29,12 +34,7 @@ impl Connection {
         let handle = File::open(&dir.0).map_err(|_| Error::SandboxNotFound(sandbox.to_string()))?;
         let path = format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd());
         let stream = UnixStream::connect(path).await.map_err(lost)?;
-        Ok(Self {
-            sandbox: sandbox.to_string(),
-            stream,
-            buffer: Vec::new(),
-            fds: Vec::new(),
-        })
+        Ok(Self { sandbox: sandbox.to_string(), stream, buffer: Vec::new(), fds: Vec::new() })
     }
 
     /// Sends a request.
@@ -57,11 +57,7 @@ impl Connection {
     async fn fill(&mut self) -> Result<(), Error> {
         let stream = &self.stream;
         let mut chunk = [0; 16 * 1024];
-        let got = stream
-            .async_io(Interest::READABLE, || {
-                sys::recv_with_fds(stream, &mut chunk)
-            })
-            .await;
+        let got = stream.async_io(Interest::READABLE, || sys::recv_with_fds(stream, &mut chunk)).await;
         match got {
             Ok((n, fds)) if n > 0 => {
                 self.buffer.extend_from_slice(&chunk[..n]);
@@ -77,11 +73,18 @@ impl Connection {
         std::mem::take(&mut self.fds)
     }
 
-    /// Sends a request and waits for its reply.
+    /// Sends a request and waits for its reply, if need be for as long as a container runs.
     pub async fn ask(sandbox: &str, dir: &SandboxDir, request: &Request) -> Result<Reply, Error> {
-        let mut connection = Self::open(sandbox, dir).await?;
-        connection.send(request).await?;
-        connection.receive().await
+        let reply = async {
+            let mut connection = Self::open(sandbox, dir).await?;
+            connection.send(request).await?;
+            connection.receive().await
+        };
+        if let Request::Wait { .. } = request {
+            return reply.await;
+        }
+        let stuck = |_| Error::Other(format!("the shim of sandbox {sandbox:?} does not answer"));
+        tokio::time::timeout(PATIENCE, reply).await.map_err(stuck)?
     }
 }
 

@@ -31,23 +31,15 @@ impl SealedExe {
         match through_overlay(path, scratch) {
             Ok(fd) => Ok(Self(fd)),
             Err(e) => {
-                tracing::info!(
-                    "no sealed view of {}: {e}; shims run from a copy in memory",
-                    path.display()
-                );
-                in_memory(path)
-                    .map(Self)
-                    .map_err(Error::io("seal a copy of", path))
+                tracing::info!("no sealed view of {}: {e}; shims run from a copy in memory", path.display());
+                in_memory(path).map(Self).map_err(Error::io("seal a copy of", path))
             }
         }
     }
 
     /// Starts the shim of a sandbox whose record is written and waits until it is ready. Blocks.
     pub fn start_shim(&self, sandbox: &str, dir: &SandboxDir) -> Result<(), Error> {
-        let failed = |message: String| Error::Shim {
-            sandbox: sandbox.to_string(),
-            message,
-        };
+        let failed = |message: String| Error::Shim { sandbox: sandbox.to_string(), message };
         let program = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         let output = Command::new(program)
             .arg0("kedge")
@@ -61,10 +53,7 @@ impl SealedExe {
         let said = String::from_utf8_lossy(&output.stdout);
         match said.trim() {
             shim::READY => Ok(()),
-            "" => Err(failed(format!(
-                "it ended early: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            ))),
+            "" => Err(failed(format!("it ended early: {}", String::from_utf8_lossy(&output.stderr).trim()))),
             message => Err(failed(message.to_string())),
         }
     }
@@ -79,17 +68,9 @@ fn through_overlay(path: &Path, scratch: &Path) -> io::Result<OwnedFd> {
     fs::create_dir_all(&empty)?;
     let view = sys::sealed_view(dir, &empty)?;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    let fd = sys::own(nix::fcntl::openat(
-        Some(view.as_raw_fd()),
-        name,
-        flags,
-        Mode::empty(),
-    )?);
+    let fd = sys::own(nix::fcntl::openat(Some(view.as_raw_fd()), name, flags, Mode::empty())?);
     // The path may name another file than the running one by now, after an upgrade.
-    let (seen, wanted) = (
-        File::from(fd.try_clone()?).metadata()?.len(),
-        File::open(path)?.metadata()?.len(),
-    );
+    let (seen, wanted) = (File::from(fd.try_clone()?).metadata()?.len(), File::open(path)?.metadata()?.len());
     if seen != wanted {
         return Err(io::Error::other("the executable was replaced"));
     }
@@ -101,10 +82,8 @@ fn in_memory(path: &Path) -> io::Result<OwnedFd> {
     let copy = memfd_create(&CString::from(c"kedge-shim"), flags)?;
     let mut to = File::from(copy);
     io::copy(&mut File::open(path)?, &mut to)?;
-    let seals = SealFlag::F_SEAL_SEAL
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_WRITE;
+    let seals =
+        SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
     fcntl(to.as_raw_fd(), FcntlArg::F_ADD_SEALS(seals))?;
     // Executing a file that is open for writing is refused: open it anew.
     Ok(File::open(format!("/proc/self/fd/{}", to.as_fd().as_raw_fd()))?.into())

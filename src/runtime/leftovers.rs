@@ -25,13 +25,8 @@ const SHIM_DEATH: u16 = 5000;
 
 /// Unmounts everything at or below a directory, the last mounted first.
 pub(crate) fn unmount_below(dir: &Path) -> Result<(), Error> {
-    let table =
-        fs::read("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
-    for point in mount_points(&table)
-        .into_iter()
-        .rev()
-        .filter(|p| p.starts_with(dir))
-    {
+    let table = fs::read("/proc/self/mountinfo").map_err(Error::io("read", "/proc/self/mountinfo"))?;
+    for point in mount_points(&table).into_iter().rev().filter(|p| p.starts_with(dir)) {
         match umount2(&point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             // Gone with its parent, or by another hand.
             Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
@@ -61,24 +56,13 @@ fn unescape(field: &[u8]) -> PathBuf {
 }
 
 /// Removes all of a container that has ended but its log.
-pub(crate) fn remove_container(
-    root: &Path,
-    dir: &SandboxDir,
-    cgroup: &str,
-    id: &str,
-) -> Result<(), Error> {
+pub(crate) fn remove_container(root: &Path, dir: &SandboxDir, cgroup: &str, id: &str) -> Result<(), Error> {
     let cgroups = Cgroups::detect();
     let group = format!("{cgroup}/{id}");
-    cgroups
-        .kill(&group)
-        .map_err(|e| Error::Other(e.to_string()))?;
+    cgroups.kill(&group).map_err(|e| Error::Other(e.to_string()))?;
     unmount_below(&dir.container(id))?;
     cgroups.remove(&group);
-    for tree in [
-        paths::layers(root).join(id),
-        dir.libcontainer().join(id),
-        dir.container(id),
-    ] {
+    for tree in [paths::layers(root).join(id), dir.libcontainer().join(id), dir.container(id)] {
         paths::remove_tree(&tree).map_err(Error::io("remove", &tree))?;
     }
     Ok(())
@@ -90,9 +74,7 @@ pub(crate) fn end_sandbox(dir: &SandboxDir, record: &SandboxRecord) -> Result<()
     if let Some(pid) = shim::holder(dir) {
         kill_and_wait(pid);
     }
-    Cgroups::detect()
-        .kill(&record.cgroup())
-        .map_err(|e| Error::Other(e.to_string()))?;
+    Cgroups::detect().kill(&record.cgroup()).map_err(|e| Error::Other(e.to_string()))?;
     unmount_below(&dir.0)?;
     mark_ended(dir);
     // From now on its end is no news.
@@ -100,11 +82,7 @@ pub(crate) fn end_sandbox(dir: &SandboxDir, record: &SandboxRecord) -> Result<()
 }
 
 /// Removes all of a sandbox that was ended.
-pub(crate) fn remove_sandbox(
-    root: &Path,
-    dir: &SandboxDir,
-    record: &SandboxRecord,
-) -> Result<(), Error> {
+pub(crate) fn remove_sandbox(root: &Path, dir: &SandboxDir, record: &SandboxRecord) -> Result<(), Error> {
     end_sandbox(dir, record)?;
     let cgroup = record.cgroup();
     for id in paths::names(&dir.containers()) {
@@ -162,10 +140,7 @@ fn kill_and_wait(pid: i32) {
 /// Ends and removes everything of one installation.
 pub(crate) fn remove_all(config: &RuntimeConfig) -> Result<(), Error> {
     let sandboxes = paths::sandboxes(&config.state);
-    let all: Vec<_> = paths::names(&sandboxes)
-        .iter()
-        .map(|id| SandboxDir(sandboxes.join(id)))
-        .collect();
+    let all: Vec<_> = paths::names(&sandboxes).iter().map(|id| SandboxDir(sandboxes.join(id))).collect();
     for dir in &all {
         if let Some(pid) = shim::holder(dir) {
             kill_and_wait(pid);
@@ -178,11 +153,7 @@ pub(crate) fn remove_all(config: &RuntimeConfig) -> Result<(), Error> {
     unmount_below(&config.state)?;
     unmount_below(&paths::layers(&config.root))?;
     cgroups.remove(top);
-    for tree in [
-        sandboxes,
-        paths::layers(&config.root),
-        config.state.join("empty"),
-    ] {
+    for tree in [sandboxes, paths::layers(&config.root), config.state.join("empty")] {
         paths::remove_tree(&tree).map_err(Error::io("remove", &tree))?;
     }
     remove_file(&boot_file(&config.state))
@@ -231,12 +202,8 @@ mod tests {
 
     #[test]
     fn mount_points_are_unescaped() {
-        let table =
-            b"22 1 8:1 / /a\\040b rw - ext4 /dev/x rw\n23 22 0:5 / /c\\\\d rw - tmpfs t rw\n";
-        assert_eq!(
-            mount_points(table),
-            [PathBuf::from("/a b"), PathBuf::from("/c\\\\d")]
-        );
+        let table = b"22 1 8:1 / /a\\040b rw - ext4 /dev/x rw\n23 22 0:5 / /c\\\\d rw - tmpfs t rw\n";
+        assert_eq!(mount_points(table), [PathBuf::from("/a b"), PathBuf::from("/c\\\\d")]);
     }
 
     #[test]

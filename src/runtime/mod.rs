@@ -12,6 +12,7 @@
 mod cgroup;
 mod client;
 mod error;
+pub mod images;
 mod launch;
 mod leftovers;
 mod paths;
@@ -20,7 +21,6 @@ mod rootfs;
 mod session;
 pub mod shim;
 mod signals;
-pub mod images;
 pub mod spec;
 #[allow(unsafe_code)] // the one place for it, see there
 mod sys;
@@ -47,8 +47,8 @@ use launch::SealedExe;
 use paths::SandboxDir;
 use protocol::{Reply, Request, SandboxRecord};
 use spec::{
-    ContainerSpec, ContainerState, ContainerStats, ContainerStatus, ExecSpec, RuntimeEvent,
-    SandboxSpec, SandboxStatus,
+    ContainerSpec, ContainerState, ContainerStats, ContainerStatus, ExecSpec, RuntimeEvent, SandboxSpec,
+    SandboxStatus,
 };
 use watch::Watched;
 
@@ -96,24 +96,18 @@ impl Runtime {
     }
 
     fn open_blocking(config: RuntimeConfig) -> Result<Self, Error> {
-        if config.cgroup_root.trim_matches('/').is_empty() {
-            return Err(Error::Invalid(
-                "the runtime's cgroup must have a name".into(),
-            ));
-        }
+        check_config(&config)?;
         let sandboxes = paths::sandboxes(&config.state);
-        for dir in [&config.state, &paths::layers(&config.root)] {
+        for dir in [&config.state, &config.root] {
             fs::create_dir_all(dir).map_err(Error::io("make", dir))?;
         }
         // Mount points are compared with the kernel's, which knows no symbolic links.
         let real = |dir: &PathBuf| fs::canonicalize(dir).map_err(Error::io("find", dir));
-        let config = RuntimeConfig {
-            root: real(&config.root)?,
-            state: real(&config.state)?,
-            ..config
-        };
+        let config = RuntimeConfig { root: real(&config.root)?, state: real(&config.state)?, ..config };
         leftovers::forget_former_boot(&config)?;
-        fs::create_dir_all(&sandboxes).map_err(Error::io("make", &sandboxes))?;
+        for dir in [&sandboxes, &paths::layers(&config.root)] {
+            paths::make_private(dir).map_err(Error::io("make", dir))?;
+        }
         let (mut containers, mut made) = (BTreeMap::new(), BTreeSet::new());
         for sandbox in paths::names(&sandboxes) {
             let dir = SandboxDir(sandboxes.join(&sandbox));
@@ -123,11 +117,7 @@ impl Runtime {
                 continue;
             }
             made.insert(sandbox.clone());
-            containers.extend(
-                paths::names(&dir.containers())
-                    .into_iter()
-                    .map(|c| (c, sandbox.clone())),
-            );
+            containers.extend(paths::names(&dir.containers()).into_iter().map(|c| (c, sandbox.clone())));
         }
         leftovers::remove_orphan_layers(&config, |id| containers.contains_key(id))?;
         let exe = SealedExe::new(&config.shim_exe, &config.state)?;
@@ -164,9 +154,7 @@ impl Runtime {
         paths::check_id(sandbox)?;
         let dir = self.dir(sandbox);
         let record = leftovers::read_record(&dir);
-        record
-            .map(|r| (dir, r))
-            .ok_or_else(|| Error::SandboxNotFound(sandbox.to_string()))
+        record.map(|r| (dir, r)).ok_or_else(|| Error::SandboxNotFound(sandbox.to_string()))
     }
 
     /// The sandbox of a container and its directory.
@@ -185,6 +173,7 @@ impl Runtime {
     /// Makes a sandbox: cgroup, namespaces and shim.
     pub async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<SandboxStatus, Error> {
         paths::check_id(&spec.id)?;
+        paths::check_cgroup(&spec.cgroup)?;
         let (id, dir) = (spec.id.clone(), self.dir(&spec.id));
         let record = SandboxRecord {
             spec: spec.clone(),
@@ -196,9 +185,7 @@ impl Runtime {
         let sandbox = dir.clone();
         blocking(move || {
             fs::create_dir(&sandbox.0).map_err(|e| match e.kind() {
-                std::io::ErrorKind::AlreadyExists => {
-                    Error::AlreadyExists(format!("sandbox {id:?}"))
-                }
+                std::io::ErrorKind::AlreadyExists => Error::AlreadyExists(format!("sandbox {id:?}")),
                 _ => Error::io("make", &sandbox.0)(e),
             })?;
             let json = serde_json::to_vec(&record).map_err(|e| Error::Other(e.to_string()))?;
@@ -214,9 +201,7 @@ impl Runtime {
         self.0.made.lock().insert(spec.id.clone());
         // Without `run` nobody listens, which is the caller's choice.
         let _ = self.0.watch.send((spec.id.clone(), dir));
-        self.sandbox(&spec.id)
-            .await
-            .ok_or_else(|| Error::SandboxNotFound(spec.id.clone()))
+        self.sandbox(&spec.id).await.ok_or_else(|| Error::SandboxNotFound(spec.id.clone()))
     }
 
     /// Kills the sandbox's containers and gives up its namespaces and shim; statuses stay. Idempotent.
@@ -260,18 +245,12 @@ impl Runtime {
             }
             containers.insert(spec.id.clone(), sandbox.to_string());
         }
-        let request = Request::Create {
-            spec: Box::new(spec.clone()),
-            rootfs: rootfs.clone(),
-        };
-        let created = Connection::ask(sandbox, &dir, &request)
-            .await
-            .and_then(container_reply);
+        let request = Request::Create { spec: Box::new(spec.clone()), rootfs: rootfs.clone() };
+        let created = Connection::ask(sandbox, &dir, &request).await.and_then(container_reply);
         if created.is_err() {
             let (root, id) = (self.0.config.root.clone(), spec.id.clone());
             let removed =
-                blocking(move || leftovers::remove_container(&root, &dir, &record.cgroup(), &id))
-                    .await;
+                blocking(move || leftovers::remove_container(&root, &dir, &record.cgroup(), &id)).await;
             if let Err(e) = removed {
                 tracing::warn!("container {}: {e}", spec.id);
             }
@@ -283,19 +262,12 @@ impl Runtime {
     /// Executes the container's program. An error if the program cannot be executed; the container
     /// then has ended with code 128.
     pub async fn start_container(&self, id: &str) -> Result<ContainerStatus, Error> {
-        self.ask(id, Request::Start { id: id.to_string() })
-            .await
-            .and_then(container_reply)
+        self.ask(id, Request::Start { id: id.to_string() }).await.and_then(container_reply)
     }
 
     /// Sends `signal` (`None`: what the spec or the image says, else SIGTERM), and SIGKILL after
     /// `grace`; returns once the container has ended. Idempotent.
-    pub async fn stop_container(
-        &self,
-        id: &str,
-        grace: Duration,
-        signal: Option<&str>,
-    ) -> Result<(), Error> {
+    pub async fn stop_container(&self, id: &str, grace: Duration, signal: Option<&str>) -> Result<(), Error> {
         let signal = signal.map(signals::parse).transpose()?;
         match self.container(id).await {
             None => return Ok(()),
@@ -310,46 +282,23 @@ impl Runtime {
         }
     }
 
-    async fn stop_running(
-        &self,
-        id: &str,
-        grace: Duration,
-        signal: Option<i32>,
-    ) -> Result<(), Error> {
+    async fn stop_running(&self, id: &str, grace: Duration, signal: Option<i32>) -> Result<(), Error> {
         let container = id.to_string();
         if !grace.is_zero() {
-            self.ask(
-                id,
-                Request::Signal {
-                    id: container.clone(),
-                    signal,
-                    all: false,
-                },
-            )
-            .await?;
+            self.ask(id, Request::Signal { id: container.clone(), signal, all: false }).await?;
             match tokio::time::timeout(grace, self.wait_container(id)).await {
                 Ok(ended) => return ended.map(drop),
                 Err(_elapsed) => {}
             }
         }
         let signal = Some(libc::SIGKILL);
-        self.ask(
-            id,
-            Request::Signal {
-                id: container,
-                signal,
-                all: true,
-            },
-        )
-        .await?;
+        self.ask(id, Request::Signal { id: container, signal, all: true }).await?;
         self.wait_container(id).await.map(drop)
     }
 
     /// Waits for the end of a container.
     pub async fn wait_container(&self, id: &str) -> Result<ContainerStatus, Error> {
-        self.ask(id, Request::Wait { id: id.to_string() })
-            .await
-            .and_then(container_reply)
+        self.ask(id, Request::Wait { id: id.to_string() }).await.and_then(container_reply)
     }
 
     /// Kills the container if need be and removes it with its writable layer; its log stays. Idempotent.
@@ -358,18 +307,12 @@ impl Runtime {
             return Ok(());
         };
         match self.ask(id, Request::Remove { id: id.to_string() }).await {
-            Ok(_)
-            | Err(
-                Error::SandboxLost(_) | Error::SandboxNotFound(_) | Error::ContainerNotFound(_),
-            ) => {}
+            Ok(_) | Err(Error::SandboxLost(_) | Error::SandboxNotFound(_) | Error::ContainerNotFound(_)) => {}
             Err(e) => return Err(e),
         }
         if let Ok((_, record)) = self.record(&sandbox) {
             let (root, container) = (self.0.config.root.clone(), id.to_string());
-            blocking(move || {
-                leftovers::remove_container(&root, &dir, &record.cgroup(), &container)
-            })
-            .await?;
+            blocking(move || leftovers::remove_container(&root, &dir, &record.cgroup(), &container)).await?;
         }
         self.0.containers.lock().remove(id);
         Ok(())
@@ -379,12 +322,7 @@ impl Runtime {
     pub async fn exec(&self, id: &str, spec: &ExecSpec) -> Result<ExecSession, Error> {
         let (sandbox, dir) = self.place(id)?;
         let mut connection = Connection::open(&sandbox, &dir).await?;
-        connection
-            .send(&Request::Exec {
-                id: id.to_string(),
-                spec: spec.clone(),
-            })
-            .await?;
+        connection.send(&Request::Exec { id: id.to_string(), spec: spec.clone() }).await?;
         ExecSession::open(connection).await
     }
 
@@ -396,20 +334,12 @@ impl Runtime {
         command: &[String],
         timeout: Duration,
     ) -> Result<ExecOutput, Error> {
-        let spec = ExecSpec {
-            command: command.to_vec(),
-            ..Default::default()
-        };
+        let spec = ExecSpec { command: command.to_vec(), ..Default::default() };
         let mut session = self.exec(id, &spec).await?;
         let (stdout, stderr) = (session.stdout.take(), session.stderr.take());
         let all = async {
-            let (code, stdout, stderr) =
-                tokio::join!(session.wait(), collect(stdout), collect(stderr));
-            Ok::<_, Error>(ExecOutput {
-                code: code?,
-                stdout: stdout?,
-                stderr: stderr?,
-            })
+            let (code, stdout, stderr) = tokio::join!(session.wait(), collect(stdout), collect(stderr));
+            Ok::<_, Error>(ExecOutput { code: code?, stdout: stdout?, stderr: stderr? })
         };
         if timeout.is_zero() {
             return all.await;
@@ -432,9 +362,7 @@ impl Runtime {
 
     /// Opens the container's log anew, after it was moved away.
     pub async fn reopen_log(&self, id: &str) -> Result<(), Error> {
-        self.ask(id, Request::ReopenLog { id: id.to_string() })
-            .await
-            .map(drop)
+        self.ask(id, Request::ReopenLog { id: id.to_string() }).await.map(drop)
     }
 
     /// All sandboxes with their containers, those included whose shim is gone.
@@ -442,9 +370,7 @@ impl Runtime {
         let runtime = self.clone();
         let all = tokio::task::spawn_blocking(move || {
             let ids = paths::names(&paths::sandboxes(&runtime.0.config.state));
-            ids.iter()
-                .filter_map(|id| runtime.read_sandbox(id))
-                .collect()
+            ids.iter().filter_map(|id| runtime.read_sandbox(id)).collect()
         });
         // Only a panic, or a runtime that is shutting down, keeps it from answering.
         all.await.unwrap_or_default()
@@ -464,10 +390,7 @@ impl Runtime {
             ready: !dir.stopped().exists() && shim::holder(&dir).is_some(),
             created_at: record.created_at,
             netns: (!record.spec.host_network).then(|| dir.namespace("net")),
-            containers: containers
-                .iter()
-                .filter_map(|id| leftovers::read_status(&dir, id))
-                .collect(),
+            containers: containers.iter().filter_map(|id| leftovers::read_status(&dir, id)).collect(),
         })
     }
 
@@ -499,6 +422,7 @@ impl Runtime {
     /// Ends every shim and container of this installation and removes mounts, cgroups and state.
     /// Needs no open runtime; other installations are not touched.
     pub async fn cleanup_all(config: &RuntimeConfig) -> Result<(), Error> {
+        check_config(config)?;
         let mut config = config.clone();
         blocking(move || {
             for dir in [&mut config.root, &mut config.state] {
@@ -522,6 +446,14 @@ pub struct ExecOutput {
     pub stderr: Vec<u8>,
 }
 
+fn check_config(config: &RuntimeConfig) -> Result<(), Error> {
+    paths::check_cgroup(&config.cgroup_root)?;
+    if config.cgroup_root.trim_matches('/').is_empty() {
+        return Err(Error::Invalid("the runtime's cgroup must have a name".into()));
+    }
+    Ok(())
+}
+
 fn container_reply(reply: Reply) -> Result<ContainerStatus, Error> {
     match reply {
         Reply::Container(status) => Ok(*status),
@@ -535,22 +467,14 @@ async fn collect(stream: Option<Reader>) -> Result<Vec<u8>, Error> {
         return Ok(bytes);
     };
     let failed = |e: std::io::Error| Error::Other(format!("output of a command: {e}"));
-    (&mut stream)
-        .take(MAX_OUTPUT)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(failed)?;
+    (&mut stream).take(MAX_OUTPUT).read_to_end(&mut bytes).await.map_err(failed)?;
     // The rest is read, so that the command does not block, and dropped.
-    tokio::io::copy(&mut stream, &mut tokio::io::sink())
-        .await
-        .map_err(failed)?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map_err(failed)?;
     Ok(bytes)
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::Other(e.to_string()))?
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Other(e.to_string()))?
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
@@ -82,6 +83,21 @@ pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Refuses cgroups outside the installation's own.
+pub(crate) fn check_cgroup(group: &str) -> Result<(), Error> {
+    let inside = |part: &str| !matches!(part, "." | "..");
+    if group.split('/').all(inside) && !group.contains('\0') {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("cgroup {group:?} must not contain \".\" or \"..\"")))
+}
+
+/// Makes a directory that only root may look into: files of images in it may be set-uid.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
 /// Writes a file whole or not at all: readers see the old or the new content.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
@@ -95,9 +111,7 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
-    let mut names: Vec<_> = entries
-        .filter_map(|e| e.ok()?.file_name().into_string().ok())
-        .collect();
+    let mut names: Vec<_> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
     names.sort();
     names
 }
@@ -122,6 +136,24 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "a b", "ä", &"x".repeat(201)] {
             assert!(check_id(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn cgroups_stay_inside() {
+        for good in ["", "burstable/pod1", "/besteffort/pod.x/"] {
+            check_cgroup(good).unwrap();
+        }
+        for bad in ["..", "a/../..", "./a"] {
+            assert!(check_cgroup(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn private_directories_are_roots_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        make_private(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

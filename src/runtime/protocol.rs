@@ -43,18 +43,11 @@ pub(crate) enum Request {
     /// Tell what happens on this connection from now on; containers that have ended are told again.
     Subscribe,
     /// Make a container.
-    Create {
-        spec: Box<ContainerSpec>,
-        rootfs: RootFs,
-    },
+    Create { spec: Box<ContainerSpec>, rootfs: RootFs },
     /// Execute its program.
     Start { id: String },
     /// Send a signal, `None` for the one that asks it to stop, to its first process or to all.
-    Signal {
-        id: String,
-        signal: Option<i32>,
-        all: bool,
-    },
+    Signal { id: String, signal: Option<i32>, all: bool },
     /// Answer when it has ended.
     Wait { id: String },
     /// Forget it; it is killed first.
@@ -81,12 +74,7 @@ pub(crate) enum Reply {
     /// Done; this is the container now.
     Container(Box<ContainerStatus>),
     /// Descriptors of standard input, output and error follow in this order, those that are `true`.
-    Streams {
-        stdin: bool,
-        stdout: bool,
-        stderr: bool,
-        tty: bool,
-    },
+    Streams { stdin: bool, stdout: bool, stderr: bool, tty: bool },
     /// The exec ended.
     Exited { code: i32 },
     /// A container ended.
@@ -103,11 +91,7 @@ pub(crate) enum Failure {
     /// There is one already.
     Exists(String),
     /// Not in its present state.
-    State {
-        id: String,
-        state: String,
-        action: String,
-    },
+    State { id: String, state: String, action: String },
     /// The specification is wrong.
     Invalid(String),
     /// The process could not be made or executed.
@@ -158,9 +142,7 @@ pub(crate) fn decode<T: for<'a> Deserialize<'a>>(buffer: &mut Vec<u8>) -> Result
     };
     let length = u32::from_le_bytes(*prefix) as usize;
     if length > MAX_MESSAGE {
-        return Err(Error::Other(format!(
-            "message of {length} bytes on a shim's socket"
-        )));
+        return Err(Error::Other(format!("message of {length} bytes on a shim's socket")));
     }
     if buffer.len() < 4 + length {
         return Ok(None);
@@ -205,11 +187,7 @@ mod tests {
 
     #[test]
     fn failures_keep_their_kind() {
-        let error = Error::State {
-            id: "c".into(),
-            state: "exited".into(),
-            action: "exec".into(),
-        };
+        let error = Error::State { id: "c".into(), state: "exited".into(), action: "exec".into() };
         let text = error.to_string();
         let back = Error::from(Failure::from(error));
         assert!(matches!(back, Error::State { .. }));
@@ -219,10 +197,7 @@ mod tests {
     #[test]
     fn a_pod_without_a_cgroup_gets_its_own() {
         let mut record = SandboxRecord {
-            spec: SandboxSpec {
-                id: "x".into(),
-                ..Default::default()
-            },
+            spec: SandboxSpec { id: "x".into(), ..Default::default() },
             created_at: 0,
             root: PathBuf::new(),
             cgroup_root: "/kedge".into(),

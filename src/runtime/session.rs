@@ -43,20 +43,8 @@ pub struct ExecSession {
 impl ExecSession {
     /// Takes over a connection on which an exec was asked for.
     pub(crate) async fn open(mut connection: Connection) -> Result<Self, Error> {
-        let Streams {
-            stdin,
-            stdout,
-            stderr,
-            terminal,
-        } = Streams::receive(&mut connection).await?;
-        Ok(Self {
-            stdin,
-            stdout,
-            stderr,
-            terminal,
-            connection,
-            code: None,
-        })
+        let Streams { stdin, stdout, stderr, terminal } = Streams::receive(&mut connection).await?;
+        Ok(Self { stdin, stdout, stderr, terminal, connection, code: None })
     }
 
     /// Changes the size of its terminal, in characters; without one nothing happens.
@@ -90,9 +78,7 @@ impl ExecSession {
 
 impl std::fmt::Debug for ExecSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ExecSession")
-            .field("code", &self.code)
-            .finish_non_exhaustive()
+        f.debug_struct("ExecSession").field("code", &self.code).finish_non_exhaustive()
     }
 }
 
@@ -113,45 +99,23 @@ impl AttachSession {
     /// Attaches to a container.
     pub(crate) async fn open(sandbox: &str, dir: &SandboxDir, id: &str) -> Result<Self, Error> {
         let mut connection = Connection::open(sandbox, dir).await?;
-        connection
-            .send(&Request::Attach { id: id.to_string() })
-            .await?;
+        connection.send(&Request::Attach { id: id.to_string() }).await?;
         // Even from a terminal these are pipes of the shim's.
-        let Streams {
-            stdin,
-            stdout,
-            stderr,
-            ..
-        } = Streams::receive(&mut connection).await?;
+        let Streams { stdin, stdout, stderr, .. } = Streams::receive(&mut connection).await?;
         let (sandbox, dir, id) = (sandbox.to_string(), dir.clone(), id.to_string());
-        Ok(Self {
-            stdin,
-            stdout,
-            stderr,
-            sandbox,
-            dir,
-            id,
-        })
+        Ok(Self { stdin, stdout, stderr, sandbox, dir, id })
     }
 
     /// Changes the size of the container's terminal, in characters; without one nothing happens.
     pub async fn resize(&self, cols: u16, rows: u16) -> Result<(), Error> {
-        let request = Request::Resize {
-            id: self.id.clone(),
-            cols,
-            rows,
-        };
-        Connection::ask(&self.sandbox, &self.dir, &request)
-            .await
-            .map(drop)
+        let request = Request::Resize { id: self.id.clone(), cols, rows };
+        Connection::ask(&self.sandbox, &self.dir, &request).await.map(drop)
     }
 }
 
 impl std::fmt::Debug for AttachSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AttachSession")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("AttachSession").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -165,13 +129,7 @@ struct Streams {
 impl Streams {
     async fn receive(connection: &mut Connection) -> Result<Self, Error> {
         let reply = connection.receive().await?;
-        let Reply::Streams {
-            stdin,
-            stdout,
-            stderr,
-            tty,
-        } = reply
-        else {
+        let Reply::Streams { stdin, stdout, stderr, tty } = reply else {
             return Err(unexpected(&reply));
         };
         let mut fds = connection.take_fds().into_iter();
@@ -239,11 +197,7 @@ impl AsyncRead for Terminal {
 }
 
 impl AsyncWrite for Terminal {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let mut guard = ready!(self.0.poll_write_ready(cx))?;
             match guard.try_io(|fd| fd.get_ref().write(bytes)) {

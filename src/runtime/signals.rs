@@ -8,11 +8,7 @@ use super::error::Error;
 pub(crate) fn parse(name: &str) -> Result<i32, Error> {
     let unknown = || Error::Invalid(format!("unknown signal {name:?}"));
     if let Ok(number) = name.parse::<i32>() {
-        return if (1..=64).contains(&number) {
-            Ok(number)
-        } else {
-            Err(unknown())
-        };
+        return if (1..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
     let upper = name.to_ascii_uppercase();
     let short = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -27,16 +23,9 @@ pub(crate) fn parse(name: &str) -> Result<i32, Error> {
             Some(_) => return Err(unknown()),
         };
         let number = start + sign * offset;
-        return if (34..=64).contains(&number) {
-            Ok(number)
-        } else {
-            Err(unknown())
-        };
+        return if (34..=64).contains(&number) { Ok(number) } else { Err(unknown()) };
     }
-    format!("SIG{short}")
-        .parse::<Signal>()
-        .map(|s| s as i32)
-        .map_err(|_| unknown())
+    format!("SIG{short}").parse::<Signal>().map(|s| s as i32).map_err(|_| unknown())
 }
 
 #[cfg(test)]

@@ -17,11 +17,7 @@ use tokio::io::unix::AsyncFd;
 pub const MAX_FDS: usize = 3;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// `fork(2)` of a process that has one thread.
@@ -35,13 +31,10 @@ pub fn fork() -> io::Result<ForkResult> {
 pub fn fork_pid_namespace() -> io::Result<ForkResult> {
     let flags = libc::CLONE_NEWPID as libc::c_ulong | libc::SIGCHLD as libc::c_ulong;
     // SAFETY: without CLONE_VM and with a null stack this is fork(2); see `fork` for threads.
-    let pid =
-        check(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) })?;
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0usize, 0usize, 0usize, 0usize) })?;
     Ok(match pid {
         0 => ForkResult::Child,
-        pid => ForkResult::Parent {
-            child: Pid::from_raw(pid as i32),
-        },
+        pid => ForkResult::Parent { child: Pid::from_raw(pid as i32) },
     })
 }
 
@@ -85,8 +78,7 @@ pub fn limit_capabilities(keep: u64) -> io::Result<()> {
     for capability in 0..64 {
         if keep >> capability & 1 == 0 {
             // SAFETY: takes integers. Numbers the kernel does not know are refused with EINVAL.
-            let dropped =
-                check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }.into());
+            let dropped = check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }.into());
             match dropped {
                 Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
                 other => drop(other?),
@@ -117,14 +109,7 @@ pub fn asynchronous(file: File) -> io::Result<AsyncFd<File>> {
 /// Closes every descriptor from `first` on.
 pub fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: callers own no descriptor wrapper from `first` on that they use afterwards.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first as libc::c_uint,
-            libc::c_uint::MAX,
-            0,
-        )
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, 0) })?;
     Ok(())
 }
 
@@ -141,15 +126,7 @@ pub fn reset_all_signals() {
     for signal in 1..=64 {
         // SAFETY: a zeroed `kernel_sigaction`, at most 32 bytes long, means SIG_DFL without flags;
         // the signal set is 8 bytes on every architecture. SIGKILL and SIGSTOP are refused.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                [0u64; 4].as_ptr(),
-                0usize,
-                8usize,
-            )
-        };
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, [0u64; 4].as_ptr(), 0usize, 8usize) };
     }
 }
 
@@ -161,26 +138,16 @@ pub fn ignore_signal(signal: Signal) -> io::Result<()> {
 }
 
 /// Reads bytes and the descriptors that came with them, which are closed on exec.
-pub fn recv_with_fds(
-    socket: &impl AsRawFd,
-    buffer: &mut [u8],
-) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub fn recv_with_fds(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = cmsg_space!([RawFd; MAX_FDS]);
     let mut slices = [IoSliceMut::new(buffer)];
-    let message = recvmsg::<UnixAddr>(
-        socket.as_raw_fd(),
-        &mut slices,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    )?;
+    let message =
+        recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     let mut fds = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = control {
             // SAFETY: the kernel has just made these descriptors for this process; nothing else owns them.
-            fds.extend(
-                raw.into_iter()
-                    .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-            );
+            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
     Ok((message.bytes, fds))
@@ -191,23 +158,12 @@ pub fn send_with_fds(socket: &impl AsRawFd, bytes: &[u8], fds: &[RawFd]) -> io::
     let slices = [IoSlice::new(bytes)];
     let rights = [ControlMessage::ScmRights(fds)];
     let control = if fds.is_empty() { &[][..] } else { &rights[..] };
-    Ok(sendmsg::<UnixAddr>(
-        socket.as_raw_fd(),
-        &slices,
-        control,
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )?)
+    Ok(sendmsg::<UnixAddr>(socket.as_raw_fd(), &slices, control, MsgFlags::MSG_NOSIGNAL, None)?)
 }
 
 /// Sets the size of a terminal.
 pub fn set_window_size(terminal: &impl AsFd, cols: u16, rows: u16) -> io::Result<()> {
-    let size = libc::winsize {
-        ws_row: rows,
-        ws_col: cols,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one `winsize`, which outlives the call.
     let done = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &size) };
     check(done.into())?;
@@ -221,21 +177,10 @@ pub fn install_seccomp(program: &[seccompiler::sock_filter]) -> io::Result<()> {
         len: libc::c_ushort,
         filter: *const seccompiler::sock_filter,
     }
-    let len =
-        u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
-    let program = Program {
-        len,
-        filter: program.as_ptr(),
-    };
+    let len = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let program = Program { len, filter: program.as_ptr() };
     // SAFETY: the kernel copies the filter, which `program` points to with its true length.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_seccomp,
-            libc::SECCOMP_SET_MODE_FILTER,
-            0,
-            &program,
-        )
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &program) })?;
     Ok(())
 }
 
@@ -271,12 +216,8 @@ pub fn attach_device_filter(cgroup: &impl AsFd, program: &impl AsFd) -> io::Resu
     const PROG_ATTACH: libc::c_long = 8;
     const CGROUP_DEVICE: u32 = 6;
     const ALLOW_MULTI: u32 = 2;
-    let attach = [
-        cgroup.as_fd().as_raw_fd() as u32,
-        program.as_fd().as_raw_fd() as u32,
-        CGROUP_DEVICE,
-        ALLOW_MULTI,
-    ];
+    let attach =
+        [cgroup.as_fd().as_raw_fd() as u32, program.as_fd().as_raw_fd() as u32, CGROUP_DEVICE, ALLOW_MULTI];
     // SAFETY: the kernel reads the four words that BPF_PROG_ATTACH begins with.
     check(unsafe { libc::syscall(libc::SYS_bpf, PROG_ATTACH, &attach, size_of_val(&attach)) })?;
     Ok(())
@@ -333,11 +274,7 @@ pub fn sealed_view(lower: &Path, empty: &Path) -> io::Result<OwnedFd> {
     let layers = CString::new(format!("{}:{}", lower.display(), empty.display()))?;
     // SAFETY: the name is a C string; the descriptor returned is new and owned by nothing else.
     let fs = unsafe {
-        let fd = check(libc::syscall(
-            libc::SYS_fsopen,
-            c"overlay".as_ptr(),
-            FSOPEN_CLOEXEC,
-        ))?;
+        let fd = check(libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC))?;
         OwnedFd::from_raw_fd(fd as RawFd)
     };
     let configure = |command: libc::c_uint, key: Option<&CStr>, value: Option<&CStr>| {
@@ -351,12 +288,7 @@ pub fn sealed_view(lower: &Path, empty: &Path) -> io::Result<OwnedFd> {
     let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
     // SAFETY: takes integers; the descriptor returned is new and owned by nothing else.
     unsafe {
-        let fd = check(libc::syscall(
-            libc::SYS_fsmount,
-            fs.as_raw_fd(),
-            FSMOUNT_CLOEXEC,
-            attributes,
-        ))?;
+        let fd = check(libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes))?;
         Ok(OwnedFd::from_raw_fd(fd as RawFd))
     }
 }

@@ -80,9 +80,7 @@ async fn listen(id: String, dir: SandboxDir, events: &broadcast::Sender<RuntimeE
         Err(e) => tracing::warn!("sandbox {id}: {e}"),
     }
     // Nobody listening is fine.
-    let _ = events.send(RuntimeEvent::SandboxLost {
-        sandbox: id.clone(),
-    });
+    let _ = events.send(RuntimeEvent::SandboxLost { sandbox: id.clone() });
     id
 }
 
@@ -97,10 +95,7 @@ async fn loop_over(id: &str, dir: &SandboxDir, events: &broadcast::Sender<Runtim
     loop {
         match connection.receive().await {
             Ok(Reply::Event { container }) => {
-                let _ = events.send(RuntimeEvent::Exited {
-                    sandbox: id.to_string(),
-                    container,
-                });
+                let _ = events.send(RuntimeEvent::Exited { sandbox: id.to_string(), container });
             }
             Ok(other) => tracing::debug!("sandbox {id}: {other:?}"),
             Err(e) => return e,

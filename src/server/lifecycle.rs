@@ -20,7 +20,7 @@ use super::registry::strategies::{self, StrategyConfig};
 use super::{addons, admission, bootstrap, expiry, scheduler};
 use crate::client;
 use crate::config::ServerSettings;
-use crate::store::{self, Options, Store};
+use crate::store::{self, Engine, Options, Store};
 use crate::supervisor::{OnFailure, Stage, Supervisor};
 
 /// Why the server cannot start.
@@ -39,7 +39,9 @@ pub enum Error {
     #[error("certificates cannot be used for TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// Another process listens on the port.
-    #[error("port {port} of {address} is taken by another process: stop it, or choose another with --https-listen-port")]
+    #[error(
+        "port {port} of {address} is taken by another process: stop it, or choose another with --https-listen-port"
+    )]
     PortTaken {
         /// The address.
         address: IpAddr,
@@ -221,7 +223,8 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
     let registry = Registry::builtin(|resource| strategies::for_resource(resource, &config));
     let cache = Arc::new(Cache::new(registry.stored_kinds()));
     let feed = Box::new(Feed(Arc::clone(&cache)));
-    let opened = Store::open(&dir.join("db"), Options::default(), feed)?;
+    let engine = if settings.checkpoint_process { Engine::this_executable() } else { Engine::default() };
+    let opened = Store::open(&dir.join("db"), Options { engine, ..Options::default() }, feed)?;
     if let Some(reason) = &opened.recovery.fallback {
         tracing::warn!(%reason, "the newest checkpoint could not be used; nothing was lost");
     }

@@ -137,9 +137,7 @@ impl RequestInfo {
 /// The rest of a proxied path, kept as it was sent: a trailing slash has a meaning to the backend.
 fn rest_of_path(path: &str, subresource: &str, first: &str) -> String {
     let marker = format!("/{subresource}/{first}");
-    path.find(&marker).map_or_else(String::new, |at| {
-        path[at + subresource.len() + 2..].to_owned()
-    })
+    path.find(&marker).map_or_else(String::new, |at| path[at + subresource.len() + 2..].to_owned())
 }
 
 fn name_of_selector(selector: &str) -> Option<String> {
@@ -161,9 +159,7 @@ pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Co
 }
 
 fn decode(part: &str) -> String {
-    percent_encoding::percent_decode_str(part)
-        .decode_utf8_lossy()
-        .into_owned()
+    percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -178,29 +174,11 @@ mod tests {
     fn verbs_follow_method_and_path() {
         for (method, uri, verb, resource, name) in [
             ("GET", "/api/v1/pods", "list", "pods", None),
-            (
-                "GET",
-                "/api/v1/namespaces/a/pods/p",
-                "get",
-                "pods",
-                Some("p"),
-            ),
+            ("GET", "/api/v1/namespaces/a/pods/p", "get", "pods", Some("p")),
             ("GET", "/api/v1/pods?watch=true", "watch", "pods", None),
             ("GET", "/api/v1/pods?watch=0", "list", "pods", None),
-            (
-                "GET",
-                "/api/v1/watch/namespaces/a/pods",
-                "watch",
-                "pods",
-                None,
-            ),
-            (
-                "POST",
-                "/apis/apps/v1/namespaces/a/deployments",
-                "create",
-                "deployments",
-                None,
-            ),
+            ("GET", "/api/v1/watch/namespaces/a/pods", "watch", "pods", None),
+            ("POST", "/apis/apps/v1/namespaces/a/deployments", "create", "deployments", None),
             ("PUT", "/api/v1/nodes/n", "update", "nodes", Some("n")),
             ("PATCH", "/api/v1/nodes/n", "patch", "nodes", Some("n")),
             ("DELETE", "/api/v1/nodes/n", "delete", "nodes", Some("n")),
@@ -208,11 +186,7 @@ mod tests {
         ] {
             let info = parse(method, uri);
             assert!(info.is_resource, "{uri}");
-            assert_eq!(
-                (&*info.verb, &*info.resource, info.name.as_deref()),
-                (verb, resource, name),
-                "{uri}"
-            );
+            assert_eq!((&*info.verb, &*info.resource, info.name.as_deref()), (verb, resource, name), "{uri}");
         }
     }
 
@@ -220,20 +194,12 @@ mod tests {
     fn a_namespace_is_in_itself() {
         let info = parse("GET", "/api/v1/namespaces/a");
         assert_eq!(
-            (
-                info.namespace.as_deref(),
-                &*info.resource,
-                info.name.as_deref()
-            ),
+            (info.namespace.as_deref(), &*info.resource, info.name.as_deref()),
             (Some("a"), "namespaces", Some("a"))
         );
         let info = parse("PUT", "/api/v1/namespaces/a/finalize");
         assert_eq!(
-            (
-                &*info.resource,
-                info.name.as_deref(),
-                info.subresource.as_deref()
-            ),
+            (&*info.resource, info.name.as_deref(), info.subresource.as_deref()),
             ("namespaces", Some("a"), Some("finalize"))
         );
         let info = parse("GET", "/api/v1/namespaces");
@@ -242,10 +208,7 @@ mod tests {
 
     #[test]
     fn a_name_in_the_field_selector_is_the_name() {
-        let info = parse(
-            "GET",
-            "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dp&watch=1",
-        );
+        let info = parse("GET", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dp&watch=1");
         assert_eq!((&*info.verb, info.name.as_deref()), ("watch", Some("p")));
         assert_eq!(info.field_selector.as_deref(), Some("metadata.name=p"));
     }
@@ -259,16 +222,9 @@ mod tests {
 
     #[test]
     fn other_paths_are_no_resources() {
-        for path in [
-            "/",
-            "/api",
-            "/api/v1",
-            "/apis",
-            "/apis/apps",
-            "/apis/apps/v1",
-            "/healthz",
-            "/openapi/v3",
-        ] {
+        for path in
+            ["/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/healthz", "/openapi/v3"]
+        {
             let info = parse("GET", path);
             assert!(!info.is_resource, "{path}");
             assert_eq!(info.verb, "get");

@@ -19,9 +19,11 @@ pub struct TestServer {
 
 pub fn settings(dir: &std::path::Path) -> ServerSettings {
     let localhost = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let (cluster_cidr, service_cidr): (Cidr, Cidr) = ("10.42.0.0/16".parse().unwrap(), "10.43.0.0/16".parse().unwrap());
+    let (cluster_cidr, service_cidr): (Cidr, Cidr) =
+        ("10.42.0.0/16".parse().unwrap(), "10.43.0.0/16".parse().unwrap());
     let cluster_dns = "10.43.0.10".parse().unwrap();
     ServerSettings {
+        checkpoint_process: false,
         data_dir: dir.to_owned(),
         bind_address: localhost,
         https_listen_port: 0,

@@ -89,11 +89,7 @@ impl Context {
             Cgroups::V1(_) => self.cgroups.dir("devices", "").is_some(),
             Cgroups::V2(_) => self.device_filter.is_some(),
         };
-        if controlled || spec.privileged {
-            self.limit
-        } else {
-            self.limit.without("MKNOD")
-        }
+        if controlled || spec.privileged { self.limit } else { self.limit.without("MKNOD") }
     }
 
     /// The cgroup of a container.
@@ -115,12 +111,9 @@ impl Container {
     pub fn create(context: &Context, spec: &ContainerSpec, rootfs: &RootFs) -> Result<Self, Error> {
         paths::check_id(&spec.id)?;
         let bundle = context.dir.container(&spec.id);
-        fs::create_dir_all(context.dir.containers())
-            .map_err(Error::io("make", context.dir.containers()))?;
+        fs::create_dir_all(context.dir.containers()).map_err(Error::io("make", context.dir.containers()))?;
         fs::create_dir(&bundle).map_err(|e| match e.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Error::AlreadyExists(format!("container {:?}", spec.id))
-            }
+            io::ErrorKind::AlreadyExists => Error::AlreadyExists(format!("container {:?}", spec.id)),
             _ => Error::io("make", &bundle)(e),
         })?;
         Self::create_in(context, spec, rootfs, &bundle).inspect_err(|_| {
@@ -137,15 +130,11 @@ impl Container {
         image: &RootFs,
         bundle: &Path,
     ) -> Result<Self, Error> {
-        let stop_signal = spec
-            .stop_signal
-            .as_ref()
-            .or(image.config.stop_signal.as_ref());
+        let stop_signal = spec.stop_signal.as_ref().or(image.config.stop_signal.as_ref());
         let stop_signal = signals::parse(stop_signal.map_or("SIGTERM", String::as_str))?;
         let rootfs = context.dir.rootfs(&spec.id);
         let layer = paths::layers(&context.record.root).join(&spec.id);
-        overlay::mount(&image.lower, &layer, &rootfs)
-            .map_err(Error::io("mount the layers on", &rootfs))?;
+        overlay::mount(&image.lower, &layer, &rootfs).map_err(Error::io("mount the layers on", &rootfs))?;
         let root = InRoot::open(&rootfs).map_err(Error::io("open", &rootfs))?;
         let wanted = user::Wanted {
             image: &image.config.user,
@@ -155,8 +144,7 @@ impl Container {
         };
         let identity = user::resolve(&root, &wanted)?;
         let cwd = oci::working_dir(spec, &image.config);
-        root.make_dirs(&cwd)
-            .map_err(Error::io("make working directory", &cwd))?;
+        root.make_dirs(&cwd).map_err(Error::io("make working directory", &cwd))?;
         let cgroup = context.cgroup_of(&spec.id);
         context.cgroups.create(&cgroup, &spec.resources);
         restrict_devices(context, spec, &cgroup)?;
@@ -174,8 +162,7 @@ impl Container {
             limit,
         };
         let oci = oci::spec(&inputs)?;
-        oci.save(bundle.join("config.json"))
-            .map_err(|e| Error::Other(e.to_string()))?;
+        oci.save(bundle.join("config.json")).map_err(|e| Error::Other(e.to_string()))?;
         let process = oci.process().clone().unwrap_or_default();
         let caps = oci::capabilities(spec, limit)?;
         let filters = Rc::new(Filters::compile(&spec.seccomp, caps)?);
@@ -197,8 +184,7 @@ impl Container {
             oom_killed: false,
             log_path,
         };
-        let (exec, outcome) =
-            executor(Rc::clone(&filters), caps).map_err(|e| Error::Other(e.to_string()))?;
+        let (exec, outcome) = executor(Rc::clone(&filters), caps).map_err(|e| Error::Other(e.to_string()))?;
         let builder = context.builder(&spec.id)?.with_executor(exec);
         let owner = (identity.uid, identity.gid);
         let (handle, streams) = build(builder, spec, bundle, owner, log)?;
@@ -235,18 +221,12 @@ impl Container {
 
     /// The error of a container that is in a state in which `action` cannot be.
     pub fn unfit(&self, state: &str, action: &str) -> Error {
-        Error::State {
-            id: self.status.id.clone(),
-            state: state.to_string(),
-            action: action.to_string(),
-        }
+        Error::State { id: self.status.id.clone(), state: state.to_string(), action: action.to_string() }
     }
 
     /// Its first process has ended, which is not yet taken note of.
     pub fn is_ending(&self) -> bool {
-        let pidfd = self
-            .pid()
-            .and_then(|pid| sys::pidfd_open(pid.as_raw()).ok());
+        let pidfd = self.pid().and_then(|pid| sys::pidfd_open(pid.as_raw()).ok());
         pidfd.is_none_or(|fd| sys::has_exited(&fd))
     }
 
@@ -296,9 +276,7 @@ fn restrict_devices(context: &Context, spec: &ContainerSpec, cgroup: &str) -> Re
     let Some(dir) = context.cgroups.dir("", cgroup) else {
         return Ok(());
     };
-    filter
-        .attach(&dir)
-        .map_err(Error::io("restrict the devices of", &dir))
+    filter.attach(&dir).map_err(Error::io("restrict the devices of", &dir))
 }
 
 /// Runs libcontainer's part of the creation.
@@ -316,22 +294,13 @@ fn build(
         let streams = Streams::terminal(log, console.accept()?, spec.stdin, spec.stdin_once);
         return Ok((handle, streams.map_err(|e| Error::Other(e.to_string()))?));
     }
-    let (ends, streams) =
-        pipes(spec, owner, log).map_err(|e| Error::Other(format!("pipes: {e}")))?;
-    let builder = builder
-        .with_stdin(ends.input)
-        .with_stdout(ends.output)
-        .with_stderr(ends.errors);
+    let (ends, streams) = pipes(spec, owner, log).map_err(|e| Error::Other(format!("pipes: {e}")))?;
+    let builder = builder.with_stdin(ends.input).with_stdout(ends.output).with_stderr(ends.errors);
     Ok((init(builder, bundle)?, streams))
 }
 
 fn init(builder: ContainerBuilder, bundle: &Path) -> Result<Libcontainer, Error> {
-    builder
-        .as_init(bundle)
-        .with_systemd(false)
-        .with_detach(true)
-        .build()
-        .map_err(failed)
+    builder.as_init(bundle).with_systemd(false).with_detach(true).build().map_err(failed)
 }
 
 fn pipes(spec: &ContainerSpec, owner: (u32, u32), log: Log) -> io::Result<(ProcessEnds, Streams)> {
@@ -344,24 +313,13 @@ fn pipes(spec: &ContainerSpec, owner: (u32, u32), log: Log) -> io::Result<(Proce
     let (out, output) = owned_pipe(owner)?;
     let (err, errors) = owned_pipe(owner)?;
     let streams = Streams::pipes(log, write, out, err, spec.stdin_once)?;
-    Ok((
-        ProcessEnds {
-            input: read,
-            output,
-            errors,
-        },
-        streams,
-    ))
+    Ok((ProcessEnds { input: read, output, errors }, streams))
 }
 
 /// A pipe that a process of this user may open again through `/dev/stdout`.
 pub fn owned_pipe((uid, gid): (u32, u32)) -> io::Result<(OwnedFd, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    fchown(
-        write.as_raw_fd(),
-        Some(Uid::from_raw(uid)),
-        Some(Gid::from_raw(gid)),
-    )?;
+    fchown(write.as_raw_fd(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     Ok((read, write))
 }
 

@@ -23,29 +23,14 @@ struct Rule {
 }
 
 const fn character(major: i32, minor: Option<i32>) -> Rule {
-    Rule {
-        kind: CHARACTER,
-        major: Some(major),
-        minor,
-        access: ALL,
-    }
+    Rule { kind: CHARACTER, major: Some(major), minor, access: ALL }
 }
 
 /// Nodes may be made of all devices, but opened only of these: null, zero, full, random, urandom,
 /// tty, console, ptmx and terminals.
 const RULES: [Rule; 11] = [
-    Rule {
-        kind: CHARACTER,
-        major: None,
-        minor: None,
-        access: MKNOD,
-    },
-    Rule {
-        kind: BLOCK,
-        major: None,
-        minor: None,
-        access: MKNOD,
-    },
+    Rule { kind: CHARACTER, major: None, minor: None, access: MKNOD },
+    Rule { kind: BLOCK, major: None, minor: None, access: MKNOD },
     character(1, Some(3)),
     character(1, Some(5)),
     character(1, Some(7)),
@@ -131,9 +116,7 @@ mod tests {
 
     /// Where version 2 is mounted, also on hybrid machines.
     fn version_2() -> Option<PathBuf> {
-        let mut mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-            .iter()
-            .map(PathBuf::from);
+        let mut mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().map(PathBuf::from);
         mounts.find(|m| m.join("cgroup.subtree_control").exists())
     }
 
@@ -154,10 +137,7 @@ mod tests {
         );
         let output = Command::new("sh").args(["-c", &script]).output().unwrap();
         fs::remove_dir(&cgroup).unwrap();
-        assert_eq!(
-            String::from_utf8_lossy(&output.stdout),
-            "zero\nmade\ndenied\nfull\n"
-        );
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "zero\nmade\ndenied\nfull\n");
     }
 
     #[test]
@@ -169,10 +149,7 @@ mod tests {
                 // Always at the start of a rule: a test of the kind, or the final refusal.
                 let there = code[target as usize];
                 let kind = there as u8 == JUMP_UNLESS_EQUAL && (there >> 8) & 0xf == 2;
-                assert!(
-                    kind || target as usize == code.len() - 2,
-                    "{at} -> {target}"
-                );
+                assert!(kind || target as usize == code.len() - 2, "{at} -> {target}");
             }
         }
     }

@@ -30,9 +30,7 @@ pub fn exec(context: &Context, container: &Container, spec: &ExecSpec) -> Result
     let bundle = context.dir.container(id);
     let file = bundle.join("exec.json");
     let mut process = container.process.clone();
-    process
-        .set_args(Some(spec.command.clone()))
-        .set_terminal(Some(spec.tty));
+    process.set_args(Some(spec.command.clone())).set_terminal(Some(spec.tty));
     if spec.tty {
         let mut env = process.env().clone().unwrap_or_default();
         if !env.iter().any(|e| e.starts_with("TERM=")) {
@@ -46,13 +44,7 @@ pub fn exec(context: &Context, container: &Container, spec: &ExecSpec) -> Result
     let _ = fs::remove_file(&file);
     remove_sockets(context, id);
     // What a container that is just ending makes of an exec says nothing; that it ended does.
-    started.or_else(|error| {
-        if container.is_ending() {
-            Err(container.unfit("exited", "exec"))
-        } else {
-            Err(error)
-        }
-    })
+    started.map_err(|e| if container.is_ending() { container.unfit("exited", "exec") } else { e })
 }
 
 fn run(
@@ -84,16 +76,9 @@ fn run(
         let (out, output) = owned_pipe(owner).map_err(other)?;
         let (err, errors) = owned_pipe(owner).map_err(other)?;
         (ends[1], ends[2]) = (Some(out), Some(err));
-        builder = builder
-            .with_stdin(input)
-            .with_stdout(output)
-            .with_stderr(errors);
+        builder = builder.with_stdin(input).with_stdout(output).with_stderr(errors);
     }
-    let built = builder
-        .as_tenant()
-        .with_detach(true)
-        .with_process(Some(file))
-        .build();
+    let built = builder.as_tenant().with_detach(true).with_process(Some(file)).build();
     let built = built.map_err(failed);
     // Told by the executor, if it came that far, else by libcontainer.
     outcome.wait().map_err(Error::Start)?;

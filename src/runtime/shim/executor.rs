@@ -13,9 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use libcontainer::workload::{
-    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
-};
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use oci_spec::runtime::Spec;
@@ -41,14 +39,7 @@ pub struct Outcome(File);
 /// An executor and where to learn whether it succeeded.
 pub fn executor(filters: Rc<Filters>, caps: Caps) -> std::io::Result<(Exec, Outcome)> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    Ok((
-        Exec {
-            errors: Rc::new(write),
-            filters,
-            caps,
-        },
-        Outcome(File::from(read)),
-    ))
+    Ok((Exec { errors: Rc::new(write), filters, caps }, Outcome(File::from(read))))
 }
 
 impl Outcome {
@@ -68,21 +59,15 @@ impl Exec {
     fn run(&self, args: &[String]) -> Result<(), String> {
         let name = args.first().ok_or("no command specified")?;
         // Both survive execve.
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-            .map_err(|e| e.to_string())?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|e| e.to_string())?;
         sys::reset_all_signals();
         // A container must not outlive the shim that reaps it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| e.to_string())?;
         let program = find(name)?;
         let c_string = |s: &str| CString::new(s).map_err(|_| format!("{s:?} contains a NUL byte"));
-        let argv = args
-            .iter()
-            .map(|a| c_string(a))
-            .collect::<Result<Vec<_>, _>>()?;
+        let argv = args.iter().map(|a| c_string(a)).collect::<Result<Vec<_>, _>>()?;
         let path = c_string(&program.to_string_lossy())?;
-        self.filters
-            .install(self.caps)
-            .map_err(|e| format!("seccomp: {e}"))?;
+        self.filters.install(self.caps).map_err(|e| format!("seccomp: {e}"))?;
         let Err(errno) = nix::unistd::execv(&path, &argv);
         Err(match errno {
             // The file is there: its interpreter is not.
@@ -94,11 +79,7 @@ impl Exec {
 
 impl Executor for Exec {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let args = spec
-            .process()
-            .as_ref()
-            .and_then(|p| p.args().clone())
-            .unwrap_or_default();
+        let args = spec.process().as_ref().and_then(|p| p.args().clone()).unwrap_or_default();
         let Err(message) = self.run(&args) else {
             return Ok(());
         };
@@ -122,9 +103,7 @@ impl Executor for Exec {
 /// Finds the program as a shell would, with the messages people know from other runtimes.
 fn find(name: &str) -> Result<PathBuf, String> {
     let check = |path: &Path| -> Result<(), Errno> {
-        let meta = path
-            .metadata()
-            .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
+        let meta = path.metadata().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
         if meta.is_dir() {
             return Err(Errno::EISDIR);
         }
@@ -136,9 +115,7 @@ fn find(name: &str) -> Result<PathBuf, String> {
     if name.contains('/') {
         return match check(Path::new(name)) {
             Ok(()) => Ok(PathBuf::from(name)),
-            Err(errno @ (Errno::EACCES | Errno::EISDIR)) => {
-                Err(format!("exec: {name:?}: {}", text(errno)))
-            }
+            Err(errno @ (Errno::EACCES | Errno::EISDIR)) => Err(format!("exec: {name:?}: {}", text(errno))),
             Err(errno) => Err(format!("exec: {name:?}: stat {name}: {}", text(errno))),
         };
     }
@@ -151,11 +128,7 @@ fn find(name: &str) -> Result<PathBuf, String> {
             Err(errno) => denied |= errno == Errno::EACCES,
         }
     }
-    let why = if denied {
-        "permission denied"
-    } else {
-        "executable file not found in $PATH"
-    };
+    let why = if denied { "permission denied" } else { "executable file not found in $PATH" };
     Err(format!("exec: {name:?}: {why}"))
 }
 
@@ -174,20 +147,11 @@ mod tests {
         let file = dir.path().join("data");
         std::fs::write(&file, "").unwrap();
         let name = file.to_str().unwrap();
-        assert_eq!(
-            find(name).unwrap_err(),
-            format!("exec: {name:?}: permission denied")
-        );
+        assert_eq!(find(name).unwrap_err(), format!("exec: {name:?}: permission denied"));
         let error = find("/not/there").unwrap_err();
-        assert_eq!(
-            error,
-            "exec: \"/not/there\": stat /not/there: no such file or directory"
-        );
+        assert_eq!(error, "exec: \"/not/there\": stat /not/there: no such file or directory");
         let error = find("surely-no-such-program").unwrap_err();
-        assert_eq!(
-            error,
-            "exec: \"surely-no-such-program\": executable file not found in $PATH"
-        );
+        assert_eq!(error, "exec: \"surely-no-such-program\": executable file not found in $PATH");
         assert_eq!(find("/").unwrap_err(), "exec: \"/\": is a directory");
         assert!(find("sh").unwrap().is_absolute());
     }
@@ -199,10 +163,8 @@ mod tests {
         outcome.wait().unwrap();
         let (exec, outcome) = executor(Rc::new(Filters::default()), Caps::default()).unwrap();
         let mut spec = Spec::default();
-        let process = oci_spec::runtime::ProcessBuilder::default()
-            .args(Vec::<String>::new())
-            .build()
-            .unwrap();
+        let process =
+            oci_spec::runtime::ProcessBuilder::default().args(Vec::<String>::new()).build().unwrap();
         spec.set_process(Some(process));
         assert!(exec.exec(&spec).is_err());
         drop(exec);

@@ -30,10 +30,7 @@ impl InRoot {
 
     /// The text of a file, at most `limit` bytes of it; `None` if there is no such regular file.
     pub fn read(&self, path: &str, limit: u64) -> Option<String> {
-        let file = File::from(
-            self.open_at(Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK)
-                .ok()?,
-        );
+        let file = File::from(self.open_at(Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK).ok()?);
         if !file.metadata().ok()?.is_file() {
             return None;
         }

@@ -94,34 +94,15 @@ impl Streams {
         err: OwnedFd,
         stdin_once: bool,
     ) -> io::Result<Self> {
-        let outputs = vec![
-            (Stream::Stdout, unblock(out)?),
-            (Stream::Stderr, unblock(err)?),
-        ];
-        Self::new(
-            log,
-            outputs,
-            input.map(unblock).transpose()?,
-            None,
-            stdin_once,
-        )
+        let outputs = vec![(Stream::Stdout, unblock(out)?), (Stream::Stderr, unblock(err)?)];
+        Self::new(log, outputs, input.map(unblock).transpose()?, None, stdin_once)
     }
 
     /// Streams over the master of a terminal.
     pub fn terminal(log: Log, master: OwnedFd, stdin: bool, stdin_once: bool) -> io::Result<Self> {
         let output = unblock(master.try_clone()?)?;
-        let input = if stdin {
-            Some(unblock(master.try_clone()?)?)
-        } else {
-            None
-        };
-        Self::new(
-            log,
-            vec![(Stream::Stdout, output)],
-            input,
-            Some(master),
-            stdin_once,
-        )
+        let input = if stdin { Some(unblock(master.try_clone()?)?) } else { None };
+        Self::new(log, vec![(Stream::Stdout, output)], input, Some(master), stdin_once)
     }
 
     fn new(
@@ -131,10 +112,7 @@ impl Streams {
         terminal: Option<OwnedFd>,
         stdin_once: bool,
     ) -> io::Result<Self> {
-        let input = input.map(|file| Sink {
-            file,
-            waiting: VecDeque::new(),
-        });
+        let input = input.map(|file| Sink { file, waiting: VecDeque::new() });
         let clients = BTreeMap::new();
         Ok(Self {
             log,
@@ -160,19 +138,11 @@ impl Streams {
         }
         for (id, client) in &self.clients {
             if let Some(file) = client.input.as_ref().filter(|_| !full) {
-                on(
-                    file.as_raw_fd(),
-                    PollFlags::POLLIN,
-                    Token::Attached(*id, Side::In),
-                );
+                on(file.as_raw_fd(), PollFlags::POLLIN, Token::Attached(*id, Side::In));
             }
             for (side, sink) in &client.sinks {
                 // Without events asked for, a reader that went away is still told.
-                let flags = if sink.waiting.is_empty() {
-                    PollFlags::empty()
-                } else {
-                    PollFlags::POLLOUT
-                };
+                let flags = if sink.waiting.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
                 on(sink.file.as_raw_fd(), flags, Token::Attached(*id, *side));
             }
         }
@@ -189,16 +159,10 @@ impl Streams {
                     return;
                 };
                 let gone = events.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL);
-                let open = client
-                    .sinks
-                    .get_mut(&side)
-                    .is_some_and(|s| !gone && s.flush());
+                let open = client.sinks.get_mut(&side).is_some_and(|s| !gone && s.flush());
                 // After the container's end sinks only live until they are empty.
-                let done = self.outputs.is_empty()
-                    && client
-                        .sinks
-                        .get(&side)
-                        .is_some_and(|s| s.waiting.is_empty());
+                let done =
+                    self.outputs.is_empty() && client.sinks.get(&side).is_some_and(|s| s.waiting.is_empty());
                 if !open || done {
                     client.sinks.remove(&side);
                 }
@@ -233,17 +197,9 @@ impl Streams {
     fn output(&mut self, stream: Stream, bytes: &[u8]) {
         let logged = self.log.write(stream, bytes);
         self.check_log(logged);
-        let side = if stream == Stream::Stdout {
-            Side::Out
-        } else {
-            Side::Err
-        };
+        let side = if stream == Stream::Stdout { Side::Out } else { Side::Err };
         for client in self.clients.values_mut() {
-            if client
-                .sinks
-                .get_mut(&side)
-                .is_some_and(|sink| !sink.push(bytes))
-            {
+            if client.sinks.get_mut(&side).is_some_and(|sink| !sink.push(bytes)) {
                 client.sinks.remove(&side);
             }
         }
@@ -263,11 +219,7 @@ impl Streams {
                     self.input = None;
                 }
             }
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             _ => {
                 client.input = None;
                 self.input_ended |= self.stdin_once && self.terminal.is_none();
@@ -278,18 +230,13 @@ impl Streams {
     }
 
     fn flush_input(&mut self) {
-        if self
-            .input
-            .as_mut()
-            .is_some_and(|i| !i.flush() || (self.input_ended && i.waiting.is_empty()))
-        {
+        if self.input.as_mut().is_some_and(|i| !i.flush() || (self.input_ended && i.waiting.is_empty())) {
             self.input = None;
         }
     }
 
     fn forget_empty_clients(&mut self) {
-        self.clients
-            .retain(|_, c| c.input.is_some() || !c.sinks.is_empty());
+        self.clients.retain(|_, c| c.input.is_some() || !c.sinks.is_empty());
     }
 
     /// Connects a client from now on.
@@ -303,18 +250,8 @@ impl Streams {
         }
         for (stream, _) in &self.outputs {
             let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-            let (side, slot) = if *stream == Stream::Stdout {
-                (Side::Out, 1)
-            } else {
-                (Side::Err, 2)
-            };
-            client.sinks.insert(
-                side,
-                Sink {
-                    file: unblock(write)?,
-                    waiting: VecDeque::new(),
-                },
-            );
+            let (side, slot) = if *stream == Stream::Stdout { (Side::Out, 1) } else { (Side::Err, 2) };
+            client.sinks.insert(side, Sink { file: unblock(write)?, waiting: VecDeque::new() });
             ends[slot] = Some(read);
         }
         self.clients.insert(self.next_client, client);
@@ -324,9 +261,7 @@ impl Streams {
 
     /// Changes the size of the terminal, if there is one.
     pub fn resize(&self, cols: u16, rows: u16) -> io::Result<()> {
-        self.terminal
-            .as_ref()
-            .map_or(Ok(()), |t| sys::set_window_size(&t.as_fd(), cols, rows))
+        self.terminal.as_ref().map_or(Ok(()), |t| sys::set_window_size(&t.as_fd(), cols, rows))
     }
 
     /// Whether they are a terminal.

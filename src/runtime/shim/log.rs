@@ -36,14 +36,7 @@ impl Log {
     pub fn open(path: &Path, max_bytes: u64, max_files: u32) -> io::Result<Self> {
         let (file, size) = open(path)?;
         let path = path.to_path_buf();
-        Ok(Self {
-            path,
-            file,
-            size,
-            max_bytes,
-            max_files,
-            pending: Default::default(),
-        })
+        Ok(Self { path, file, size, max_bytes, max_files, pending: Default::default() })
     }
 
     /// Opens the file anew, after it was moved away.
@@ -91,8 +84,7 @@ impl Log {
         if records.is_empty() {
             return Ok(());
         }
-        if self.max_bytes > 0 && self.size > 0 && self.size + records.len() as u64 > self.max_bytes
-        {
+        if self.max_bytes > 0 && self.size > 0 && self.size + records.len() as u64 > self.max_bytes {
             self.rotate()?;
         }
         self.file.write_all(records)?;
@@ -124,36 +116,21 @@ fn rotated_files(path: &Path) -> Vec<PathBuf> {
         let rest = f.strip_prefix(name).and_then(|r| r.strip_prefix('.'));
         rest.is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()))
     };
-    crate::runtime::paths::names(dir)
-        .into_iter()
-        .filter(is_rotated)
-        .map(|f| dir.join(f))
-        .collect()
+    crate::runtime::paths::names(dir).into_iter().filter(is_rotated).map(|f| dir.join(f)).collect()
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)?;
+    let file = OpenOptions::new().append(true).create(true).mode(0o640).open(path)?;
     let size = file.metadata()?.len();
     Ok((file, size))
 }
 
 fn prefix(stream: Stream) -> String {
-    let name = if stream == Stream::Stdout {
-        "stdout"
-    } else {
-        "stderr"
-    };
-    format!(
-        "{} {name} ",
-        Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ")
-    )
+    let name = if stream == Stream::Stdout { "stdout" } else { "stderr" };
+    format!("{} {name} ", Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%9fZ"))
 }
 
 fn record(records: &mut Vec<u8>, prefix: &str, tag: &str, text: &mut Vec<u8>) {
@@ -195,10 +172,7 @@ mod tests {
             ("stdout F", ""),
             ("stdout P", "rest"),
         ];
-        assert_eq!(
-            lines(&path),
-            expected.map(|(a, b)| (a.to_string(), b.to_string()))
-        );
+        assert_eq!(lines(&path), expected.map(|(a, b)| (a.to_string(), b.to_string())));
     }
 
     #[test]
@@ -211,19 +185,9 @@ mod tests {
         for chunk in long.chunks(1000) {
             log.write(Stream::Stdout, chunk).unwrap();
         }
-        let sizes: Vec<_> = lines(&path)
-            .into_iter()
-            .map(|(h, t)| (h, t.len()))
-            .collect();
+        let sizes: Vec<_> = lines(&path).into_iter().map(|(h, t)| (h, t.len())).collect();
         let p = || "stdout P".to_string();
-        assert_eq!(
-            sizes,
-            [
-                (p(), MAX_LINE),
-                (p(), MAX_LINE),
-                ("stdout F".to_string(), 5)
-            ]
-        );
+        assert_eq!(sizes, [(p(), MAX_LINE), (p(), MAX_LINE), ("stdout F".to_string(), 5)]);
     }
 
     #[test]
@@ -232,17 +196,12 @@ mod tests {
         let path = dir.path().join("0.log");
         let mut log = Log::open(&path, 200, 3).unwrap();
         for n in 0..40 {
-            log.write(Stream::Stdout, format!("line {n}\n").as_bytes())
-                .unwrap();
+            log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
         }
         let mut files = rotated_files(&path);
         assert_eq!(files.len(), 2);
         files.push(path.clone());
-        let text: Vec<_> = files
-            .iter()
-            .flat_map(|f| lines(f))
-            .map(|(_, t)| t)
-            .collect();
+        let text: Vec<_> = files.iter().flat_map(|f| lines(f)).map(|(_, t)| t).collect();
         let expected: Vec<_> = (40 - text.len()..40).map(|n| format!("line {n}")).collect();
         assert_eq!(text, expected);
         assert!(std::fs::metadata(&path).unwrap().len() <= 200);

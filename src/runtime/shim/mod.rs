@@ -102,13 +102,11 @@ fn daemonise() -> std::io::Result<bool> {
 fn prepare(dir: SandboxDir) -> Result<Server, Error> {
     log_to(&dir)?;
     let record = fs::read(dir.record()).map_err(Error::io("read", dir.record()))?;
-    let record: SandboxRecord =
-        serde_json::from_slice(&record).map_err(|e| Error::Other(e.to_string()))?;
+    let record: SandboxRecord = serde_json::from_slice(&record).map_err(|e| Error::Other(e.to_string()))?;
     lock(&dir)?;
     let signals = block_signals()?;
     // Orphans of containers without a PID namespace of their own are reaped here.
-    nix::sys::prctl::set_child_subreaper(true)
-        .map_err(|e| Error::Other(format!("subreaper: {e}")))?;
+    nix::sys::prctl::set_child_subreaper(true).map_err(|e| Error::Other(format!("subreaper: {e}")))?;
     if let Err(e) = fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         tracing::warn!("write {OOM_SCORE} to /proc/self/oom_score_adj: {e}");
     }
@@ -136,9 +134,7 @@ fn device_filter(cgroups: &Cgroups) -> Option<DeviceFilter> {
         return None;
     }
     let filter = DeviceFilter::load();
-    filter
-        .inspect_err(|e| tracing::warn!("no device filter: {e}; containers go without CAP_MKNOD"))
-        .ok()
+    filter.inspect_err(|e| tracing::warn!("no device filter: {e}; containers go without CAP_MKNOD")).ok()
 }
 
 fn serve(server: Server) -> Result<(), Error> {
@@ -147,8 +143,7 @@ fn serve(server: Server) -> Result<(), Error> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null");
     let null = null.map_err(Error::io("open", "/dev/null"))?;
     for fd in 0..3 as RawFd {
-        dup2(null.as_raw_fd(), fd)
-            .map_err(|e| Error::Other(format!("close standard streams: {e}")))?;
+        dup2(null.as_raw_fd(), fd).map_err(|e| Error::Other(format!("close standard streams: {e}")))?;
     }
     server.run().map_err(|e| Error::Other(format!("poll: {e}")))
 }
@@ -186,11 +181,7 @@ impl Write for Capped {
 
 /// Holds a lock that tells kedge who the shim is and that it lives. It is not inherited by forks.
 fn lock(dir: &SandboxDir) -> Result<(), Error> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.lock());
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(dir.lock());
     let file: File = file.map_err(Error::io("open", dir.lock()))?;
     let wanted = whole_file(libc::F_WRLCK);
     let locked = fcntl(file.as_raw_fd(), FcntlArg::F_SETLK(&wanted));
@@ -209,13 +200,7 @@ pub(crate) fn holder(dir: &SandboxDir) -> Option<i32> {
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
-    libc::flock {
-        l_type: kind as _,
-        l_whence: libc::SEEK_SET as _,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
+    libc::flock { l_type: kind as _, l_whence: libc::SEEK_SET as _, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 /// Children that ended are read from a descriptor. What would end the shim is ignored: it goes when
@@ -237,8 +222,7 @@ fn listen(dir: &SandboxDir) -> Result<UnixListener, Error> {
     let bind = || {
         // Named through a descriptor: addresses of sockets are short.
         let handle = File::open(&dir.0)?;
-        let listener =
-            UnixListener::bind(format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd()))?;
+        let listener = UnixListener::bind(format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd()))?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };

@@ -15,29 +15,19 @@ const MAX_OPTIONS: usize = 4000;
 /// Mounts the layers, the topmost first, on `target`. `dir` gets the writable layer.
 pub fn mount(lower: &[PathBuf], dir: &Path, target: &Path) -> io::Result<()> {
     if lower.is_empty() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the image has no layers",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the image has no layers"));
     }
     let (upper, work) = (dir.join("upper"), dir.join("work"));
     for dir in [&upper, &work, &target.to_path_buf()] {
         std::fs::create_dir_all(dir)?;
     }
-    let plain = options(
-        lower.iter().map(|p| escape(p)),
-        &escape(&upper),
-        &escape(&work),
-    );
+    let plain = options(lower.iter().map(|p| escape(p)), &escape(&upper), &escape(&work));
     if plain.len() <= MAX_OPTIONS {
         return mount_with(target, &plain);
     }
     // Named by descriptor numbers relative to /proc/self/fd, several hundred layers fit.
     let open = |p: &PathBuf| {
-        std::fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-            .open(p)
+        std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(p)
     };
     let layers = lower.iter().map(open).collect::<io::Result<Vec<File>>>()?;
     let number = |f: &File| OsString::from(f.as_raw_fd().to_string());
@@ -59,13 +49,7 @@ pub fn unmount(target: &Path) -> io::Result<()> {
 
 fn mount_with(target: &Path, options: &OsString) -> io::Result<()> {
     let fs = Some("overlay");
-    Ok(nix::mount::mount(
-        fs,
-        target,
-        fs,
-        MsFlags::empty(),
-        Some(options.as_os_str()),
-    )?)
+    Ok(nix::mount::mount(fs, target, fs, MsFlags::empty(), Some(options.as_os_str()))?)
 }
 
 fn options(lower: impl Iterator<Item = OsString>, upper: &OsString, work: &OsString) -> OsString {
@@ -86,10 +70,7 @@ fn options(lower: impl Iterator<Item = OsString>, upper: &OsString, work: &OsStr
 /// Colons separate layers and commas options: both are escaped in names.
 fn escape(path: &Path) -> OsString {
     let text = path.to_string_lossy();
-    text.replace('\\', "\\\\")
-        .replace(':', "\\:")
-        .replace(',', "\\,")
-        .into()
+    text.replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,").into()
 }
 
 #[cfg(test)]

@@ -56,24 +56,15 @@ impl Shared {
             setns(file, CloneFlags::empty()).map_err(|e| Error::Other(format!("setns: {e}")))?;
         }
         made?;
-        let pause = (spec.share_pid && !spec.host_pid)
-            .then(start_pause)
-            .transpose();
+        let pause = (spec.share_pid && !spec.host_pid).then(start_pause).transpose();
         let pause = pause.map_err(|e| Error::Other(format!("pause process: {e}")))?;
-        Ok(Self {
-            dir: dir.clone(),
-            kinds,
-            host_ipc: spec.host_ipc,
-            pause,
-        })
+        Ok(Self { dir: dir.clone(), kinds, host_ipc: spec.host_ipc, pause })
     }
 
     /// A path that opens the namespace a container is to join.
     pub fn namespace(&self, typ: Ns) -> Option<PathBuf> {
         if typ == Ns::Pid {
-            return self
-                .pause
-                .map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
+            return self.pause.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
         }
         let (_, kind) = self.kinds.iter().find(|(t, _)| *t == typ)?;
         Some(self.dir.namespace(kind))
@@ -81,24 +72,14 @@ impl Shared {
 
     /// What containers see as `/dev/shm`.
     pub fn shm(&self) -> PathBuf {
-        if self.host_ipc {
-            PathBuf::from("/dev/shm")
-        } else {
-            self.dir.shm()
-        }
+        if self.host_ipc { PathBuf::from("/dev/shm") } else { self.dir.shm() }
     }
 }
 
 fn make_shm(dir: &Path) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    Ok(mount(
-        Some("shm"),
-        dir,
-        Some("tmpfs"),
-        flags,
-        Some(SHM_SIZE),
-    )?)
+    Ok(mount(Some("shm"), dir, Some("tmpfs"), flags, Some(SHM_SIZE))?)
 }
 
 /// Sets up the new namespaces this process is in.
@@ -110,10 +91,7 @@ fn configure(spec: &SandboxSpec) -> Result<(), Error> {
                 .map_err(|e| Error::Other(format!("set host name {:?}: {e}", spec.hostname)))?;
         }
         // containerd's defaults: ping and low ports without privileges.
-        for (name, value) in [
-            ("ping_group_range", "0 2147483647"),
-            ("ip_unprivileged_port_start", "0"),
-        ] {
+        for (name, value) in [("ping_group_range", "0 2147483647"), ("ip_unprivileged_port_start", "0")] {
             let file = format!("/proc/sys/net/ipv4/{name}");
             if let Err(e) = fs::write(&file, value) {
                 tracing::warn!("write {file}: {e}");
@@ -130,39 +108,24 @@ fn configure(spec: &SandboxSpec) -> Result<(), Error> {
 
 /// Only parameters of a namespace that is the sandbox's own may be set.
 fn check_sysctl(spec: &SandboxSpec, name: &str) -> Result<(), Error> {
-    let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."]
-        .iter()
-        .any(|p| name.starts_with(p));
-    let plain = name
-        .split('.')
-        .all(|part| !part.is_empty() && !part.contains('/'));
+    let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|p| name.starts_with(p));
+    let plain = name.split('.').all(|part| !part.is_empty() && !part.contains('/'));
     let own = (name.starts_with("net.") && !spec.host_network) || (ipc && !spec.host_ipc);
     if plain && own {
         return Ok(());
     }
-    Err(Error::Invalid(format!(
-        "sysctl {name:?} is not allowed: it is not of a namespace of the pod's own"
-    )))
+    Err(Error::Invalid(format!("sysctl {name:?} is not allowed: it is not of a namespace of the pod's own")))
 }
 
 /// Binds this process's namespaces to files, which keeps them alive without a process.
 fn pin(dir: &SandboxDir, kinds: &[(Ns, &str)]) -> Result<(), Error> {
     for (_, kind) in kinds {
-        let (from, to) = (
-            PathBuf::from(format!("/proc/self/ns/{kind}")),
-            dir.namespace(kind),
-        );
+        let (from, to) = (PathBuf::from(format!("/proc/self/ns/{kind}")), dir.namespace(kind));
         if let Some(parent) = to.parent() {
             fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
         }
         File::create(&to).map_err(Error::io("make", &to))?;
-        let bound = mount(
-            Some(&from),
-            &to,
-            None::<&str>,
-            MsFlags::MS_BIND,
-            None::<&str>,
-        );
+        let bound = mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
         bound.map_err(|e| Error::io("pin namespace on", &to)(e.into()))?;
     }
     Ok(())
@@ -194,39 +157,20 @@ fn be_pause() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    mount(
-        Some("none"),
-        "/proc",
-        Some("tmpfs"),
-        MsFlags::MS_RDONLY,
-        Some("size=0,mode=555"),
-    )?;
+    mount(Some("none"), "/proc", Some("tmpfs"), MsFlags::MS_RDONLY, Some("size=0,mode=555"))?;
     nix::unistd::chdir("/proc")?;
     nix::unistd::pivot_root(".", ".")?;
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
     nix::unistd::chdir("/")?;
     // Orphans of the pod become its children; ignoring SIGCHLD reaps them.
     sys::ignore_signal(Signal::SIGCHLD)?;
-    for signal in [
-        Signal::SIGTERM,
-        Signal::SIGINT,
-        Signal::SIGHUP,
-        Signal::SIGPIPE,
-    ] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGPIPE] {
         sys::reset_signal(signal)?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     setgroups(&[])?;
-    setresgid(
-        Gid::from_raw(NOBODY),
-        Gid::from_raw(NOBODY),
-        Gid::from_raw(NOBODY),
-    )?;
-    setresuid(
-        Uid::from_raw(NOBODY),
-        Uid::from_raw(NOBODY),
-        Uid::from_raw(NOBODY),
-    )?;
+    setresgid(Gid::from_raw(NOBODY), Gid::from_raw(NOBODY), Gid::from_raw(NOBODY))?;
+    setresuid(Uid::from_raw(NOBODY), Uid::from_raw(NOBODY), Uid::from_raw(NOBODY))?;
     // Changing the user cleared it and made the process dumpable again, where the kernel says so.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     nix::sys::prctl::set_dumpable(false)?;
@@ -243,28 +187,13 @@ mod tests {
     #[test]
     fn only_namespaced_parameters() {
         let spec = SandboxSpec::default();
-        for good in [
-            "net.core.somaxconn",
-            "kernel.shmmax",
-            "kernel.sem",
-            "fs.mqueue.msg_max",
-        ] {
+        for good in ["net.core.somaxconn", "kernel.shmmax", "kernel.sem", "fs.mqueue.msg_max"] {
             check_sysctl(&spec, good).unwrap();
         }
-        for bad in [
-            "kernel.panic",
-            "vm.swappiness",
-            "net./../kernel.panic",
-            "net..x",
-            "fs.file-max",
-        ] {
+        for bad in ["kernel.panic", "vm.swappiness", "net./../kernel.panic", "net..x", "fs.file-max"] {
             assert!(check_sysctl(&spec, bad).is_err(), "{bad}");
         }
-        let host = SandboxSpec {
-            host_network: true,
-            host_ipc: true,
-            ..Default::default()
-        };
+        let host = SandboxSpec { host_network: true, host_ipc: true, ..Default::default() };
         assert!(check_sysctl(&host, "net.core.somaxconn").is_err());
         assert!(check_sysctl(&host, "kernel.shmmax").is_err());
     }

@@ -82,18 +82,13 @@ impl Server {
     pub fn run(mut self) -> io::Result<()> {
         while !(self.stopping && self.connections.values().all(|c| c.output.is_empty())) {
             let wanted = self.wanted();
-            let mut fds: Vec<_> = wanted
-                .iter()
-                .map(|(fd, flags, _)| PollFd::new(sys::borrow(*fd), *flags))
-                .collect();
+            let mut fds: Vec<_> =
+                wanted.iter().map(|(fd, flags, _)| PollFd::new(sys::borrow(*fd), *flags)).collect();
             match poll(&mut fds, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 other => other?,
             };
-            let ready: Vec<_> = fds
-                .iter()
-                .map(|fd| fd.revents().unwrap_or(PollFlags::empty()))
-                .collect();
+            let ready: Vec<_> = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect();
             for ((_, _, source), events) in wanted.into_iter().zip(ready) {
                 if !events.is_empty() {
                     self.handle(source, events);
@@ -106,20 +101,12 @@ impl Server {
     fn wanted(&self) -> Vec<(RawFd, PollFlags, Source)> {
         let mut all = vec![
             (self.signals.as_raw_fd(), PollFlags::POLLIN, Source::Signals),
-            (
-                self.listener.as_raw_fd(),
-                PollFlags::POLLIN,
-                Source::Listener,
-            ),
+            (self.listener.as_raw_fd(), PollFlags::POLLIN, Source::Listener),
         ];
         for (id, connection) in &self.connections {
             let mut flags = PollFlags::POLLIN;
             flags.set(PollFlags::POLLOUT, !connection.output.is_empty());
-            all.push((
-                connection.stream.as_raw_fd(),
-                flags,
-                Source::Connection(*id),
-            ));
+            all.push((connection.stream.as_raw_fd(), flags, Source::Connection(*id)));
         }
         for (id, container) in &self.containers {
             container.streams.wait_for(|fd, flags, token| {
@@ -154,12 +141,8 @@ impl Server {
                     tracing::warn!("connection: {e}");
                     return;
                 }
-                let connection = Connection {
-                    stream,
-                    input: Vec::new(),
-                    output: VecDeque::new(),
-                    role: Role::New,
-                };
+                let connection =
+                    Connection { stream, input: Vec::new(), output: VecDeque::new(), role: Role::New };
                 self.connections.insert(self.next_connection, connection);
                 self.next_connection += 1;
             }
@@ -181,13 +164,16 @@ impl Server {
                 Err(e) => break e.kind() == io::ErrorKind::WouldBlock,
             }
         };
-        match decode::<Request>(&mut connection.input) {
-            Ok(Some(request)) => self.request(id, request),
-            Ok(None) => {}
-            // Of a newer kedge, maybe.
-            Err(e) => {
-                self.set_role(id, Role::Answered);
-                self.send(id, Reply::Failed(e.into()), Vec::new());
+        while let Some(connection) = self.connections.get_mut(&id) {
+            match decode::<Request>(&mut connection.input) {
+                Ok(Some(request)) => self.request(id, request),
+                Ok(None) => break,
+                // Of a newer kedge, maybe.
+                Err(e) => {
+                    connection.input.clear();
+                    connection.role = Role::Answered;
+                    self.send(id, Reply::Failed(e.into()), Vec::new());
+                }
             }
         }
         if !open {
@@ -215,11 +201,7 @@ impl Server {
     }
 
     /// Does what is asked. `None`: the answer comes later, if at all.
-    fn perform(
-        &mut self,
-        connection: u64,
-        request: Request,
-    ) -> Result<Option<(Reply, Vec<OwnedFd>)>, Error> {
+    fn perform(&mut self, connection: u64, request: Request) -> Result<Option<(Reply, Vec<OwnedFd>)>, Error> {
         let answer = match request {
             Request::Subscribe => {
                 self.set_role(connection, Role::Subscriber);
@@ -234,10 +216,7 @@ impl Server {
                 self.status(&id)
             }
             Request::Exec { id, spec } => {
-                let container = self
-                    .containers
-                    .get(&id)
-                    .ok_or(Error::ContainerNotFound(id))?;
+                let container = self.containers.get(&id).ok_or(Error::ContainerNotFound(id))?;
                 let started = exec(&self.context, container, &spec)?;
                 self.set_role(connection, Role::Exec(started.pid));
                 return Ok(Some(streams(started.ends, spec.tty)));
@@ -255,16 +234,12 @@ impl Server {
             Request::Attach { id } => self.attach(&id),
             Request::Resize { id, cols, rows } => {
                 let resized = self.container(&id)?.streams.resize(cols, rows);
-                resized
-                    .map(|()| done())
-                    .map_err(|e| Error::Other(format!("resize: {e}")))
+                resized.map(|()| done()).map_err(|e| Error::Other(format!("resize: {e}")))
             }
             Request::ReopenLog { id } => {
                 let path = self.container(&id)?.status.log_path.clone();
                 let reopened = self.container(&id)?.streams.reopen_log();
-                reopened
-                    .map(|()| done())
-                    .map_err(Error::io("open log", path))
+                reopened.map(|()| done()).map_err(Error::io("open log", path))
             }
             Request::Stop => self.stop(),
         };
@@ -273,9 +248,7 @@ impl Server {
     }
 
     fn container(&mut self, id: &str) -> Result<&mut Container, Error> {
-        self.containers
-            .get_mut(id)
-            .ok_or_else(|| Error::ContainerNotFound(id.to_string()))
+        self.containers.get_mut(id).ok_or_else(|| Error::ContainerNotFound(id.to_string()))
     }
 
     fn status(&mut self, id: &str) -> Answer {
@@ -301,10 +274,8 @@ impl Server {
     }
 
     fn signal(&mut self, id: &str, signal: Option<i32>, all: bool) -> Answer {
-        let container = self
-            .containers
-            .get_mut(id)
-            .ok_or_else(|| Error::ContainerNotFound(id.to_string()))?;
+        let container =
+            self.containers.get_mut(id).ok_or_else(|| Error::ContainerNotFound(id.to_string()))?;
         let Some(pid) = container.pid() else {
             return Ok(done());
         };
@@ -318,9 +289,7 @@ impl Server {
         match sys::send_signal(pid.as_raw(), signal) {
             Ok(()) => Ok(done()),
             Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(done()),
-            Err(e) => Err(Error::Other(format!(
-                "send signal {signal} to container {id}: {e}"
-            ))),
+            Err(e) => Err(Error::Other(format!("send signal {signal} to container {id}: {e}"))),
         }
     }
 
@@ -337,10 +306,7 @@ impl Server {
             container.expect(ContainerState::Running, "attach to")?;
         }
         let tty = container.streams.is_terminal();
-        let ends = container
-            .streams
-            .attach()
-            .map_err(|e| Error::Other(format!("attach: {e}")))?;
+        let ends = container.streams.attach().map_err(|e| Error::Other(format!("attach: {e}")))?;
         Ok(streams(ends, tty))
     }
 
@@ -364,7 +330,9 @@ impl Server {
     /// Kills a container that has not ended, and takes note of its end, with another exit code if
     /// one is given.
     fn end(&mut self, id: &str, code: Option<i32>) {
-        let Some(pid) = self.containers.get(id).and_then(Container::pid) else { return };
+        let Some(pid) = self.containers.get(id).and_then(Container::pid) else {
+            return;
+        };
         let _ = kill(pid, Signal::SIGKILL);
         let code = code.map(|code| (pid, code));
         self.reap_until(code, |server| server.containers.get(id).is_none_or(|c| c.pid().is_none()));
@@ -395,8 +363,12 @@ impl Server {
 
     /// `false` if no child had ended. `as_code` gives one of them another exit code.
     fn child_ended(&mut self, status: WaitStatus, as_code: Option<(Pid, i32)>) -> bool {
-        let Some(pid) = status.pid() else { return false };
-        let Some((code, signal)) = exit_code(status) else { return true };
+        let Some(pid) = status.pid() else {
+            return false;
+        };
+        let Some((code, signal)) = exit_code(status) else {
+            return true;
+        };
         let as_code = as_code.filter(|(other, _)| *other == pid);
         let (code, signal) = as_code.map_or((code, signal), |(_, code)| (code, None));
         if self.context.shared.pause == Some(pid) {
@@ -413,10 +385,7 @@ impl Server {
     }
 
     fn exec_ended(&mut self, pid: Pid, code: i32) {
-        let ids = self
-            .connections
-            .iter()
-            .filter(|(_, c)| c.role == Role::Exec(pid));
+        let ids = self.connections.iter().filter(|(_, c)| c.role == Role::Exec(pid));
         for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.set_role(id, Role::Answered);
             self.send(id, Reply::Exited { code }, Vec::new());
@@ -431,13 +400,7 @@ impl Server {
         for id in self.connections.keys().copied().collect::<Vec<_>>() {
             match self.connections.get(&id).map(|c| c.role.clone()) {
                 Some(Role::Subscriber) => {
-                    self.send(
-                        id,
-                        Reply::Event {
-                            container: container.to_string(),
-                        },
-                        Vec::new(),
-                    );
+                    self.send(id, Reply::Event { container: container.to_string() }, Vec::new());
                 }
                 Some(Role::Waiting(waited)) if waited == container => {
                     self.set_role(id, Role::Answered);
@@ -449,10 +412,7 @@ impl Server {
     }
 
     fn tell_past_events(&mut self, connection: u64) {
-        let ended = self
-            .containers
-            .values()
-            .filter(|c| c.status.state == ContainerState::Exited);
+        let ended = self.containers.values().filter(|c| c.status.state == ContainerState::Exited);
         for container in ended.map(|c| c.status.id.clone()).collect::<Vec<_>>() {
             self.send(connection, Reply::Event { container }, Vec::new());
         }
@@ -501,13 +461,5 @@ fn done() -> (Reply, Vec<OwnedFd>) {
 
 fn streams(ends: [Option<OwnedFd>; 3], tty: bool) -> (Reply, Vec<OwnedFd>) {
     let [stdin, stdout, stderr] = ends.each_ref().map(Option::is_some);
-    (
-        Reply::Streams {
-            stdin,
-            stdout,
-            stderr,
-            tty,
-        },
-        ends.into_iter().flatten().collect(),
-    )
+    (Reply::Streams { stdin, stdout, stderr, tty }, ends.into_iter().flatten().collect())
 }

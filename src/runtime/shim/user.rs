@@ -45,12 +45,7 @@ fn passwd(text: &str) -> impl Iterator<Item = Passwd<'_>> {
         let mut parts = line.split(':');
         let (name, uid, gid) = (parts.next()?, parts.nth(1)?, parts.next()?);
         let home = parts.nth(1).unwrap_or("");
-        Some(Passwd {
-            name,
-            uid: uid.parse().ok()?,
-            gid: gid.parse().ok()?,
-            home,
-        })
+        Some(Passwd { name, uid: uid.parse().ok()?, gid: gid.parse().ok()?, home })
     })
 }
 
@@ -88,9 +83,7 @@ fn resolve_in(users: &str, groups: &str, wanted: &Wanted) -> Result<Identity, Er
         (None, Some(entry), _) => entry.uid,
         (None, None, "") => 0,
         (None, None, user) => user.parse().map_err(|_| {
-            Error::Invalid(format!(
-                "unable to find user {user}: no matching entries in passwd file"
-            ))
+            Error::Invalid(format!("unable to find user {user}: no matching entries in passwd file"))
         })?,
     };
     // The image's group belongs to the image's user.
@@ -101,42 +94,27 @@ fn resolve_in(users: &str, groups: &str, wanted: &Wanted) -> Result<Identity, Er
         (None, Some(name)) => match group(groups).find(|(n, ..)| *n == name) {
             Some((_, gid, _)) => gid,
             None => name.parse().map_err(|_| {
-                Error::Invalid(format!(
-                    "unable to find group {name}: no matching entries in group file"
-                ))
+                Error::Invalid(format!("unable to find group {name}: no matching entries in group file"))
             })?,
         },
     };
     let mut all = vec![gid];
     if let Some(entry) = &entry {
         let member = |members: &str| members.split(',').any(|m| m == entry.name);
-        all.extend(
-            group(groups)
-                .filter(|(_, _, m)| member(m))
-                .map(|(_, gid, _)| gid),
-        );
+        all.extend(group(groups).filter(|(_, _, m)| member(m)).map(|(_, gid, _)| gid));
     }
     all.extend(wanted.groups);
     all.sort_unstable();
     all.dedup();
-    let home = entry
-        .map(|e| e.home)
-        .filter(|h| !h.is_empty())
-        .unwrap_or("/");
-    Ok(Identity {
-        uid,
-        gid,
-        groups: all,
-        home: home.to_string(),
-    })
+    let home = entry.map(|e| e.home).filter(|h| !h.is_empty()).unwrap_or("/");
+    Ok(Identity { uid, gid, groups: all, home: home.to_string() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const USERS: &str =
-        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:Web:/var/www:/bin/false\nbroken\n";
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:44:Web:/var/www:/bin/false\nbroken\n";
     const GROUPS: &str = "root:x:0:\nlogs:x:4:web,other\nstaff:x:50:webmaster\n";
 
     fn find(wanted: Wanted) -> Identity {
@@ -145,68 +123,30 @@ mod tests {
 
     #[test]
     fn names_numbers_and_nothing() {
-        let web = find(Wanted {
-            image: "web",
-            ..Default::default()
-        });
-        assert_eq!(
-            (web.uid, web.gid, web.groups, web.home.as_str()),
-            (33, 44, vec![4, 44], "/var/www")
-        );
+        let web = find(Wanted { image: "web", ..Default::default() });
+        assert_eq!((web.uid, web.gid, web.groups, web.home.as_str()), (33, 44, vec![4, 44], "/var/www"));
         let root = find(Wanted::default());
         assert_eq!((root.uid, root.gid, root.home.as_str()), (0, 0, "/root"));
-        let number = find(Wanted {
-            image: "1000:50",
-            ..Default::default()
-        });
-        assert_eq!(
-            (number.uid, number.gid, number.home.as_str()),
-            (1000, 50, "/")
-        );
-        let group = find(Wanted {
-            image: "33:staff",
-            ..Default::default()
-        });
+        let number = find(Wanted { image: "1000:50", ..Default::default() });
+        assert_eq!((number.uid, number.gid, number.home.as_str()), (1000, 50, "/"));
+        let group = find(Wanted { image: "33:staff", ..Default::default() });
         assert_eq!((group.uid, group.gid), (33, 50));
     }
 
     #[test]
     fn the_specification_wins() {
-        let wanted = Wanted {
-            image: "web:staff",
-            uid: Some(7),
-            groups: &[9, 4],
-            ..Default::default()
-        };
-        assert_eq!(
-            find(wanted),
-            Identity {
-                uid: 7,
-                gid: 0,
-                groups: vec![0, 4, 9],
-                home: "/".into()
-            }
-        );
-        let wanted = Wanted {
-            uid: Some(33),
-            gid: Some(1),
-            ..Default::default()
-        };
+        let wanted = Wanted { image: "web:staff", uid: Some(7), groups: &[9, 4], ..Default::default() };
+        assert_eq!(find(wanted), Identity { uid: 7, gid: 0, groups: vec![0, 4, 9], home: "/".into() });
+        let wanted = Wanted { uid: Some(33), gid: Some(1), ..Default::default() };
         assert_eq!(find(wanted).groups, [1, 4]);
     }
 
     #[test]
     fn unknown_names_are_errors() {
-        let wanted = Wanted {
-            image: "nobody",
-            ..Default::default()
-        };
+        let wanted = Wanted { image: "nobody", ..Default::default() };
         let error = resolve_in(USERS, GROUPS, &wanted).unwrap_err().to_string();
         assert!(error.contains("unable to find user nobody"), "{error}");
-        let wanted = Wanted {
-            image: "web:x",
-            ..Default::default()
-        };
+        let wanted = Wanted { image: "web:x", ..Default::default() };
         assert!(resolve_in(USERS, GROUPS, &wanted).is_err());
         assert_eq!(resolve_in("", "", &Wanted::default()).unwrap().home, "/");
     }

@@ -185,6 +185,17 @@ impl Kind {
         }
     }
 
+    /// Waits until an object is no longer at this revision; `None` is that it does not exist. A write
+    /// that lost against one that is not acknowledged yet waits so before it tries again.
+    pub async fn moved_on(&self, namespace: Option<&str>, name: &str, from: Option<Revision>) {
+        let mut changed = self.changed.subscribe();
+        while self.get(namespace, name).map(|object| object.revision()) == from {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// All objects in a scope.
     pub fn all(&self, scope: &Scope) -> Vec<Arc<Object>> {
         let state = self.state.read();

@@ -1,5 +1,6 @@
-//! The one filter chain: panic guard, request info, authentication, impersonation, limits,
-//! authorisation, handler, and the encoding of errors.
+//! The one filter chain: panic guard, request info, authentication, impersonation, authorisation,
+//! handler, the encoding of errors, and the count in `/metrics`. Audit and limits of requests in flight
+//! belong between impersonation and authorisation.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -36,7 +37,8 @@ pub(super) async fn serve(api: &Api, sender: Sender, request: Request<Body>) -> 
         Err(panic) => {
             let text = panic_text(&*panic);
             tracing::error!(path = %info.path, verb = %info.verb, panic = %text, "a request handler panicked");
-            let status = Status::internal(format!("the server panicked while it handled the request: {text}"));
+            let status =
+                Status::internal(format!("the server panicked while it handled the request: {text}"));
             render::failure(&Failure::from(status), &headers)
         }
     };

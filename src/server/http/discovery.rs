@@ -78,7 +78,11 @@ fn served(entry: &Resource) -> Option<Served> {
         subresources: entry
             .subresources
             .iter()
-            .map(|s| ServedSubresource { name: s.name.to_string(), kind: s.kind.clone(), verbs: owned(s.verbs) })
+            .map(|s| ServedSubresource {
+                name: s.name.to_string(),
+                kind: s.kind.clone(),
+                verbs: owned(s.verbs),
+            })
             .collect(),
         schema: Schemas::builtin().get(&entry.gvk())?,
     })
@@ -92,16 +96,20 @@ pub(super) fn serve(api: &Api, path: &str, headers: &HeaderMap) -> Option<Respon
     let aggregated = negotiate::aggregated_discovery(headers);
     let document = match (parts.as_slice(), aggregated) {
         (["api"], Some(v)) => discovery.document(&format!("api {v}"), || Some(aggregate(registry, v, true))),
-        (["apis"], Some(v)) => discovery.document(&format!("apis {v}"), || Some(aggregate(registry, v, false))),
+        (["apis"], Some(v)) => {
+            discovery.document(&format!("apis {v}"), || Some(aggregate(registry, v, false)))
+        }
         (["api"], None) => Some(Arc::new(Document::json(&versions(&api.server_url)))),
         (["apis"], None) => discovery.document("apis", || Some(Document::json(&groups(registry)))),
-        (["apis", group], _) => {
-            discovery.document(path, || registry.groups().iter().find(|(g, _)| g == group).map(|g| Document::json(&self::group(g))))
-        }
+        (["apis", group], _) => discovery.document(path, || {
+            registry.groups().iter().find(|(g, _)| g == group).map(|g| Document::json(&self::group(g)))
+        }),
         (["api", version], _) => discovery.document(path, || resources(registry, "", version)),
         (["apis", group, version], _) => discovery.document(path, || resources(registry, group, version)),
         (["openapi", "v2"], _) => openapi_v2(discovery, headers),
-        (["openapi", "v3"], _) => discovery.document(path, || Some(Document::new(discovery.openapi.v3_index(), "application/json"))),
+        (["openapi", "v3"], _) => {
+            discovery.document(path, || Some(Document::new(discovery.openapi.v3_index(), "application/json")))
+        }
         (["openapi", "v3", rest @ ..], _) => openapi_v3(discovery, &rest.join("/")),
         (["version"], _) => discovery.document(path, || Some(Document::json(&version()))),
         ([".well-known", "openid-configuration"], _) => {
@@ -152,11 +160,14 @@ fn openapi_v3(discovery: &Discovery, path: &str) -> Option<Arc<Document>> {
 fn version() -> Value {
     let mut numbers = VERSION.trim_start_matches('v').split('.');
     let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    let platform = format!("linux/{}", match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    });
+    let platform = format!(
+        "linux/{}",
+        match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }
+    );
     json!({"major": major, "minor": minor, "gitVersion": VERSION, "gitCommit": env!("CARGO_PKG_VERSION"),
         "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
         "platform": platform})
@@ -254,7 +265,8 @@ fn aggregate(registry: &Registry, version: &'static str, core: bool) -> Document
 }
 
 fn aggregate_version(registry: &Registry, group: &str, version: &str) -> Value {
-    let kind_of = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let kind_of =
+        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let resources: Vec<Value> = registry
         .of_version(group, version)
         .map(|entry| {
@@ -286,8 +298,20 @@ fn aggregate_version(registry: &Registry, group: &str, version: &str) -> Value {
 
 /// The paths of `/`.
 fn paths(registry: &Registry) -> Value {
-    let mut list: Vec<String> = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez",
-        "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+    let mut list: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
     .map(str::to_owned)
     .to_vec();
     for (group, versions) in registry.groups().iter().filter(|(name, _)| !name.is_empty()) {
@@ -314,7 +338,9 @@ mod tests {
     #[test]
     fn resource_lists_have_subresources_with_their_kinds() {
         let apps = parsed(&resources(&registry(), "apps", "v1").unwrap());
-        let find = |name: &str| apps["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap().clone();
+        let find = |name: &str| {
+            apps["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).unwrap().clone()
+        };
         assert_eq!(find("deployments")["shortNames"], json!(["deploy"]));
         assert_eq!(find("deployments/scale")["kind"], "Scale");
         assert_eq!(find("deployments/scale")["group"], "autoscaling");
@@ -327,11 +353,17 @@ mod tests {
         let registry = registry();
         let all = parsed(&aggregate(&registry, "v2", false));
         assert_eq!(all["apiVersion"], "apidiscovery.k8s.io/v2");
-        let count: usize = all["items"].as_array().unwrap().iter().map(|g| g["versions"].as_array().unwrap().len()).sum();
-        let wanted: usize = registry.groups().iter().filter(|(n, _)| !n.is_empty()).map(|(_, v)| v.len()).sum();
+        let count: usize =
+            all["items"].as_array().unwrap().iter().map(|g| g["versions"].as_array().unwrap().len()).sum();
+        let wanted: usize =
+            registry.groups().iter().filter(|(n, _)| !n.is_empty()).map(|(_, v)| v.len()).sum();
         assert_eq!(count, wanted);
         let core = parsed(&aggregate(&registry, "v2", true));
-        let pods = core["items"][0]["versions"][0]["resources"].as_array().unwrap().iter().find(|r| r["resource"] == "pods");
+        let pods = core["items"][0]["versions"][0]["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|r| r["resource"] == "pods");
         assert_eq!(pods.unwrap()["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
     }
 

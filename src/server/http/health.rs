@@ -18,7 +18,9 @@ pub(super) fn components(api: &Api) -> Vec<Check> {
         .map(|(name, state)| {
             let problem = match state {
                 State::Running | State::Ended => None,
-                State::BackingOff { error, restarts } => Some(format!("{error} (started again {restarts} times)")),
+                State::BackingOff { error, restarts } => {
+                    Some(format!("{error} (started again {restarts} times)"))
+                }
                 State::Failed(error) => Some(error),
             };
             (name, problem)
@@ -47,7 +49,9 @@ pub(super) fn serve(api: &Api, path: &str, params: &Params) -> Option<Response<B
         let (_, problem) = all.into_iter().find(|(name, _)| name == one)?;
         return Some(match problem {
             None => render::text(StatusCode::OK, "ok"),
-            Some(problem) => render::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {problem}\n")),
+            Some(problem) => {
+                render::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {problem}\n"))
+            }
         });
     }
     Some(report(which, &all, params.all("exclude"), params.has("verbose")))
@@ -70,7 +74,9 @@ fn report(which: &str, all: &[Check], excluded: &[String], verbose: bool) -> Res
         lines.push_str(&line);
     }
     match (failed, verbose) {
-        (true, _) => render::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{which} check failed\n")),
+        (true, _) => {
+            render::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{which} check failed\n"))
+        }
         (false, true) => render::text(StatusCode::OK, format!("{lines}{which} check passed\n")),
         (false, false) => render::text(StatusCode::OK, "ok"),
     }
@@ -93,7 +99,10 @@ mod tests {
         let good: Check = ("ping".into(), None);
         let bad: Check = ("scheduler".into(), Some("secret".into()));
         assert_eq!(outcome(&[good.clone()], &[], false).await, (200, "ok".into()));
-        assert_eq!(outcome(&[good.clone()], &[], true).await, (200, "[+]ping ok\nreadyz check passed\n".into()));
+        assert_eq!(
+            outcome(&[good.clone()], &[], true).await,
+            (200, "[+]ping ok\nreadyz check passed\n".into())
+        );
         let (code, text) = outcome(&[good.clone(), bad.clone()], &[], false).await;
         assert_eq!((code, text.contains("secret")), (500, false));
         assert!(text.contains("[-]scheduler failed"), "{text}");

@@ -11,10 +11,16 @@ use crate::server::registry::Storage;
 /// The selectors of a request, in the names of the stored kind's fields.
 pub(super) fn options(cx: &Cx) -> Result<ListOptions, Status> {
     let mut options = cx.params.list_options()?;
-    if matches!(cx.entry.storage, Storage::View(_)) && cx.stored.plural == "events" && cx.params.has("fieldSelector") {
+    if matches!(cx.entry.storage, Storage::View(_))
+        && cx.stored.plural == "events"
+        && cx.params.has("fieldSelector")
+    {
         let text = cx.params.get("fieldSelector").unwrap_or_default();
-        let stored = text.replace("regarding.", "involvedObject.").replace("reportingController", "reportingComponent");
-        options.fields = crate::api::FieldSelector::parse(&stored).map_err(|e| Status::bad_request(e.to_string()))?;
+        let stored = text
+            .replace("regarding.", "involvedObject.")
+            .replace("reportingController", "reportingComponent");
+        options.fields =
+            crate::api::FieldSelector::parse(&stored).map_err(|e| Status::bad_request(e.to_string()))?;
     }
     Ok(options)
 }

@@ -63,7 +63,8 @@ async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream, sto
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
     let certificates = tls.get_ref().1.peer_certificates();
-    let peer = certificates.map(|list| Arc::new(list.iter().map(|c| c.clone().into_owned()).collect::<Vec<_>>()));
+    let peer =
+        certificates.map(|list| Arc::new(list.iter().map(|c| c.clone().into_owned()).collect::<Vec<_>>()));
     let service = service_fn(move |request: Request<Incoming>| {
         let (api, peer) = (Arc::clone(&api), peer.clone());
         async move {

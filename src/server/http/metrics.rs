@@ -50,19 +50,28 @@ impl Metrics {
         out.push_str("# HELP apiserver_request_total Requests by verb, group, resource and code.\n# TYPE apiserver_request_total counter\n");
         for ((verb, group, resource), series) in requests.iter() {
             for (code, count) in &series.by_code {
-                let labels = format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_uppercase());
+                let labels =
+                    format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_uppercase());
                 let _ = writeln!(out, "apiserver_request_total{{{labels},code=\"{code}\"}} {count}");
             }
         }
         let name = "apiserver_request_duration_seconds";
-        let _ = writeln!(out, "# HELP {name} Time until the answer began, watches left out.\n# TYPE {name} histogram");
+        let _ = writeln!(
+            out,
+            "# HELP {name} Time until the answer began, watches left out.\n# TYPE {name} histogram"
+        );
         for ((verb, group, resource), series) in requests.iter().filter(|(_, s)| s.count > 0) {
-            let labels = format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_uppercase());
+            let labels =
+                format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_uppercase());
             for (bucket, bound) in series.buckets.iter().zip(BUCKETS) {
                 let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {bucket}");
             }
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {}", series.count);
-            let _ = writeln!(out, "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {}", series.seconds, series.count);
+            let _ = writeln!(
+                out,
+                "{name}_sum{{{labels}}} {}\n{name}_count{{{labels}}} {}",
+                series.seconds, series.count
+            );
         }
     }
 }
@@ -78,7 +87,10 @@ pub(super) fn text(api: &Api) -> String {
         let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{name}\"}} {count}");
     }
     let revision = api.objects.cache.revision();
-    let _ = writeln!(out, "# HELP kedge_store_revision Newest revision.\n# TYPE kedge_store_revision counter\nkedge_store_revision {revision}");
+    let _ = writeln!(
+        out,
+        "# HELP kedge_store_revision Newest revision.\n# TYPE kedge_store_revision counter\nkedge_store_revision {revision}"
+    );
     out
 }
 

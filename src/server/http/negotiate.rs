@@ -140,7 +140,9 @@ pub(super) fn aggregated_discovery(headers: &HeaderMap) -> Option<&'static str> 
     for clause in &list {
         let wanted = clause.media == "application/json" || clause.media == "*/*";
         match (clause.parameter("as"), clause.parameter("v"), clause.parameter("g")) {
-            (Some("APIGroupDiscoveryList"), Some("v2"), Some("apidiscovery.k8s.io")) if wanted => return Some("v2"),
+            (Some("APIGroupDiscoveryList"), Some("v2"), Some("apidiscovery.k8s.io")) if wanted => {
+                return Some("v2");
+            }
             (Some("APIGroupDiscoveryList"), Some("v2beta1"), Some("apidiscovery.k8s.io")) if wanted => {
                 return Some("v2beta1");
             }
@@ -178,7 +180,10 @@ mod tests {
     fn the_first_known_clause_wins() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(outcome(table), Some((Format::Json, Form::Table("v1"))));
-        assert_eq!(outcome("application/json;as=Other;v=v1;g=x,application/json"), Some((Format::Json, Form::Object)));
+        assert_eq!(
+            outcome("application/json;as=Other;v=v1;g=x,application/json"),
+            Some((Format::Json, Form::Object))
+        );
         assert_eq!(outcome("application/yaml"), Some((Format::Yaml, Form::Object)));
         assert_eq!(outcome("application/json;q=0.5,application/yaml"), Some((Format::Yaml, Form::Object)));
         assert_eq!(outcome("*/*"), Some((Format::Json, Form::Object)));

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use http::{HeaderMap, Uri, header};
 
-use crate::api::{
-    FieldError, FieldSelector, FieldValidation, GroupKind, LabelSelector, Path, Status,
-};
+use crate::api::{FieldError, FieldSelector, FieldValidation, GroupKind, LabelSelector, Path, Status};
 use crate::server::objects::{DeleteOptions, ListOptions, Match, Propagation, WriteOptions};
 use crate::server::request_info::{is_true, query_pairs};
 use crate::store::Revision;
@@ -53,7 +51,11 @@ impl Params {
     /// 400.
     pub(super) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Status> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        let bad = |_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {key})"));
+        let bad = |_| {
+            Status::bad_request(format!(
+                "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {key})"
+            ))
+        };
         text.parse().map(Some).map_err(bad)
     }
 
@@ -123,7 +125,8 @@ impl Params {
     pub(super) fn revision(&self) -> Result<Option<Revision>, Status> {
         let Some(text) = self.get("resourceVersion") else { return Ok(None) };
         text.parse().map(Some).map_err(|_| {
-            let error = FieldError::invalid(&Path::new("resourceVersion"), text, "strconv.ParseUint: invalid syntax");
+            let error =
+                FieldError::invalid(&Path::new("resourceVersion"), text, "strconv.ParseUint: invalid syntax");
             Status::bad_request(error.to_string())
         })
     }
@@ -156,7 +159,9 @@ impl Params {
         }
         let Some(matching) = options.matching else { return Ok(()) };
         if self.flag("watch") {
-            return forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            return forbidden(
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
         }
         if options.revision.is_none() {
             return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
@@ -174,7 +179,10 @@ impl Params {
     ///
     /// # Errors
     /// 400 or 422.
-    pub(super) fn delete_options(&self, body: Option<&serde_json::Value>) -> Result<(DeleteOptions, bool), Status> {
+    pub(super) fn delete_options(
+        &self,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(DeleteOptions, bool), Status> {
         let null = serde_json::Value::Null;
         let body = body.unwrap_or(&null);
         let mut propagation = self.get("propagationPolicy").or_else(|| body["propagationPolicy"].as_str());
@@ -231,8 +239,12 @@ mod tests {
             let message = params(query).list_options().unwrap_err().message;
             assert!(message.contains(wrong), "{query}: {message}");
         }
-        let options = params("limit=5&resourceVersion=7&resourceVersionMatch=NotOlderThan").list_options().unwrap();
-        assert_eq!((options.limit, options.revision, options.matching), (5, Some(7), Some(Match::NotOlderThan)));
+        let options =
+            params("limit=5&resourceVersion=7&resourceVersionMatch=NotOlderThan").list_options().unwrap();
+        assert_eq!(
+            (options.limit, options.revision, options.matching),
+            (5, Some(7), Some(Match::NotOlderThan))
+        );
     }
 
     #[test]
@@ -243,14 +255,20 @@ mod tests {
         assert!(options.dry_run && options.force);
         assert_eq!((&*options.field_manager, options.field_validation), ("kubectl", FieldValidation::Warn));
         assert_eq!(params("dryRun=x").write_options("CreateOptions", &headers).unwrap_err().code, 422);
-        assert_eq!(params("fieldValidation=x").write_options("CreateOptions", &headers).unwrap_err().code, 422);
+        assert_eq!(
+            params("fieldValidation=x").write_options("CreateOptions", &headers).unwrap_err().code,
+            422
+        );
     }
 
     #[test]
     fn delete_options_come_from_query_and_body() {
         let body = json!({"propagationPolicy": "Foreground", "preconditions": {"uid": "u"}, "gracePeriodSeconds": 5});
         let (options, dry_run) = params("gracePeriodSeconds=0").delete_options(Some(&body)).unwrap();
-        assert_eq!((options.grace_period_seconds, options.propagation), (Some(0), Some(Propagation::Foreground)));
+        assert_eq!(
+            (options.grace_period_seconds, options.propagation),
+            (Some(0), Some(Propagation::Foreground))
+        );
         assert_eq!((options.uid.as_deref(), dry_run), (Some("u"), false));
         let (options, _) = params("orphanDependents=true").delete_options(None).unwrap();
         assert_eq!(options.propagation, Some(Propagation::Orphan));

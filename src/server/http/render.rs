@@ -302,13 +302,17 @@ mod tests {
     fn warnings_are_quoted_and_sent_once() {
         let mut response = Response::new(body::empty());
         add_warnings(&mut response, &["a \"b\"\n".into(), "a \"b\"\n".into(), "ü".into()]);
-        let sent: Vec<_> = response.headers().get_all(WARNING).iter().map(|v| v.as_bytes().to_vec()).collect();
+        let sent: Vec<_> =
+            response.headers().get_all(WARNING).iter().map(|v| v.as_bytes().to_vec()).collect();
         assert_eq!(sent, [b"299 - \"a \\\"b\\\" \"".to_vec(), "299 - \"ü\"".as_bytes().to_vec()]);
     }
 
     #[test]
     fn errors_tell_when_to_come_back() {
         let response = failure(&Status::too_many_requests("later", 3).into(), &HeaderMap::new());
-        assert_eq!((response.status().as_u16(), &response.headers()[RETRY_AFTER]), (429, &HeaderValue::from(3)));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[RETRY_AFTER]),
+            (429, &HeaderValue::from(3))
+        );
     }
 }

@@ -22,9 +22,8 @@ pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInf
         return other(api, &parts, &info, &params);
     }
     let registry = &api.objects.registry;
-    let entry = registry
-        .find(&info.api_group, &info.api_version, &info.resource)
-        .ok_or_else(Status::no_such_path)?;
+    let entry =
+        registry.find(&info.api_group, &info.api_version, &info.resource).ok_or_else(Status::no_such_path)?;
     let entry = Arc::clone(entry);
     let stored = match entry.storage {
         Storage::View(_) => registry.stored(&entry.stored_name()).map(Arc::clone),
@@ -119,8 +118,8 @@ fn other(api: &Api, parts: &Parts, info: &RequestInfo, params: &Params) -> Answe
         response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
         return Ok(response);
     }
-    let found = health::serve(api, &info.path, params)
-        .or_else(|| discovery::serve(api, &info.path, &parts.headers));
+    let found =
+        health::serve(api, &info.path, params).or_else(|| discovery::serve(api, &info.path, &parts.headers));
     if found.is_none() && info.path == "/openapi/v2" {
         return Err(Status::not_acceptable(&["application/json"]).into());
     }

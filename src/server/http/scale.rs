@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::api::{Answer, Api, Cx};
 use super::patch::Patch;
-use super::{decode, render};
 use super::write::schema_of_kind;
+use super::{decode, render};
 use crate::api::decode::Decoded;
 use crate::api::meta::MetaMut;
 use crate::api::{FieldError, FieldValidation, GroupKind, LabelSelector, Meta, Path, Schema, Status};
@@ -53,12 +53,18 @@ fn scaled(object: &Value, scale: &Value) -> Result<Value, Status> {
             replicas,
             "must be greater than or equal to 0",
         );
-        return Err(Status::invalid(&GroupKind::new("autoscaling", "Scale"), Meta::of(scale).name(), &[error]));
+        return Err(Status::invalid(
+            &GroupKind::new("autoscaling", "Scale"),
+            Meta::of(scale).name(),
+            &[error],
+        ));
     }
     let mut object = object.clone();
     object["spec"]["replicas"] = json!(replicas);
     let mut meta = MetaMut::of(&mut object);
-    for (field, value) in [("resourceVersion", Meta::of(scale).resource_version()), ("uid", Meta::of(scale).uid())] {
+    for (field, value) in
+        [("resourceVersion", Meta::of(scale).resource_version()), ("uid", Meta::of(scale).uid())]
+    {
         if !value.is_empty() {
             meta.set(field, value);
         }
@@ -124,8 +130,10 @@ mod tests {
 
     #[test]
     fn scaling_changes_the_replicas_alone() {
-        let object = json!({"metadata": {"name": "d", "resourceVersion": "5"}, "spec": {"replicas": 3, "x": 1}});
-        let scaled_to = |n: i64| scaled(&object, &json!({"metadata": {"name": "d"}, "spec": {"replicas": n}}));
+        let object =
+            json!({"metadata": {"name": "d", "resourceVersion": "5"}, "spec": {"replicas": 3, "x": 1}});
+        let scaled_to =
+            |n: i64| scaled(&object, &json!({"metadata": {"name": "d"}, "spec": {"replicas": n}}));
         assert_eq!(scaled_to(7).unwrap()["spec"], json!({"replicas": 7, "x": 1}));
         assert_eq!(scaled_to(-1).unwrap_err().code, 422);
     }

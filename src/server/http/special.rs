@@ -4,8 +4,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::api::{Answer, Api, Cx};
-use super::{decode, render};
 use super::write::schema_of_kind;
+use super::{decode, render};
 use crate::api::meta::{MetaMut, now};
 use crate::api::{FieldError, GroupKind, GroupResource, Meta, Path, Status};
 use crate::server::objects::{Call, Change, WriteOptions};
@@ -40,7 +40,8 @@ pub(super) async fn bind(api: &Api, cx: &Cx, options: &WriteOptions, binding: &V
     let mut apply = |pod: Option<&Value>| bound(pod.unwrap_or(&Value::Null), &name, binding);
     let change = Change { name: &name, subresource: Some("binding"), ..Change::default() };
     api.objects.update(&call, change, &mut apply).await?;
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    let status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     render::value(cx, StatusCode::CREATED, &status)
 }
 
@@ -76,14 +77,17 @@ fn bound(pod: &Value, name: &str, binding: &Value) -> Result<Value, Status> {
     let uid = Meta::of(binding).uid();
     if !uid.is_empty() && uid != Meta::of(pod).uid() {
         let stored = Meta::of(pod).uid();
-        return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}"));
+        return conflict(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}"
+        ));
     }
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = json!(node);
     for (key, value) in Meta::of(binding).annotations() {
         MetaMut::of(&mut pod).set_annotation(key, value);
     }
-    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now()});
+    let condition =
+        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now()});
     if !pod["status"]["conditions"].is_array() {
         pod["status"]["conditions"] = json!([]);
     }
@@ -111,7 +115,8 @@ pub(super) async fn evict(api: &Api, cx: Cx) -> Answer {
     let (options, dry_run) = cx.params.delete_options(options)?;
     write.dry_run |= dry_run;
     api.objects.delete(&cx.call(&write), name, &options).await?;
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    let status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     let mut response = render::value(&cx, StatusCode::CREATED, &status)?;
     render::add_warnings(&mut response, &warnings);
     Ok(response)

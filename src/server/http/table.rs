@@ -69,12 +69,7 @@ pub(super) fn of_one(cx: &Cx, version: &str, stored: Value) -> Value {
 }
 
 /// A table of a list.
-pub(super) fn of_many(
-    cx: &Cx,
-    version: &str,
-    metadata: Value,
-    stored: impl Iterator<Item = Value>,
-) -> Value {
+pub(super) fn of_many(cx: &Cx, version: &str, metadata: Value, stored: impl Iterator<Item = Value>) -> Value {
     let (clock, include) = (Clock(Timestamp::now()), Include::of(cx));
     let rows = stored.map(|o| row(&cx.entry, o, version, include, &clock)).collect();
     table(version, metadata, definitions(&cx.entry), rows)
@@ -94,7 +89,11 @@ mod tests {
             let object = json!({"metadata": {"name": "x"}});
             let row = row(entry, object, "v1", Include::Metadata, &clock);
             let definitions = definitions(entry);
-            assert_eq!(row["cells"].as_array().unwrap().len(), definitions.as_array().unwrap().len(), "{entry:?}");
+            assert_eq!(
+                row["cells"].as_array().unwrap().len(),
+                definitions.as_array().unwrap().len(),
+                "{entry:?}"
+            );
             assert!(row["cells"].as_array().unwrap().iter().any(|c| c == "x"), "{entry:?}: {row}");
             assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
         }

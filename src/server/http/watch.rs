@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use super::api::{Answer, Api, Cx};
 use super::body::BoxError;
 use super::negotiate::{Form, Format};
-use super::table::{self, Include};
 use super::render;
+use super::table::{self, Include};
 use crate::api::object::SelectableField;
 use crate::api::{Object, Status};
 use crate::server::cache::{Event, EventType, Expired, Watcher, event_frame, with_revision};
@@ -247,7 +247,8 @@ impl Encoder {
             }
             Form::Metadata(version) => table::partial(&json!({"metadata": metadata}), version),
             Form::Table(version) => {
-                let row = json!({"cells": [], "object": table::partial(&json!({"metadata": metadata}), version)});
+                let row =
+                    json!({"cells": [], "object": table::partial(&json!({"metadata": metadata}), version)});
                 let titles = self.titles();
                 table::table(version, json!({"resourceVersion": revision.to_string()}), titles, vec![row])
             }

@@ -22,7 +22,8 @@ pub(super) async fn create(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
-    let (object, mut warnings) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
+    let (object, mut warnings) =
+        decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let written = api.objects.create(&cx.call(&options), to_stored(&cx.entry, object)).await?;
     warnings.extend(written.warnings);
     render::object(&cx, StatusCode::CREATED, written.bytes, &warnings)
@@ -33,13 +34,11 @@ pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("UpdateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
-    let (object, mut warnings) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
+    let (object, mut warnings) =
+        decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let object = to_stored(&cx.entry, object);
-    let change = Change {
-        name: cx.name()?,
-        subresource: cx.info.subresource.as_deref(),
-        ..Change::default()
-    };
+    let change =
+        Change { name: cx.name()?, subresource: cx.info.subresource.as_deref(), ..Change::default() };
     let written = api.objects.update(&cx.call(&options), change, &mut |_| Ok(object.clone())).await?;
     warnings.extend(written.warnings);
     render::object(&cx, created_or_ok(written.created), written.bytes, &warnings)
@@ -54,7 +53,9 @@ pub(super) async fn delete_body(cx: &Cx) -> Result<Option<Value>, Status> {
     let value = decode::decode(cx.content_type(), &body)?.value;
     match value["kind"].as_str() {
         None | Some("DeleteOptions") => Ok(Some(value)),
-        Some(other) => Err(Status::bad_request(format!("the body of a delete must be DeleteOptions, not {other}"))),
+        Some(other) => {
+            Err(Status::bad_request(format!("the body of a delete must be DeleteOptions, not {other}")))
+        }
     }
 }
 
@@ -77,7 +78,11 @@ pub(super) async fn delete(api: &Api, cx: Cx) -> Answer {
 }
 
 /// The schema of a kind that is sent to a subresource.
-pub(super) fn schema_of_kind(group: &'static str, version: &'static str, kind: &'static str) -> Result<crate::api::Schema, Status> {
+pub(super) fn schema_of_kind(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+) -> Result<crate::api::Schema, Status> {
     let kind = crate::api::GroupVersionKind::new(group, version, kind);
     Schemas::builtin().get(&kind).ok_or_else(|| Status::internal(format!("no schema for {kind}")))
 }

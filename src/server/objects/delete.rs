@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::commit::Refused;
+use super::update::wait;
 use super::{Call, Objects, Review, meta};
 use crate::api::meta::{MetaMut, parse_time, time};
 use crate::api::{FieldError, GroupKind, Meta, Object, Path, Status};
@@ -17,7 +18,7 @@ use crate::server::cache::with_revision;
 use crate::server::registry::strategy::Deletion;
 use crate::store::Expect;
 
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: usize = 1000;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -105,7 +106,7 @@ impl Objects {
         for _ in 0..ATTEMPTS {
             let current = kind.get(call.namespace, name).ok_or_else(|| call.not_found(name))?;
             match self.delete_once(call, name, &current, options).await {
-                Err(Refused::Conflict) => {}
+                Err(Refused::Conflict) => wait(&kind, call, name, Some(current.revision())).await,
                 Err(Refused::Failed(status)) => return Err(status),
                 Ok(deleted) => return Ok(deleted),
             }
@@ -153,7 +154,8 @@ fn check_preconditions(
     options: &DeleteOptions,
 ) -> Result<(), Status> {
     let revision = current.revision().to_string();
-    let checks = [("UID", &options.uid, current.uid()), ("ResourceVersion", &options.resource_version, &revision)];
+    let checks =
+        [("UID", &options.uid, current.uid()), ("ResourceVersion", &options.resource_version, &revision)];
     for (what, wanted, found) in checks {
         if let Some(wanted) = wanted.as_deref().filter(|w| !w.is_empty() && *w != found) {
             let why = format!(
@@ -211,8 +213,11 @@ fn set_finalizers(object: &mut Value, propagation: Option<Propagation>) {
         Propagation::Background => None,
     };
     let before: Vec<String> = Meta::of(object).finalizers().map(str::to_owned).collect();
-    let mut after: Vec<String> =
-        before.iter().filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND) || Some(f.as_str()) == wanted).cloned().collect();
+    let mut after: Vec<String> = before
+        .iter()
+        .filter(|f| !matches!(f.as_str(), ORPHAN | FOREGROUND) || Some(f.as_str()) == wanted)
+        .cloned()
+        .collect();
     if let Some(wanted) = wanted
         && !after.iter().any(|f| f == wanted)
     {

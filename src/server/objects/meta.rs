@@ -12,14 +12,8 @@ use crate::api::{FieldError, Meta, Path, Status, names};
 const ANNOTATIONS_MAX: usize = 256 << 10;
 
 /// What only the server sets.
-const SYSTEM: [&str; 6] = [
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
-    "generation",
-];
+const SYSTEM: [&str; 6] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"];
 
 /// Checks what the client said of a new object, and fills in what the server says.
 pub(super) fn begin_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
@@ -86,7 +80,9 @@ pub(super) fn validate(call: &Call<'_>, object: &Value) -> Vec<FieldError> {
         let probe = format!("{}a", meta.generate_name().trim_end_matches('-'));
         let at = path.child("generateName");
         errors.extend(
-            (call.resource.name_rule)(&probe).into_iter().map(|e| FieldError::invalid(&at, meta.generate_name(), e)),
+            (call.resource.name_rule)(&probe)
+                .into_iter()
+                .map(|e| FieldError::invalid(&at, meta.generate_name(), e)),
         );
     }
     let at = path.child("name");
@@ -199,7 +195,8 @@ mod tests {
 
     #[test]
     fn the_server_sets_what_clients_may_not() {
-        let mut object = json!({"metadata": {"name": "x", "uid": "mine", "deletionTimestamp": "t", "generation": 7}});
+        let mut object =
+            json!({"metadata": {"name": "x", "uid": "mine", "deletionTimestamp": "t", "generation": 7}});
         with_call(|call| begin_create(call, &mut object)).unwrap();
         let meta = Meta::of(&object);
         assert_eq!((meta.namespace(), meta.generation(), meta.deletion_timestamp()), ("a", 0, None));
@@ -217,8 +214,14 @@ mod tests {
             {"kind": "B", "name": "b", "controller": true, "uid": "2", "apiVersion": "v1"}, {}]}});
         let errors = with_call(|call| validate(call, &object));
         let fields: Vec<String> = errors.iter().map(|e| e.field.to_string()).collect();
-        for field in ["metadata.name", "metadata.labels", "metadata.annotations", "metadata.finalizers[0]",
-            "metadata.ownerReferences", "metadata.ownerReferences.uid"] {
+        for field in [
+            "metadata.name",
+            "metadata.labels",
+            "metadata.annotations",
+            "metadata.finalizers[0]",
+            "metadata.ownerReferences",
+            "metadata.ownerReferences.uid",
+        ] {
             assert!(fields.iter().any(|f| f == field), "{field} in {fields:?}");
         }
         assert_eq!(errors[0].to_string(), "metadata.name: Required value: name or generateName is required");

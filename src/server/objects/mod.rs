@@ -108,7 +108,12 @@ impl Objects {
     ///
     /// # Errors
     /// 404.
-    pub fn get(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Arc<Object>, Status> {
+    pub fn get(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Arc<Object>, Status> {
         let found = self.kind(resource)?.get(namespace, name);
         found.ok_or_else(|| Status::not_found(&resource.group_resource(), name))
     }

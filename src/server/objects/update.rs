@@ -1,6 +1,7 @@
 //! Changes objects: replace, patch, apply, and all of their subresources that are parts of the object.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -9,11 +10,15 @@ use super::{Call, Objects, Review, Written, meta, schema_of};
 use crate::api::meta::{MetaMut, now};
 use crate::api::{Meta, Object, Status};
 use crate::server::admission::Operation;
+use crate::server::cache::Kind;
 use crate::server::patch::managed;
-use crate::store::Expect;
+use crate::store::{Expect, Revision};
 
-/// A change that names no revision is tried so often when others write at the same time.
-const ATTEMPTS: usize = 16;
+/// A change that names no revision is tried so often when others write at the same time: each time it
+/// loses, another has won.
+const ATTEMPTS: usize = 1000;
+/// A write that won but is not acknowledged for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How an object is to be changed.
 #[derive(Clone, Copy, Default)]
@@ -40,6 +45,14 @@ impl Change<'_> {
     }
 }
 
+/// Waits for the write that was faster.
+pub(super) async fn wait(kind: &Kind, call: &Call<'_>, name: &str, tried: Option<Revision>) {
+    let moved = kind.moved_on(call.namespace, name, tried);
+    if tokio::time::timeout(PATIENCE, moved).await.is_err() {
+        tracing::warn!(kind = kind.name(), name, "a write that came first is not acknowledged");
+    }
+}
+
 impl Objects {
     /// Changes an object to what `apply` makes of it; `apply` is called again when another write came
     /// between. A resource version in what it makes must be the object's.
@@ -61,14 +74,17 @@ impl Objects {
                 let mut object = apply(None)?;
                 meta::fill_name(change.name, &mut object)?;
                 match self.create(call, object).await {
-                    Err(status) if status.code == 409 => continue,
+                    Err(status) if status.code == 409 => {
+                        wait(&kind, call, change.name, None).await;
+                        continue;
+                    }
                     result => return result,
                 }
             };
             let old = current.value();
             let new = self.changed(call, &change, &old, apply(Some(&old))?)?;
             match self.commit_change(call, &change, &current, &old, new).await {
-                Err(Refused::Conflict) => {}
+                Err(Refused::Conflict) => wait(&kind, call, change.name, Some(current.revision())).await,
                 Err(Refused::Failed(status)) => return Err(status),
                 Ok(written) => return Ok(written),
             }
@@ -93,7 +109,8 @@ impl Objects {
         }
         let (given, stored) = (Meta::of(&new).uid(), Meta::of(old).uid());
         if !given.is_empty() && given != stored {
-            let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
+            let why =
+                format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
             return Err(Status::conflict(&resource, change.name, why));
         }
         schema_of(call.resource)?.default(&mut new);
@@ -167,7 +184,15 @@ impl Objects {
         if !change.owned {
             let (manager, version) = (&call.options.field_manager, call.resource.api_version());
             let part = change.subresource.unwrap_or_default();
-            managed::track_update(&schema_of(call.resource)?, Some(old), new, manager, &version, part, &now());
+            managed::track_update(
+                &schema_of(call.resource)?,
+                Some(old),
+                new,
+                manager,
+                &version,
+                part,
+                &now(),
+            );
         }
         Ok(())
     }

@@ -16,12 +16,7 @@ fn fixture(stdin_once: bool) -> Fixture {
     let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
     let ((in_read, in_write), (out_read, out_write), (err_read, _)) = (pipe(), pipe(), pipe());
     let streams = Streams::pipes(log, Some(in_write), out_read, err_read, stdin_once).unwrap();
-    Fixture {
-        dir,
-        streams,
-        stdin: unblock(in_read).unwrap(),
-        stdout: Some(out_write.into()),
-    }
+    Fixture { dir, streams, stdin: unblock(in_read).unwrap(), stdout: Some(out_write.into()) }
 }
 
 /// Does what the shim's loop does until nothing is ready.
@@ -37,8 +32,7 @@ fn turn(streams: &mut Streams) {
                 assert!(Path::new(&file).symlink_metadata().is_ok());
                 let borrowed: BorrowedFd = sys::borrow(*fd);
                 let mut fds = [PollFd::new(borrowed, *flags)];
-                (poll(&mut fds, PollTimeout::ZERO).unwrap() > 0)
-                    .then(|| (*token, fds[0].revents().unwrap()))
+                (poll(&mut fds, PollTimeout::ZERO).unwrap() > 0).then(|| (*token, fds[0].revents().unwrap()))
             })
             .collect();
         if ready.is_empty() {
@@ -52,9 +46,7 @@ fn turn(streams: &mut Streams) {
 
 fn logged(f: &Fixture) -> String {
     let text = std::fs::read_to_string(f.dir.path().join("0.log")).unwrap();
-    text.lines()
-        .map(|l| l.splitn(4, ' ').last().unwrap().to_string() + ";")
-        .collect()
+    text.lines().map(|l| l.splitn(4, ' ').last().unwrap().to_string() + ";").collect()
 }
 
 #[test]
@@ -106,11 +98,7 @@ fn input_ends_after_the_first_client_if_asked() {
         let mut buffer = [0; 16];
         assert_eq!(f.stdin.read(&mut buffer).unwrap(), 5);
         let more = f.stdin.read(&mut buffer);
-        assert_eq!(
-            more.ok(),
-            once.then_some(0),
-            "end of file only with stdin_once"
-        );
+        assert_eq!(more.ok(), once.then_some(0), "end of file only with stdin_once");
         drop(out);
     }
 }

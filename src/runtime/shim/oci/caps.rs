@@ -109,11 +109,8 @@ impl Caps {
         let names = NAMES.iter().filter(|n| self.has(n));
         let set: Capabilities = names.filter_map(|n| Capability::from_str(n).ok()).collect();
         let mut all = LinuxCapabilities::default();
-        all.set_bounding(Some(set.clone()))
-            .set_effective(Some(set.clone()))
-            .set_permitted(Some(set));
-        all.set_inheritable(Some(Capabilities::new()))
-            .set_ambient(Some(Capabilities::new()));
+        all.set_bounding(Some(set.clone())).set_effective(Some(set.clone())).set_permitted(Some(set));
+        all.set_inheritable(Some(Capabilities::new())).set_ambient(Some(Capabilities::new()));
         all
     }
 }
@@ -125,10 +122,7 @@ fn number(name: &str) -> Option<usize> {
 }
 
 fn bits(names: &[&str]) -> u64 {
-    names
-        .iter()
-        .filter_map(|n| number(n))
-        .fold(0, |all, n| all | 1 << n)
+    names.iter().filter_map(|n| number(n)).fold(0, |all, n| all | 1 << n)
 }
 
 /// The default set with additions and removals; `ALL` stands for all. Removals of single ones win
@@ -136,13 +130,10 @@ fn bits(names: &[&str]) -> u64 {
 pub fn wanted(add: &[String], drop: &[String]) -> Result<Caps, Error> {
     let all = |list: &[String]| list.iter().any(|c| c.eq_ignore_ascii_case("ALL"));
     let single = |list: &[String]| {
-        list.iter()
-            .filter(|c| !c.eq_ignore_ascii_case("ALL"))
-            .try_fold(0u64, |bits, name| {
-                let n = number(name)
-                    .ok_or_else(|| Error::Invalid(format!("unknown capability {name:?}")))?;
-                Ok::<_, Error>(bits | 1 << n)
-            })
+        list.iter().filter(|c| !c.eq_ignore_ascii_case("ALL")).try_fold(0u64, |bits, name| {
+            let n = number(name).ok_or_else(|| Error::Invalid(format!("unknown capability {name:?}")))?;
+            Ok::<_, Error>(bits | 1 << n)
+        })
     };
     let mut set = match (all(add), all(drop)) {
         (_, true) => 0,

@@ -49,10 +49,7 @@ fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) {
         };
         if kind.is_dir() {
             // Containers have their own of these.
-            if !["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"]
-                .iter()
-                .any(|n| name == *n)
-            {
+            if !["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"].iter().any(|n| name == *n) {
                 collect(&path, found);
             }
             continue;

@@ -39,13 +39,7 @@ const MASKED: [&str; 12] = [
 ];
 
 /// Read-only in unprivileged containers, as by containerd.
-const READONLY: [&str; 5] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
+const READONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// All that a specification is made of.
 pub struct Inputs<'a> {
@@ -74,11 +68,7 @@ pub struct Inputs<'a> {
 /// The program and its arguments: the specification's, else the image's (Kubernetes' rules for
 /// `command` and `args`). An error if there is none.
 pub fn command(spec: &ContainerSpec, image: &ImageConfig) -> Result<Vec<String>, Error> {
-    let mut all = if spec.command.is_empty() {
-        image.entrypoint.clone()
-    } else {
-        spec.command.clone()
-    };
+    let mut all = if spec.command.is_empty() { image.entrypoint.clone() } else { spec.command.clone() };
     if !spec.args.is_empty() {
         all.extend(spec.args.iter().cloned());
     } else if spec.command.is_empty() {
@@ -121,9 +111,7 @@ fn environment(inputs: &Inputs) -> Vec<String> {
     for (name, value) in &inputs.spec.env {
         set(name, value);
     }
-    all.into_iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect()
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
 /// The capabilities its program has; more may be needed to get there, see [`Caps::to_start`].
@@ -144,11 +132,7 @@ pub fn process(inputs: &Inputs) -> Result<Process, Error> {
         .build()
         .map_err(invalid)?;
     let caps = capabilities(spec, inputs.limit)?;
-    let caps = if spec.seccomp == Seccomp::Unconfined {
-        caps
-    } else {
-        caps.to_start(inputs.limit)
-    };
+    let caps = if spec.seccomp == Seccomp::Unconfined { caps } else { caps.to_start(inputs.limit) };
     let mut process = ProcessBuilder::default()
         .terminal(spec.tty)
         .user(user)
@@ -179,9 +163,7 @@ pub fn spec(inputs: &Inputs) -> Result<Spec, Error> {
         .linux(linux(inputs)?)
         .build()
         .map_err(invalid)?;
-    spec.set_hooks(None)
-        .set_hostname(None)
-        .set_annotations(None);
+    spec.set_hooks(None).set_hostname(None).set_annotations(None);
     Ok(spec)
 }
 
@@ -195,20 +177,11 @@ fn linux(inputs: &Inputs) -> Result<Linux, Error> {
         .build()
         .map_err(invalid)?;
     // Limits are set by `Cgroups`, which goes on where libcontainer would give up.
-    linux
-        .set_resources(devices::rules(inputs)?)
-        .set_sysctl(None)
-        .set_seccomp(None)
-        .set_devices(None);
+    linux.set_resources(devices::rules(inputs)?).set_sysctl(None).set_seccomp(None).set_devices(None);
     if spec.privileged {
-        linux
-            .set_masked_paths(None)
-            .set_readonly_paths(None)
-            .set_devices(Some(devices::all()));
+        linux.set_masked_paths(None).set_readonly_paths(None).set_devices(Some(devices::all()));
     } else {
-        linux
-            .set_masked_paths(Some(strings(&MASKED)))
-            .set_readonly_paths(Some(strings(&READONLY)));
+        linux.set_masked_paths(Some(strings(&MASKED))).set_readonly_paths(Some(strings(&READONLY)));
     }
     Ok(linux)
 }

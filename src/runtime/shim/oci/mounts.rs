@@ -22,13 +22,7 @@ fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<Oci
 /// All mounts, in order. Mounts asked for replace defaults at the same place.
 pub fn mounts(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
     let mut all = defaults(inputs)?;
-    all.retain(|m| {
-        !inputs
-            .spec
-            .mounts
-            .iter()
-            .any(|asked| asked.target == *m.destination())
-    });
+    all.retain(|m| !inputs.spec.mounts.iter().any(|asked| asked.target == *m.destination()));
     // Parents before children, else in the order given.
     let mut asked: Vec<&Mount> = inputs.spec.mounts.iter().collect();
     asked.sort_by_key(|m| m.target.components().count());
@@ -46,44 +40,17 @@ fn defaults(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
         &["nosuid", "noexec", "nodev", "ro"]
     };
     let mut all = vec![
-        mount(
-            "proc",
-            named("proc"),
-            "/proc",
-            &["nosuid", "noexec", "nodev"],
-        )?,
-        mount(
-            "tmpfs",
-            named("tmpfs"),
-            "/dev",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        )?,
+        mount("proc", named("proc"), "/proc", &["nosuid", "noexec", "nodev"])?,
+        mount("tmpfs", named("tmpfs"), "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
         mount(
             "devpts",
             named("devpts"),
             "/dev/pts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         )?,
-        mount(
-            "mqueue",
-            named("mqueue"),
-            "/dev/mqueue",
-            &["nosuid", "noexec", "nodev"],
-        )?,
+        mount("mqueue", named("mqueue"), "/dev/mqueue", &["nosuid", "noexec", "nodev"])?,
         mount("sysfs", named("sysfs"), "/sys", sys)?,
-        mount(
-            "bind",
-            inputs.shm,
-            "/dev/shm",
-            &["rbind", "rw", "nosuid", "noexec", "nodev"],
-        )?,
+        mount("bind", inputs.shm, "/dev/shm", &["rbind", "rw", "nosuid", "noexec", "nodev"])?,
     ];
     all.extend(cgroups(inputs)?);
     Ok(all)
@@ -96,12 +63,7 @@ fn cgroups(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
     let target = "/sys/fs/cgroup";
     let Cgroups::V1(mounts) = inputs.cgroups else {
         let options = ["nosuid", "noexec", "nodev", "relatime", mode];
-        return Ok(vec![mount(
-            "cgroup",
-            Path::new("cgroup"),
-            target,
-            &options,
-        )?]);
+        return Ok(vec![mount("cgroup", Path::new("cgroup"), target, &options)?]);
     };
     let options = ["nosuid", "noexec", "nodev", "mode=755", "size=64k"];
     let mut all = vec![mount("tmpfs", Path::new("tmpfs"), target, &options)?];
@@ -109,19 +71,10 @@ fn cgroups(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
         let Some(point) = mounts.get(controller) else {
             continue;
         };
-        let source = if inputs.spec.privileged {
-            point.clone()
-        } else {
-            point.join(inputs.cgroup)
-        };
+        let source = if inputs.spec.privileged { point.clone() } else { point.join(inputs.cgroup) };
         if source.is_dir() {
             let options = ["bind", "nosuid", "noexec", "nodev", mode];
-            all.push(mount(
-                "bind",
-                &source,
-                &format!("{target}/{controller}"),
-                &options,
-            )?);
+            all.push(mount("bind", &source, &format!("{target}/{controller}"), &options)?);
         }
     }
     Ok(all)
@@ -130,10 +83,7 @@ fn cgroups(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
 fn asked_for(m: &Mount) -> Result<OciMount, Error> {
     let target = m.target.to_str().filter(|t| t.starts_with('/'));
     let target = target.ok_or_else(|| {
-        Error::Invalid(format!(
-            "mount target {} must be an absolute path",
-            m.target.display()
-        ))
+        Error::Invalid(format!("mount target {} must be an absolute path", m.target.display()))
     })?;
     let mode = if m.readonly { "ro" } else { "rw" };
     match &m.kind {
@@ -147,10 +97,7 @@ fn asked_for(m: &Mount) -> Result<OciMount, Error> {
         MountKind::Bind => {
             let source: &PathBuf = &m.source;
             if !source.exists() {
-                return Err(Error::Invalid(format!(
-                    "mount source {} does not exist",
-                    source.display()
-                )));
+                return Err(Error::Invalid(format!("mount source {} does not exist", source.display())));
             }
             let propagation = match m.propagation {
                 Propagation::Private => "rprivate",

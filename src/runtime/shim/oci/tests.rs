@@ -7,12 +7,7 @@ fn build(spec: &ContainerSpec, image: &ImageConfig, sandbox: &SandboxSpec) -> Re
         spec,
         image,
         sandbox,
-        identity: &Identity {
-            uid: 5,
-            gid: 6,
-            groups: vec![6, 7],
-            home: "/home/x".into(),
-        },
+        identity: &Identity { uid: 5, gid: 6, groups: vec![6, 7], home: "/home/x".into() },
         rootfs: Path::new("/state/rootfs"),
         namespaces: &|typ| (typ == Ns::Network).then(|| "/ns/net".into()),
         shm: Path::new("/state/shm"),
@@ -39,11 +34,7 @@ fn strings(values: &[&str]) -> Vec<String> {
 #[test]
 fn command_and_args_follow_kubernetes() {
     let command = |c: &[&str], a: &[&str]| {
-        let spec = ContainerSpec {
-            command: strings(c),
-            args: strings(a),
-            ..Default::default()
-        };
+        let spec = ContainerSpec { command: strings(c), args: strings(a), ..Default::default() };
         super::command(&spec, &image()).unwrap().join(" ")
     };
     assert_eq!(command(&[], &[]), "/entry a b");
@@ -51,36 +42,17 @@ fn command_and_args_follow_kubernetes() {
     assert_eq!(command(&["y"], &[]), "y");
     assert_eq!(command(&["y"], &["z"]), "y z");
     let nothing = super::command(&ContainerSpec::default(), &ImageConfig::default());
-    assert_eq!(
-        nothing.unwrap_err().to_string(),
-        "invalid specification: no command specified"
-    );
+    assert_eq!(nothing.unwrap_err().to_string(), "invalid specification: no command specified");
 }
 
 #[test]
 fn environment_is_layered() {
-    let spec = ContainerSpec {
-        env: vec![("A".into(), "2".into())],
-        tty: true,
-        ..Default::default()
-    };
-    let sandbox = SandboxSpec {
-        hostname: "web-0".into(),
-        ..Default::default()
-    };
+    let spec = ContainerSpec { env: vec![("A".into(), "2".into())], tty: true, ..Default::default() };
+    let sandbox = SandboxSpec { hostname: "web-0".into(), ..Default::default() };
     let built = build(&spec, &image(), &sandbox).unwrap();
     let process = built.process().clone().unwrap();
     let env = process.env().clone().unwrap();
-    assert_eq!(
-        env,
-        [
-            "PATH=/image",
-            "HOSTNAME=web-0",
-            "HOME=/home/x",
-            "TERM=xterm",
-            "A=2"
-        ]
-    );
+    assert_eq!(env, ["PATH=/image", "HOSTNAME=web-0", "HOME=/home/x", "TERM=xterm", "A=2"]);
     assert_eq!(process.cwd(), Path::new("/srv"));
     assert_eq!((process.user().uid(), process.user().gid()), (5, 6));
     assert_eq!(process.no_new_privileges(), None);
@@ -95,104 +67,45 @@ fn namespaces_of_the_sandbox_are_joined() {
     assert_eq!(get(Ns::Network), Some(Some("/ns/net".into())));
     assert_eq!(get(Ns::Pid), Some(None));
     assert_eq!(get(Ns::Ipc), None);
-    assert!(
-        linux
-            .masked_paths()
-            .as_ref()
-            .unwrap()
-            .contains(&"/proc/kcore".to_string())
-    );
-    let host = SandboxSpec {
-        host_pid: true,
-        ..Default::default()
-    };
+    assert!(linux.masked_paths().as_ref().unwrap().contains(&"/proc/kcore".to_string()));
+    let host = SandboxSpec { host_pid: true, ..Default::default() };
     let built = build(&ContainerSpec::default(), &image(), &host).unwrap();
     let linux = built.linux().clone().unwrap();
-    assert!(
-        linux
-            .namespaces()
-            .as_ref()
-            .unwrap()
-            .iter()
-            .all(|n| n.typ() != Ns::Pid)
-    );
+    assert!(linux.namespaces().as_ref().unwrap().iter().all(|n| n.typ() != Ns::Pid));
 }
 
 #[test]
 fn privileged_hides_nothing() {
-    let spec = ContainerSpec {
-        privileged: true,
-        ..Default::default()
-    };
-    let linux = build(&spec, &image(), &SandboxSpec::default())
-        .unwrap()
-        .linux()
-        .clone()
-        .unwrap();
+    let spec = ContainerSpec { privileged: true, ..Default::default() };
+    let linux = build(&spec, &image(), &SandboxSpec::default()).unwrap().linux().clone().unwrap();
     assert_eq!(linux.masked_paths(), &None);
     assert_eq!(linux.readonly_paths(), &None);
-    let devices = linux
-        .resources()
-        .clone()
-        .unwrap()
-        .devices()
-        .clone()
-        .unwrap();
+    let devices = linux.resources().clone().unwrap().devices().clone().unwrap();
     assert!(devices[0].allow());
 }
 
 #[test]
 fn mounts_asked_for_come_last_and_replace_defaults() {
-    let bind = |target: &str| Mount {
-        source: "/tmp".into(),
-        target: target.into(),
-        ..Default::default()
-    };
-    let shm = Mount {
-        target: "/dev/shm".into(),
-        kind: MountKind::Tmpfs(Some(4096)),
-        ..Default::default()
-    };
-    let spec = ContainerSpec {
-        mounts: vec![bind("/a/b/c"), bind("/a"), shm],
-        ..Default::default()
-    };
+    let bind = |target: &str| Mount { source: "/tmp".into(), target: target.into(), ..Default::default() };
+    let shm = Mount { target: "/dev/shm".into(), kind: MountKind::Tmpfs(Some(4096)), ..Default::default() };
+    let spec = ContainerSpec { mounts: vec![bind("/a/b/c"), bind("/a"), shm], ..Default::default() };
     let built = build(&spec, &image(), &SandboxSpec::default()).unwrap();
     let mounts = built.mounts().clone().unwrap();
-    let targets: Vec<_> = mounts
-        .iter()
-        .map(|m| m.destination().to_str().unwrap())
-        .collect();
+    let targets: Vec<_> = mounts.iter().map(|m| m.destination().to_str().unwrap()).collect();
     assert_eq!(targets[targets.len() - 3..], ["/a", "/dev/shm", "/a/b/c"]);
     assert_eq!(targets.iter().filter(|t| **t == "/dev/shm").count(), 1);
-    let missing = Mount {
-        source: "/not/there".into(),
-        target: "/x".into(),
-        ..Default::default()
-    };
-    let spec = ContainerSpec {
-        mounts: vec![missing],
-        ..Default::default()
-    };
+    let missing = Mount { source: "/not/there".into(), target: "/x".into(), ..Default::default() };
+    let spec = ContainerSpec { mounts: vec![missing], ..Default::default() };
     let error = build(&spec, &image(), &SandboxSpec::default()).unwrap_err();
-    assert!(
-        error.to_string().contains("/not/there does not exist"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("/not/there does not exist"), "{error}");
 }
 
 #[test]
 fn the_widest_propagation_wins() {
-    let mount = |propagation| Mount {
-        propagation,
-        ..Default::default()
-    };
+    let mount = |propagation| Mount { propagation, ..Default::default() };
     let mut spec = ContainerSpec::default();
     assert_eq!(propagation(&spec), "private");
-    spec.mounts = vec![
-        mount(Propagation::HostToContainer),
-        mount(Propagation::Private),
-    ];
+    spec.mounts = vec![mount(Propagation::HostToContainer), mount(Propagation::Private)];
     assert_eq!(propagation(&spec), "slave");
     spec.mounts.push(mount(Propagation::Bidirectional));
     assert_eq!(propagation(&spec), "shared");

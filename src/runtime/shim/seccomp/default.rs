@@ -60,10 +60,7 @@ const WITH: &[(&str, &str)] = &[
     ("SYS_RAWIO", "iopl ioperm"),
     ("SYS_TIME", "settimeofday clock_settime"),
     ("SYS_TTY_CONFIG", "vhangup"),
-    (
-        "SYS_NICE",
-        "get_mempolicy mbind set_mempolicy set_mempolicy_home_node",
-    ),
+    ("SYS_NICE", "get_mempolicy mbind set_mempolicy set_mempolicy_home_node"),
     ("SYSLOG", "syslog"),
     ("BPF", "bpf"),
     ("PERFMON", "perf_event_open"),
@@ -86,12 +83,7 @@ pub fn profile(caps: Caps) -> Profile {
         args,
         ..Default::default()
     };
-    let arg = |op: Compare, value, value_two| Arg {
-        index: 0,
-        value,
-        value_two,
-        op,
-    };
+    let arg = |op: Compare, value, value_two| Arg { index: 0, value, value_two, op };
     let mut syscalls = vec![allow(BASE, Vec::new())];
     for (capability, names) in WITH {
         if caps.has(capability) {
@@ -112,9 +104,5 @@ pub fn profile(caps: Caps) -> Profile {
             ..Default::default()
         });
     }
-    Profile {
-        default_action: Action::Errno,
-        default_errno_ret: None,
-        syscalls,
-    }
+    Profile { default_action: Action::Errno, default_errno_ret: None, syscalls }
 }

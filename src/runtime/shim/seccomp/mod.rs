@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch,
 };
 
 use self::profile::{Action, Arg, Compare, Profile, Rule};
@@ -83,11 +83,7 @@ fn compile(profile: &Profile, caps: Caps) -> Result<Filters, Error> {
     Ok(Filters(programs))
 }
 
-fn program(
-    rules: Rules,
-    otherwise: SeccompAction,
-    matched: SeccompAction,
-) -> Result<BpfProgram, Error> {
+fn program(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Result<BpfProgram, Error> {
     let invalid = |e: seccompiler::BackendError| Error::Invalid(format!("seccomp profile: {e}"));
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(invalid)?;
     let rules = rules.into_iter().collect();
@@ -105,10 +101,7 @@ fn add(rules: &mut Rules, rule: &Rule) -> Result<(), Error> {
         if always || rule.args.is_empty() {
             rules.insert(number, Vec::new());
         } else {
-            rules
-                .entry(number)
-                .or_default()
-                .extend(conditions(&rule.args)?);
+            rules.entry(number).or_default().extend(conditions(&rule.args)?);
         }
     }
     Ok(())
@@ -129,15 +122,9 @@ fn conditions(args: &[Arg]) -> Result<Vec<SeccompRule>, Error> {
         };
         SeccompCondition::new(arg.index, SeccompCmpArgLen::Qword, op, value).map_err(invalid)
     };
-    let repeated = args
-        .iter()
-        .enumerate()
-        .any(|(n, a)| args[..n].iter().any(|b| b.index == a.index));
+    let repeated = args.iter().enumerate().any(|(n, a)| args[..n].iter().any(|b| b.index == a.index));
     if repeated {
-        return args
-            .iter()
-            .map(|a| SeccompRule::new(vec![one(a)?]).map_err(invalid))
-            .collect();
+        return args.iter().map(|a| SeccompRule::new(vec![one(a)?]).map_err(invalid)).collect();
     }
     let all = args.iter().map(one).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![SeccompRule::new(all).map_err(invalid)?])
@@ -169,13 +156,7 @@ mod tests {
             let filters = Filters::compile(&Seccomp::RuntimeDefault, caps).unwrap();
             assert!(filters.0.iter().all(|p| !p.is_empty() && p.len() < 4096));
         }
-        assert_eq!(
-            Filters::compile(&Seccomp::RuntimeDefault, Caps(0))
-                .unwrap()
-                .0
-                .len(),
-            2
-        );
+        assert_eq!(Filters::compile(&Seccomp::RuntimeDefault, Caps(0)).unwrap().0.len(), 2);
     }
 
     #[test]
@@ -193,12 +174,7 @@ mod tests {
 
     #[test]
     fn conditions_on_one_argument_are_alternatives() {
-        let arg = |index, value| Arg {
-            index,
-            value,
-            value_two: 0,
-            op: Compare::Eq,
-        };
+        let arg = |index, value| Arg { index, value, value_two: 0, op: Compare::Eq };
         assert_eq!(conditions(&[arg(0, 1), arg(1, 2)]).unwrap().len(), 1);
         assert_eq!(conditions(&[arg(0, 1), arg(0, 2)]).unwrap().len(), 2);
         assert!(conditions(&[arg(9, 1)]).is_err());
@@ -207,17 +183,8 @@ mod tests {
     #[test]
     fn an_unconditional_rule_outdoes_conditional_ones() {
         let mut rules = Rules::new();
-        let arg = Arg {
-            index: 0,
-            value: 1,
-            value_two: 0,
-            op: Compare::Eq,
-        };
-        let rule = |args| Rule {
-            names: vec!["read".into()],
-            args,
-            ..Default::default()
-        };
+        let arg = Arg { index: 0, value: 1, value_two: 0, op: Compare::Eq };
+        let rule = |args| Rule { names: vec!["read".into()], args, ..Default::default() };
         add(&mut rules, &rule(vec![arg.clone()])).unwrap();
         add(&mut rules, &rule(Vec::new())).unwrap();
         add(&mut rules, &rule(vec![arg])).unwrap();

@@ -165,9 +165,7 @@ fn kernel_is(version: &str) -> bool {
 }
 
 fn numbers(version: &str) -> (u32, u32) {
-    let mut parts = version
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|p| p.parse().unwrap_or(0));
+    let mut parts = version.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
@@ -200,10 +198,7 @@ mod tests {
         let path = dir.path().join("p.json");
         std::fs::write(&path, "{}").unwrap();
         let error = Profile::load(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("p.json") && error.contains("defaultAction"),
-            "{error}"
-        );
+        assert!(error.contains("p.json") && error.contains("defaultAction"), "{error}");
         assert!(Profile::load(&dir.path().join("none")).is_err());
     }
 }

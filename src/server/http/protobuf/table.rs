@@ -137,7 +137,10 @@ mod tests {
                 if let Kind::Message(inner) = &field.kind {
                     assert!(messages.contains_key(inner), "{name}.{} is a {inner}", field.name);
                 }
-                assert!(!field.name.is_empty() || matches!(field.kind, Kind::Message(_)), "{name}: {field:?}");
+                assert!(
+                    !field.name.is_empty() || matches!(field.kind, Kind::Message(_)),
+                    "{name}: {field:?}"
+                );
             }
         }
     }

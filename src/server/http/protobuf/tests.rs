@@ -25,7 +25,9 @@ fn wrapped(api_version: &str, kind: &str, object: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_config_map() {
-    let metadata = [bytes(1, b"a"), bytes(2, b""), bytes(8, b""), bytes(11, &[bytes(1, b"k"), bytes(2, b"")].concat())].concat();
+    let metadata =
+        [bytes(1, b"a"), bytes(2, b""), bytes(8, b""), bytes(11, &[bytes(1, b"k"), bytes(2, b"")].concat())]
+            .concat();
     let data = [bytes(1, b"x"), bytes(2, b"y")].concat();
     let binary = [bytes(1, b"b"), bytes(2, &[0xff])].concat();
     let object = [bytes(1, &metadata), bytes(2, &data), bytes(3, &binary)].concat();
@@ -64,7 +66,10 @@ fn special_types_have_their_own_json() {
     assert_eq!(special(Special::IntOrString, &[number(1, 0), number(2, 80)].concat()).unwrap(), 80);
     assert_eq!(special(Special::IntOrString, &[number(1, 1), bytes(3, b"http")].concat()).unwrap(), "http");
     assert_eq!(special(Special::Raw, &bytes(1, b"{\"a\":1}")).unwrap(), json!({"a": 1}));
-    assert_eq!(special(Special::Values, &[bytes(1, b"a"), bytes(1, b"b")].concat()).unwrap(), json!(["a", "b"]));
+    assert_eq!(
+        special(Special::Values, &[bytes(1, b"a"), bytes(1, b"b")].concat()).unwrap(),
+        json!(["a", "b"])
+    );
     assert_eq!((duration(3_000_000_000), duration(5)), ("3s".into(), "5ns".into()));
 }
 
@@ -90,7 +95,9 @@ fn every_kind_that_is_served_can_be_read() {
         if entry.group != "apiextensions.k8s.io" {
             decode(&wrapped(&entry.api_version(), &entry.kind, b"")).unwrap();
         }
-        for kind in entry.subresources.iter().filter_map(|s| s.kind.as_ref()).filter(|k| !k.kind.ends_with("Options")) {
+        for kind in
+            entry.subresources.iter().filter_map(|s| s.kind.as_ref()).filter(|k| !k.kind.ends_with("Options"))
+        {
             decode(&wrapped(&kind.api_version(), &kind.kind, b"")).unwrap();
         }
     }

@@ -42,10 +42,14 @@ impl NodeClient {
         for certificate in CertificateDer::pem_slice_iter(pki.server_ca_pem().as_bytes()) {
             roots.add(certificate.map_err(bad)?)?;
         }
-        let chain = CertificateDer::pem_slice_iter(identity.cert_pem.as_bytes()).collect::<Result<_, _>>().map_err(bad)?;
+        let chain = CertificateDer::pem_slice_iter(identity.cert_pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(bad)?;
         let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(bad)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = || ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = || {
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()
+        };
         let nodes = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key)?;
         // What a pod's certificate says is the pod's business, as upstream has it for `https:` proxies.
         let anyone = Arc::new(Anyone(Arc::clone(&provider)));
@@ -57,9 +61,18 @@ impl NodeClient {
     ///
     /// # Errors
     /// The target cannot be reached, or does not speak HTTP.
-    pub(super) async fn send(&self, target: &Target, request: Request<Body>) -> io::Result<Response<Incoming>> {
+    pub(super) async fn send(
+        &self,
+        target: &Target,
+        request: Request<Body>,
+    ) -> io::Result<Response<Incoming>> {
         let connect = TcpStream::connect((&*target.host, target.port));
-        let late = || io::Error::new(io::ErrorKind::TimedOut, format!("{}: no answer within {CONNECT:?}", target.authority()));
+        let late = || {
+            io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("{}: no answer within {CONNECT:?}", target.authority()),
+            )
+        };
         let named = |e: io::Error| io::Error::new(e.kind(), format!("dial tcp {}: {e}", target.authority()));
         let tcp = tokio::time::timeout(CONNECT, connect).await.map_err(|_| late())?.map_err(named)?;
         tcp.set_nodelay(true)?;

@@ -58,7 +58,8 @@ pub(super) async fn stream(api: &Api, cx: Cx) -> Answer {
 /// `nodes/proxy`, `pods/proxy` and `services/proxy`.
 pub(super) async fn proxy(api: &Api, cx: Cx) -> Answer {
     let plain = cx.info.rest.is_none() && !cx.parts.uri.path().ends_with('/');
-    if plain && matches!(cx.parts.method, Method::GET | Method::HEAD) && !upgrade::is_asked(&cx.parts.headers) {
+    if plain && matches!(cx.parts.method, Method::GET | Method::HEAD) && !upgrade::is_asked(&cx.parts.headers)
+    {
         return Ok(to_slash(&cx.parts.uri));
     }
     let options = WriteOptions::default();
@@ -90,12 +91,17 @@ async fn send(api: &Api, cx: Cx, target: Target) -> Answer {
     let upgraded = upgrade::take(&mut parts);
     let mut request = Request::new(body.into_inner());
     *request.method_mut() = parts.method;
-    *request.uri_mut() = target.uri.parse().map_err(|e| Status::bad_request(format!("{}: {e}", target.uri)))?;
+    *request.uri_mut() =
+        target.uri.parse().map_err(|e| Status::bad_request(format!("{}: {e}", target.uri)))?;
     *request.headers_mut() = passed_on(&parts.headers, upgraded.is_some());
     if let Ok(host) = HeaderValue::from_str(&target.authority()) {
         request.headers_mut().insert(http::header::HOST, host);
     }
-    let mut response = api.nodes.send(&target, request).await.map_err(|e| Status::internal(format!("error dialing backend: {e}")))?;
+    let mut response = api
+        .nodes
+        .send(&target, request)
+        .await
+        .map_err(|e| Status::internal(format!("error dialing backend: {e}")))?;
     match upgraded {
         Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let backend = hyper::upgrade::on(&mut response);

@@ -46,7 +46,11 @@ impl Target {
 
     /// The `Host` header.
     pub(super) fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -76,8 +80,10 @@ pub(super) fn container(pod: &Value, wanted: Option<&str>) -> Result<String, Sta
             [one] => Ok(one.clone()),
             [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
             many => {
-                let mut text =
-                    format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
+                let mut text = format!(
+                    "a container name must be specified for pod {name}, choose one of: [{}]",
+                    many.join(" ")
+                );
                 if !init.is_empty() {
                     text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
                 }
@@ -95,7 +101,9 @@ pub(super) fn stream_query(params: &Params) -> String {
             query.append_pair(theirs, "1");
         }
     }
-    params.all("command").iter().for_each(|part| drop(query.append_pair("command", part)));
+    for part in params.all("command") {
+        query.append_pair("command", part);
+    }
     query.finish()
 }
 
@@ -126,16 +134,17 @@ pub(super) fn node(api: &Api, id: &str) -> Result<Target, Status> {
     let reader: &dyn Reader = &*api.objects.cache;
     let found = reader.get("nodes", None, name).ok_or_else(|| not_found("nodes", name))?.value();
     let addresses = list(&found, "/status/addresses");
-    let address = ["InternalIP", "Hostname", "ExternalIP"].iter().find_map(|kind| {
-        addresses.iter().find(|a| a["type"] == *kind).and_then(|a| a["address"].as_str())
-    });
+    let address = ["InternalIP", "Hostname", "ExternalIP"]
+        .iter()
+        .find_map(|kind| addresses.iter().find(|a| a["type"] == *kind).and_then(|a| a["address"].as_str()));
     let address = address.ok_or_else(|| Status::internal(format!("no address known for node {name}")))?;
     let own = found.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
     let port = match port {
         "" => own.and_then(|p| u16::try_from(p).ok()).filter(|p| *p > 0),
         text => text.parse().ok(),
     };
-    let port = port.ok_or_else(|| Status::internal(format!("node {name} has no node API yet: its port is unknown")))?;
+    let port = port
+        .ok_or_else(|| Status::internal(format!("node {name} has no node API yet: its port is unknown")))?;
     Ok(Target::new(Scheme::Node, address, port))
 }
 
@@ -144,7 +153,9 @@ fn split(id: &str) -> Result<(Scheme, &str, &str), Status> {
     let scheme = |text: &str| match text {
         "https" => Ok(Scheme::Https),
         "" | "http" => Ok(Scheme::Http),
-        _ => Err(Status::bad_request(format!("invalid proxy target {id:?}: the scheme must be http or https"))),
+        _ => {
+            Err(Status::bad_request(format!("invalid proxy target {id:?}: the scheme must be http or https")))
+        }
     };
     match id.split(':').collect::<Vec<_>>().as_slice() {
         [name] => Ok((Scheme::Http, name, "")),
@@ -170,7 +181,9 @@ pub(super) fn pod_address(api: &Api, cx: &Cx) -> Result<Target, Status> {
     let number = |p: &Value| p["containerPort"].as_u64().and_then(|p| u16::try_from(p).ok());
     let port = match port {
         "" => Some(ports.first().and_then(|p| number(p)).unwrap_or(80)),
-        text => text.parse().ok().or_else(|| ports.iter().find(|p| p["name"] == text).and_then(|p| number(p))),
+        text => {
+            text.parse().ok().or_else(|| ports.iter().find(|p| p["name"] == text).and_then(|p| number(p)))
+        }
     };
     let port = port.ok_or_else(|| Status::bad_request(format!("pod {name} has no such port")))?;
     Ok(Target::new(scheme, address, port))
@@ -205,7 +218,9 @@ fn ready(slice: &Value, port_name: &str) -> Vec<(String, u16)> {
     let Some(port) = port.and_then(|p| p["port"].as_u64()).and_then(|p| u16::try_from(p).ok()) else {
         return Vec::new();
     };
-    let endpoints = list(slice, "/endpoints").iter().filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
+    let endpoints = list(slice, "/endpoints")
+        .iter()
+        .filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
     let addresses = endpoints.flat_map(|e| list(e, "/addresses")).filter_map(Value::as_str);
     addresses.map(|a| (a.to_owned(), port)).collect()
 }
@@ -232,7 +247,9 @@ mod tests {
 
     #[test]
     fn the_node_is_told_in_its_own_words() {
-        let params = Params::parse(&"/x?stdin=true&stdout=1&tty=false&command=sh&command=-c&command=a%20b".parse().unwrap());
+        let params = Params::parse(
+            &"/x?stdin=true&stdout=1&tty=false&command=sh&command=-c&command=a%20b".parse().unwrap(),
+        );
         assert_eq!(stream_query(&params), "input=1&output=1&command=sh&command=-c&command=a+b");
     }
 

@@ -151,10 +151,8 @@ fn secret(object: &Value) -> Vec<FieldError> {
         "kubernetes.io/basic-auth" if data.get("username").is_none() && data.get("password").is_none() => {
             need(&["username", "password"], &mut errors);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data.get("ssh-privatekey").is_none_or(is_empty) {
-                errors.push(FieldError::required(&path.key("ssh-privatekey"), ""));
-            }
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").is_none_or(is_empty) => {
+            errors.push(FieldError::required(&path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => need(&["tls.crt", "tls.key"], &mut errors),
         _ => {}

@@ -152,11 +152,7 @@ impl Index {
         let mut local = Vec::new();
         for bound in bound {
             match (&bound.namespace, namespace) {
-                (None, _) => {
-                    if self.rules_of(bound, missing).iter().any(&mut visit) {
-                        return true;
-                    }
-                }
+                (None, _) if self.rules_of(bound, missing).iter().any(&mut visit) => return true,
                 (Some(of), Some(wanted)) if **of == *wanted => local.push(bound),
                 _ => {}
             }

@@ -41,7 +41,7 @@ fn collect(roles: &mut [Role]) {
     let parts: BTreeMap<String, Vec<usize>> =
         roles.iter().enumerate().fold(BTreeMap::new(), |mut map, (i, role)| {
             if let Some(of) = &role.part_of {
-                map.entry(of.clone()).or_insert_with(Vec::new).push(i);
+                map.entry(of.clone()).or_default().push(i);
             }
             map
         });
