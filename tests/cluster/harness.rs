@@ -28,7 +28,8 @@ pub struct Host {
 impl Host {
     /// A host with an address and a default route that leads nowhere.
     pub fn new(name: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix(&format!("kedge-test-{name}-")).tempdir().expect("directory");
+        let directory =
+            tempfile::Builder::new().prefix(&format!("kedge-test-{name}-")).tempdir().expect("directory");
         let ready = directory.path().join("ready");
         let script = format!(
             "ip link set lo up && ip link add eth0 type veth peer name uplink && \
@@ -100,7 +101,9 @@ impl Cluster {
             namespaces: AtomicU32::new(0),
         };
         let data = cluster.data_dir();
-        cluster.host.sh(&format!("mkdir -p {0} && mount -t tmpfs -o size={mebibytes}m tmpfs {0}", data.display()));
+        cluster
+            .host
+            .sh(&format!("mkdir -p {0} && mount -t tmpfs -o size={mebibytes}m tmpfs {0}", data.display()));
         cluster.launch();
         cluster.wait_ready();
         cluster
@@ -191,7 +194,9 @@ impl Cluster {
     pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = self.host.command("kubectl");
         // A cache of its own: discovery of another cluster at the same address would be wrong here.
-        command.env("KUBECONFIG", self.kubeconfig()).env("KUBECACHEDIR", self.host.directory.path().join("cache"));
+        command
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("KUBECACHEDIR", self.host.directory.path().join("cache"));
         command.args(arguments);
         command
     }
@@ -255,8 +260,14 @@ impl Cluster {
             last == expected
         });
         if !done {
-            let described = self.kubectl_command(&[&["describe"], arguments].concat()).output().expect("kubectl runs");
-            panic!("{} {path}: {last:?}, not {expected:?}\n{}\n{}", arguments.join(" "), show(&described), self.tail());
+            let described =
+                self.kubectl_command(&[&["describe"], arguments].concat()).output().expect("kubectl runs");
+            panic!(
+                "{} {path}: {last:?}, not {expected:?}\n{}\n{}",
+                arguments.join(" "),
+                show(&described),
+                self.tail()
+            );
         }
     }
 

@@ -10,8 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::agent::error::Error;
 use crate::config::NodeSettings;
 
-/// kubelet's default hard eviction threshold of memory, kept free of pods.
-const MEMORY_RESERVED: i64 = 100 << 20;
+/// kubelet's default hard eviction threshold of memory; a twentieth on machines with little.
+const MEMORY_THRESHOLD: i64 = 100 << 20;
+/// The part of disk and inodes below which the node is under pressure: one twentieth, as in k3s.
+const STORAGE_THRESHOLD: u64 = 20;
 
 /// What does not change while the agent runs.
 #[derive(Clone, Debug)]
@@ -93,20 +95,22 @@ impl Machine {
             .into()
         };
         let capacity = list(self.memory, format!("{}Ki", storage / 1024));
-        let allocatable = list(self.memory - MEMORY_RESERVED, (storage / 10 * 9).to_string());
+        let allocatable = list(self.memory, (storage - storage / STORAGE_THRESHOLD).to_string());
         [capacity, allocatable]
     }
 
     /// Memory that could be had now, below which the node is under pressure.
     pub(crate) fn memory_pressure(&self) -> bool {
         let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|m| kib(&m, "MemAvailable:"));
-        available.is_some_and(|a| a < MEMORY_RESERVED)
+        available.is_some_and(|a| a < MEMORY_THRESHOLD.min(self.memory / 20))
     }
 
-    /// Less than a tenth of the disk, or a twentieth of its inodes, is free.
+    /// Less than a twentieth of the disk, or of its inodes, is free.
     pub(crate) fn disk_pressure(&self) -> bool {
-        storage(&self.storage)
-            .is_some_and(|s| s.free < s.total / 10 || (s.inodes > 0 && s.inodes_free < s.inodes / 20))
+        storage(&self.storage).is_some_and(|s| {
+            let inodes_short = s.inodes > 0 && s.inodes_free < s.inodes / STORAGE_THRESHOLD;
+            s.free < s.total / STORAGE_THRESHOLD || inodes_short
+        })
     }
 }
 
@@ -163,13 +167,14 @@ mod tests {
     #[test]
     fn reads_this_machine() {
         let machine = Machine::read(Path::new("/")).expect("a machine");
-        assert!(machine.memory > MEMORY_RESERVED && machine.cpus > 0);
+        assert!(machine.memory > 0 && machine.cpus > 0);
         assert!(!machine.info.kernel_version.is_empty() && !machine.info.boot_id.is_empty());
         let [capacity, allocatable] = machine.resources(110);
         assert_eq!(capacity["pods"].0, "110");
-        let memory =
-            |l: &BTreeMap<String, Quantity>| crate::agent::quantity::units(&l["memory"].0).expect("a number");
-        assert_eq!(memory(&capacity) - memory(&allocatable), MEMORY_RESERVED);
+        let bytes = |l: &BTreeMap<String, Quantity>| crate::agent::quantity::units(&l["ephemeral-storage"].0);
+        let (all, some) = (bytes(&capacity).expect("a number"), bytes(&allocatable).expect("a number"));
+        assert!(some < all && some > all / 2, "{some} of {all}");
+        assert_eq!(capacity["memory"], allocatable["memory"]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ use crate::supervisor::{OnFailure, Stage};
 
 /// Pressures and images are looked at this often if nothing else happens.
 const RESYNC: Duration = Duration::from_secs(300);
+/// So often while the node is under pressure: its end should be known soon.
+const PRESSURE_RESYNC: Duration = Duration::from_secs(20);
 
 /// Keeps the Node object; see [`Registration::run`].
 pub(crate) struct Registration {
@@ -67,8 +69,6 @@ impl Registration {
         }
         let name = self.context.settings.node_name.clone();
         let mut watched = std::pin::pin!(watch_object(self.api(), &name).default_backoff());
-        let mut resync = tokio::time::interval(RESYNC);
-        resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if self.network.borrow().is_none()
                 && let Some(cidr) = pod_cidr(&node)
@@ -82,9 +82,11 @@ impl Registration {
                 );
             }
             self.write_status(&node).await?;
+            let pressure = self.machine.memory_pressure() || self.machine.disk_pressure();
+            let pause = if pressure { PRESSURE_RESYNC } else { RESYNC };
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
-                _ = resync.tick() => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.context.images_changed.notified() => {}
                 next = watched.next() => match next {
                     Some(Ok(Some(newer))) => node = newer,
