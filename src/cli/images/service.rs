@@ -72,8 +72,9 @@ async fn connection(stream: UnixStream, images: &Images, runtime: &Runtime) -> R
     let request: Request = serde_json::from_slice(&line)?;
     let (answers, mut answered) = mpsc::channel(WAITING);
     let in_use = containers(runtime).await;
-    let archive: Box<dyn Read + Send> = Box::new(SyncIoBridge::new(read));
-    let work = answer(images, &in_use, request, Some(archive), answers);
+    let archive = (request == Request::Import)
+        .then(|| Box::new(ReadToEnd(SyncIoBridge::new(read))) as Box<dyn Read + Send>);
+    let work = answer(images, &in_use, request, archive, answers);
     let send = async {
         while let Some(answer) = answered.recv().await {
             let mut line = serde_json::to_vec(&answer)?;
@@ -84,6 +85,23 @@ async fn connection(stream: UnixStream, images: &Images, runtime: &Runtime) -> R
     };
     let ((), sent) = tokio::join!(work, send);
     sent
+}
+
+/// Reads what is left when it is dropped: closing a socket with unread input resets the connection,
+/// and the answer would be lost. An archive has padding behind its end, or is none at all.
+struct ReadToEnd<R: Read>(R);
+
+impl<R: Read> Read for ReadToEnd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Drop for ReadToEnd<R> {
+    fn drop(&mut self) {
+        // A client that has gone sends no more: that is the end, too.
+        let _ = std::io::copy(&mut self.0, &mut std::io::sink());
+    }
 }
 
 /// Ids of images of which there are containers.
