@@ -131,9 +131,13 @@ impl Worker {
         if in_api {
             let observed = self.observe().await;
             self.report(pod, &observed, true).await;
-            self.delete(pod).await?;
+            // Should the deletion fail, the next attempt tells the same.
+            self.memory.absorb(&observed, Timestamp::now());
         }
         self.remove_everything(pod).await?;
+        if in_api {
+            self.delete(pod).await?;
+        }
         Ok(true)
     }
 
