@@ -1,7 +1,7 @@
 //! Writes the schemas of the built-in kinds into two files that the program carries.
 //!
 //! Types and descriptions come from the JSON schemas of k8s-openapi, list kinds and merge keys from the merge
-//! code in its source. `builtin.schema` is read at start by `src/api/schema/load.rs`; `builtin.docs` holds the
+//! code in its source, numbers for Protocol Buffers from `build/numbers.txt`. `builtin.schema` is read at start by `src/api/schema/load.rs`; `builtin.docs` holds the
 //! descriptions, deflated, for OpenAPI only.
 
 #[path = "build/encode.rs"]
@@ -12,6 +12,8 @@ mod facts;
 mod kinds;
 #[path = "build/merge.rs"]
 mod merge;
+#[path = "build/numbers.rs"]
+mod numbers;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -23,7 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = merge::source_directory()?;
     let merges = merge::scan(&source)?;
     let (kinds, definitions) = kinds::definitions();
-    let encoded = encode::encode(&kinds, &definitions, &merges)?;
+    let numbers = numbers::Numbers::parse(include_str!("build/numbers.txt"))?;
+    let encoded = encode::encode(&kinds, &definitions, &merges, &numbers)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("builtin.schema"), &encoded.schema)?;
     fs::write(out.join("builtin.docs"), encode::deflate(&encoded.docs)?)?;

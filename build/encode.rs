@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use crate::facts::{self, ListFacts};
 use crate::kinds::Kind;
 use crate::merge::Merges;
+use crate::numbers::{Number, Numbers};
 
 /// The two files.
 pub struct Encoded {
@@ -22,6 +23,7 @@ struct Field {
     name: u64,
     node: u64,
     flags: u64,
+    number: u64,
     default: u64,
     doc: u64,
 }
@@ -44,6 +46,7 @@ pub fn encode(
     kinds: &[Kind],
     definitions: &Map<String, Value>,
     merges: &Merges,
+    numbers: &Numbers<'_>,
 ) -> Result<Encoded, Box<dyn Error>> {
     let mut encoder = Encoder::default();
     encoder.text("");
@@ -55,7 +58,7 @@ pub fn encode(
     }
     let mut definition_docs = Vec::new();
     for (name, schema) in definitions {
-        let node = encoder.definition(name, schema, definitions, merges)?;
+        let node = encoder.definition(name, schema, definitions, merges, numbers)?;
         let at = encoder.definitions[name] as usize;
         encoder.nodes[at] = node;
         definition_docs.push(encoder.doc(schema["description"].as_str().unwrap_or_default()));
@@ -101,6 +104,7 @@ impl Encoder {
         schema: &Value,
         all: &Map<String, Value>,
         merges: &Merges,
+        numbers: &Numbers<'_>,
     ) -> Result<Vec<u8>, Box<dyn Error>> {
         let tag = match name.rsplit('.').next().unwrap_or_default() {
             "IntOrString" => Some(5),
@@ -124,8 +128,16 @@ impl Encoder {
         let short = name.rsplit('.').next().unwrap_or_default();
         let required: Vec<&str> =
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let numbers = numbers.of(name)?;
         let mut fields = Vec::new();
         for (field, property) in properties {
+            let number = match numbers.get(field.as_str()) {
+                Some(number) => *number,
+                None if matches!(field.as_str(), "apiVersion" | "kind") => Number::NONE,
+                None => {
+                    return Err(format!("build/numbers.txt has no number for {name}.{field}: add it").into());
+                }
+            };
             let node = self.node(name, field, property, all, merges)?;
             // A reference is the definition's own node.
             let node = match reference(property) {
@@ -134,10 +146,11 @@ impl Encoder {
             };
             let flags = u64::from(required.contains(&field.as_str()))
                 | u64::from(facts::retains_keys(short, field)) << 1
-                | u64::from(facts::is_replaced(short, field)) << 2;
+                | u64::from(facts::is_replaced(short, field)) << 2
+                | u64::from(number.omits_empty) << 3;
             let doc = self.doc(property["description"].as_str().unwrap_or_default());
             let default = self.text(facts::default(short, field).unwrap_or_default());
-            fields.push(Field { name: self.text(field), node, flags, default, doc });
+            fields.push(Field { name: self.text(field), node, flags, number: number.path, default, doc });
         }
         fields.sort_by_key(|f| self.text_order[f.name as usize].clone());
         let mut node = vec![9];
@@ -253,7 +266,7 @@ impl Encoder {
         schema.extend(self.nodes.concat());
         number(&mut schema, self.fields.len() as u64);
         for field in &self.fields {
-            for n in [field.name, field.node, field.flags, field.default] {
+            for n in [field.name, field.node, field.flags, field.number, field.default] {
                 number(&mut schema, n);
             }
         }

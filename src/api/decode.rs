@@ -1,11 +1,11 @@
-//! Reads request bodies: JSON and YAML, duplicate fields reported.
+//! Reads request bodies: JSON and YAML, duplicate fields reported, and Protocol Buffers of built-in kinds.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::Status;
+use super::{Status, protobuf};
 
 /// A body that was read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,10 +34,13 @@ pub enum Error {
     /// It is no YAML.
     #[error("error converting YAML to JSON: yaml: {0}")]
     Yaml(#[from] serde_yaml::Error),
+    /// It is no object in Protocol Buffers.
+    #[error(transparent)]
+    Protobuf(#[from] protobuf::Error),
 }
 
 /// The media types that request bodies may have.
-pub const ACCEPTED: [&str; 2] = ["application/json", "application/yaml"];
+pub const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", protobuf::MEDIA_TYPE];
 
 /// Reads a body of a content type (parameters allowed; an empty one is JSON).
 /// 415 for other types, 400 for what cannot be read.
@@ -52,12 +55,17 @@ pub fn decode(content_type: &str, body: &[u8]) -> Result<Decoded, Status> {
 
 /// As [`decode`], with the reason of a failure.
 pub fn read(content_type: &str, body: &[u8]) -> Result<Decoded, Error> {
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    match media_type.to_ascii_lowercase().as_str() {
+    match media_type(content_type).as_str() {
         "" | "application/json" => json(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => yaml(body),
+        protobuf::MEDIA_TYPE => Ok(protobuf::decode(body, None)?.into()),
         _ => Err(Error::MediaType),
     }
+}
+
+/// A content type without its parameters, lower case.
+pub(crate) fn media_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// Reads JSON. Objects nested deeper than 128 levels are refused.
@@ -279,9 +287,15 @@ mod tests {
         assert!(decode("application/json; charset=utf-8", b"{}").is_ok());
         assert!(decode("", b"{}").is_ok());
         assert!(decode("application/yaml", b"a: b").is_ok());
-        let status = decode("application/vnd.kubernetes.protobuf", b"k8s").expect_err("not read");
+        let status = decode("application/cbor", b"k8s").expect_err("not read");
         assert_eq!((status.code, status.to_value()["reason"].as_str()), (415, Some("UnsupportedMediaType")));
-        assert!(status.message.ends_with("application/json, application/yaml"));
+        assert!(
+            status
+                .message
+                .ends_with("application/json, application/yaml, application/vnd.kubernetes.protobuf")
+        );
+        let status = decode("application/vnd.kubernetes.protobuf;a=b", b"k8s").expect_err("no prefix");
+        assert_eq!(status.code, 400);
         let status = decode("application/json", b"{\"a\":").expect_err("cut off");
         assert_eq!(status.code, 400);
         assert!(status.message.contains("line 1 column 5"), "{}", status.message);

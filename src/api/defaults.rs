@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value};
 
 use super::Quantity;
-use super::schema::{Node, NodeRef, Schema};
+use super::schema::{Field, Node, NodeRef, Schema};
 
 type Fields = Map<String, Value>;
 
@@ -76,7 +76,10 @@ static RULES: LazyLock<HashMap<&'static str, &'static Rule>> = LazyLock::new(|| 
 });
 
 impl Schema {
-    /// Applies the defaults that upstream applies when it reads an object of this kind.
+    /// Applies the defaults that upstream applies when it reads an object of this kind, and leaves out empty scalars
+    /// that upstream's types do not tell apart from missing ones.
+    ///
+    /// That is done here and not when a body is decoded: to those who apply it an empty value is a value.
     pub fn default(&self, object: &mut Value) {
         apply(self.root(), object);
     }
@@ -86,6 +89,7 @@ impl Schema {
 fn apply(root: NodeRef<'_>, object: &mut Value) {
     match (root.node(), object) {
         (Node::Object(_), Value::Object(fields)) => {
+            fields.retain(|key, value| !is_empty(value) || !root.field(key).is_some_and(Field::omits_empty));
             if let Some(rule) = RULES.get(short(root.definition())) {
                 rule.apply(fields);
             }
@@ -104,6 +108,15 @@ fn apply(root: NodeRef<'_>, object: &mut Value) {
             entries.values_mut().for_each(round_up);
         }
         _ => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Bool(flag) => !flag,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        _ => false,
     }
 }
 

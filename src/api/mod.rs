@@ -13,6 +13,7 @@ pub mod meta;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod selector;

@@ -45,7 +45,10 @@ pub struct Subresource {
 }
 
 /// The media type of [`OpenApi::v2_protobuf`].
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// What clients ask for that mean [`V2_PROTOBUF`]. It is no valid media type, so no answer may be called so.
+pub const V2_PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Which form a document has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

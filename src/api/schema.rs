@@ -20,6 +20,7 @@ use super::decode::{self, Decoded};
 use super::field::quote;
 use super::identity::GroupVersionKind;
 use super::meta::Meta;
+use super::protobuf;
 use super::status::Status;
 
 pub use docs::Docs;
@@ -132,8 +133,9 @@ impl Schema {
         body: &[u8],
         validation: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
-        let decoded = decode::read(content_type, body).map_err(|error| match error {
+        let decoded = self.read(content_type, body).map_err(|error| match error {
             decode::Error::MediaType => Status::unsupported_media_type(&decode::ACCEPTED),
+            decode::Error::Protobuf(protobuf::Error::Object(why)) => self.unreadable(&why.to_string()),
             other => Status::bad_request(format!(
                 "the object provided is unrecognized (must be of type {}): {other} ({})",
                 self.kind.kind,
@@ -141,6 +143,16 @@ impl Schema {
             )),
         })?;
         self.accept(decoded, validation)
+    }
+
+    fn read(&self, content_type: &str, body: &[u8]) -> Result<Decoded, decode::Error> {
+        if decode::media_type(content_type) != protobuf::MEDIA_TYPE {
+            return decode::read(content_type, body);
+        }
+        if !self.tree.is_builtin() {
+            return Err(decode::Error::MediaType);
+        }
+        Ok(protobuf::decode(body, Some(&self.kind))?.into())
     }
 
     /// As [`Schema::decode`], for a body that is decoded already, as the result of a patch is.

@@ -238,3 +238,24 @@ fn the_other_kinds() {
     assert_eq!(crd["spec"]["names"]["listKind"], "CronTabList");
     assert_eq!(crd["spec"]["conversion"], json!({"strategy": "None"}));
 }
+
+#[test]
+fn empty_scalars_are_left_out_where_upstreams_types_have_no_pointers() {
+    let pod = json!({"metadata": {"name": "p", "generateName": ""}, "spec": {
+        "hostNetwork": false, "nodeName": "", "automountServiceAccountToken": false, "priority": 0,
+        "containers": [{"name": "", "image": "", "stdin": false, "env": [{"name": "A", "value": ""}],
+            "securityContext": {"privileged": false}}],
+    }});
+    let pod = defaulted("v1", "Pod", pod);
+    assert_eq!(pod["metadata"], json!({"name": "p"}));
+    let (spec, container) = (&pod["spec"], &pod["spec"]["containers"][0]);
+    assert!(spec.get("hostNetwork").is_none() && spec.get("nodeName").is_none());
+    assert_eq!((&spec["automountServiceAccountToken"], &spec["priority"]), (&json!(false), &json!(0)));
+    assert!(container.get("image").is_none() && container.get("stdin").is_none());
+    assert_eq!(container["name"], "");
+    assert_eq!(container["env"], json!([{"name": "A"}]));
+    assert_eq!(container["securityContext"], json!({"privileged": false}));
+    let scaled = defaulted("apps/v1", "Deployment", json!({"spec": {"replicas": 0, "paused": false}}));
+    assert_eq!(scaled["spec"]["replicas"], 0);
+    assert!(scaled["spec"].get("paused").is_none());
+}

@@ -61,6 +61,7 @@ pub(super) fn builtin() -> Tree {
         name: texts[r.number() as usize],
         node: r.number(),
         flags: r.byte(),
+        number: r.number(),
         default: texts[r.number() as usize],
     });
     let definitions = r.list(|r| DefinitionNode { name: texts[r.number() as usize], node: r.number() });

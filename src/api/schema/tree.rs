@@ -84,6 +84,7 @@ pub(super) struct FieldNode {
     pub(super) name: Text,
     pub(super) node: u32,
     pub(super) flags: u8,
+    pub(super) number: u32,
     pub(super) default: Text,
 }
 
@@ -135,6 +136,11 @@ impl Tree {
     /// Whether it is the tree of the built-in kinds, whose descriptions [`super::Docs`] holds.
     pub fn is_builtin(&self) -> bool {
         self.typed
+    }
+
+    /// The named type whose last part is this, as in `JSONSchemaProps`.
+    pub fn named(&self, short: &str) -> Option<NodeRef<'_>> {
+        self.definitions().find(|d| d.name().rsplit('.').next() == Some(short)).map(Definition::node)
     }
 
     pub(super) fn node(&self, id: u32) -> NodeRef<'_> {
@@ -324,6 +330,18 @@ impl<'t> Field<'t> {
     /// Whether strategic merge patches replace the object.
     pub fn is_replaced(self) -> bool {
         self.get().flags & 4 != 0
+    }
+
+    /// Whether upstream's types leave an empty value out: a Go field that is no pointer and has `omitempty`, or one
+    /// with `omitzero`.
+    pub fn omits_empty(self) -> bool {
+        self.get().flags & 8 != 0
+    }
+
+    /// Its number in Protocol Buffers; 0 if it has none. Where it lies in messages that JSON does not have, as those
+    /// of `VolumeSource` do in `Volume`, their numbers stand in the bytes above, the outermost the highest.
+    pub fn number(self) -> u32 {
+        self.get().number
     }
 
     /// The value that counts where it is missing, if the schema knows one.

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::protobuf;
 use crate::api::decode::{self, Decoded};
 use crate::api::{FieldValidation, Schema, Status};
 
@@ -11,9 +10,6 @@ use crate::api::{FieldValidation, Schema, Status};
 /// # Errors
 /// 400 for what cannot be read, 415 for other encodings.
 pub(super) fn decode(content_type: &str, body: &[u8]) -> Result<Decoded, Status> {
-    if protobuf::is(content_type) {
-        return Ok(Decoded { value: protobuf::decode(body)?, duplicates: Vec::new() });
-    }
     decode::decode(content_type, body)
 }
 
@@ -27,8 +23,5 @@ pub(super) fn checked(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    if protobuf::is(content_type) {
-        return schema.accept(decode(content_type, body)?, validation);
-    }
     schema.decode(content_type, body, validation)
 }

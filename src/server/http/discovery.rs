@@ -1,12 +1,13 @@
 //! Discovery: which groups, versions and resources there are; version; OpenAPI; OpenID.
 //!
-//! All documents are made once, when they are first asked for, and have an ETag.
+//! Documents are made once, when they are first asked for, and have an ETag. Those of OpenAPI are large: they are
+//! made for those who do not have them yet, and not kept.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use super::body::{self, Body};
 use super::negotiate;
 use super::render;
 use crate::api::Schemas;
-use crate::api::openapi::{OpenApi, Served, Subresource as ServedSubresource};
+use crate::api::openapi::{OpenApi, Served, Subresource as ServedSubresource, V2_PROTOBUF, V2_PROTOBUF_OLD};
 use crate::server::registry::{Registry, Resource, Subresource};
 
 /// The version of Kubernetes the API is that of, and this server's mark.
@@ -41,6 +42,23 @@ impl Document {
     fn json(value: &Value) -> Self {
         Self::new(value.to_string(), "application/json")
     }
+
+    /// A document of a known hash, made unless the client has it.
+    fn unless_known(
+        hash: String,
+        content_type: &'static str,
+        headers: &HeaderMap,
+        make: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Arc<Self>> {
+        let bytes = if is_known(&hash, headers) { Bytes::new() } else { make()?.into() };
+        Some(Arc::new(Self { bytes, hash, content_type }))
+    }
+}
+
+/// Whether the client has the document of this hash.
+fn is_known(hash: &str, headers: &HeaderMap) -> bool {
+    let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    known.is_some_and(|k| k.trim_matches('"') == hash)
 }
 
 /// The discovery documents.
@@ -107,10 +125,8 @@ pub(super) fn serve(api: &Api, path: &str, headers: &HeaderMap) -> Option<Respon
         (["api", version], _) => discovery.document(path, || resources(registry, "", version)),
         (["apis", group, version], _) => discovery.document(path, || resources(registry, group, version)),
         (["openapi", "v2"], _) => openapi_v2(discovery, headers),
-        (["openapi", "v3"], _) => {
-            discovery.document(path, || Some(Document::new(discovery.openapi.v3_index(), "application/json")))
-        }
-        (["openapi", "v3", rest @ ..], _) => openapi_v3(discovery, &rest.join("/")),
+        (["openapi", "v3"], _) => discovery.document(path, || Some(Document::new(discovery.openapi.v3_index(), "application/json"))),
+        (["openapi", "v3", rest @ ..], _) => openapi_v3(discovery, &rest.join("/"), headers),
         (["version"], _) => discovery.document(path, || Some(Document::json(&version()))),
         ([".well-known", "openid-configuration"], _) => {
             Some(Arc::new(Document::json(&api.pki.token_signer().openid_configuration(&api.server_url))))
@@ -127,8 +143,7 @@ pub(super) fn serve(api: &Api, path: &str, headers: &HeaderMap) -> Option<Respon
 
 fn answer(document: &Document, headers: &HeaderMap) -> Response<Body> {
     let etag = format!("\"{}\"", document.hash);
-    let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    let mut response = if known.is_some_and(|k| k == etag || k == document.hash) {
+    let mut response = if is_known(&document.hash, headers) {
         let mut response = Response::new(body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -146,15 +161,20 @@ fn answer(document: &Document, headers: &HeaderMap) -> Response<Body> {
 }
 
 fn openapi_v2(discovery: &Discovery, headers: &HeaderMap) -> Option<Arc<Document>> {
-    // Old clients ask for Protocol Buffers alone; they are told that there is only JSON.
+    let openapi = &discovery.openapi;
+    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // Clients that can read both name this one only if they prefer it.
+    if [V2_PROTOBUF, V2_PROTOBUF_OLD].iter().any(|name| accept.contains(name)) {
+        let hash = format!("P{}", openapi.v2_hash());
+        return Document::unless_known(hash, V2_PROTOBUF, headers, || Some(openapi.v2_protobuf()));
+    }
     negotiate::output(headers, None).ok()?;
-    discovery.document("openapi v2", || Some(Document::new(discovery.openapi.v2(), "application/json")))
+    Document::unless_known(openapi.v2_hash(), "application/json", headers, || Some(openapi.v2()))
 }
 
-fn openapi_v3(discovery: &Discovery, path: &str) -> Option<Arc<Document>> {
-    discovery.document(&format!("openapi v3 {path}"), || {
-        Some(Document::new(discovery.openapi.v3(path)?, "application/json"))
-    })
+fn openapi_v3(discovery: &Discovery, path: &str, headers: &HeaderMap) -> Option<Arc<Document>> {
+    let openapi = &discovery.openapi;
+    Document::unless_known(openapi.v3_hash(path)?, "application/json", headers, || openapi.v3(path))
 }
 
 fn version() -> Value {
@@ -374,6 +394,26 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
         assert_eq!(answer(&document, &headers).status(), StatusCode::NOT_MODIFIED);
+    }
+
+    #[test]
+    fn openapi_comes_in_the_form_that_is_asked_for_and_is_not_kept() {
+        let discovery = Discovery::new(&registry());
+        let mut headers = HeaderMap::new();
+        let json = openapi_v2(&discovery, &headers).unwrap();
+        assert_eq!((json.content_type, json.bytes[0]), ("application/json", b'{'));
+        headers.insert(ACCEPT, HeaderValue::from_static(V2_PROTOBUF_OLD));
+        let protobuf = openapi_v2(&discovery, &headers).unwrap();
+        // Field 1, three letters: the version of Swagger.
+        assert_eq!((protobuf.content_type, &protobuf.bytes[..5]), (V2_PROTOBUF, &b"\x0a\x032.0"[..]));
+        assert_ne!(json.hash, protobuf.hash);
+        headers.insert(IF_NONE_MATCH, format!("\"{}\"", protobuf.hash).parse().unwrap());
+        assert!(openapi_v2(&discovery, &headers).unwrap().bytes.is_empty());
+        headers.insert(ACCEPT, HeaderValue::from_static("application/vnd.kubernetes.protobuf"));
+        assert!(openapi_v2(&discovery, &headers).is_none());
+        assert!(!openapi_v3(&discovery, "apis/apps/v1", &headers).unwrap().bytes.is_empty());
+        assert!(openapi_v3(&discovery, "apis/none/v1", &headers).is_none());
+        assert!(discovery.made.lock().is_empty());
     }
 
     #[test]

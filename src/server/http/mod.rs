@@ -15,7 +15,6 @@ mod metrics;
 mod negotiate;
 mod params;
 mod patch;
-mod protobuf;
 mod proxy;
 mod read;
 mod render;
