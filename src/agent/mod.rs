@@ -144,8 +144,8 @@ struct Tasks {
 impl Tasks {
     fn spawn(self, services: Arc<Reflector<Service>>, slices: Arc<Reflector<EndpointSlice>>) {
         let Self { context, registration, feed, events, tls } = self;
-        let spawn = |name: &'static str, stage: Stage, mut task: Task| {
-            context.supervisor.spawn(name, stage, OnFailure::Restart, move |token| task(token));
+        let spawn = |name: &'static str, stage: Stage, task: Task| {
+            context.supervisor.spawn(name, stage, OnFailure::Restart, task);
         };
         let agent = |name: &'static str, task: Task| spawn(name, Stage::Agent, task);
         let client = context.client.clone();

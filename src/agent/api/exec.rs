@@ -215,9 +215,13 @@ async fn pump_attach(mut session: AttachSession, options: Options, client: Clien
 async fn feed(stdin: &mut Option<Writer>, message: Input) {
     match (message, stdin.as_mut()) {
         (Input::Stdin(data), Some(writer)) => {
-            if writer.write_all(&data).await.is_err() || writer.flush().await.is_err() {
-                *stdin = None;
-            }
+            let written = async {
+                writer.write_all(&data).await?;
+                writer.flush().await
+            };
+            let written = written.await;
+            // A process that reads no more is no failure of the session's.
+            *stdin = stdin.take().filter(|_| written.is_ok());
         }
         (Input::End, Some(writer)) => {
             let _ = writer.shutdown().await;

@@ -144,7 +144,8 @@ where
         while let Some(Ok(message)) = stream.next().await {
             match message {
                 Message::Binary(data) => {
-                    if to.write_all(&data).await.is_err() {
+                    let written = to.write_all(&data).await;
+                    if written.is_err() {
                         return;
                     }
                 }

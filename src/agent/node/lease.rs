@@ -65,7 +65,6 @@ fn lease(name: &str, node: Option<&Node>, now: MicroTime) -> Lease {
             renew_time: Some(now),
             ..LeaseSpec::default()
         }),
-        ..Default::default()
     }
 }
 

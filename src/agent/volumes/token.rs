@@ -45,7 +45,11 @@ impl Tokens {
             return Ok(token.value.clone());
         }
         match request(client, pod, source, seconds, now).await {
-            Ok(token) => Ok(self.0.entry(key).insert_entry(token).get().value.clone()),
+            Ok(token) => {
+                let value = token.value.clone();
+                self.0.insert(key, token);
+                Ok(value)
+            }
             Err(error) => match self.0.get_mut(&key).filter(|t| now < t.expires_at) {
                 Some(token) => {
                     tracing::warn!(pod = name(pod), %error, "a service account token could not be renewed yet");
