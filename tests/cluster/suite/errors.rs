@@ -1,7 +1,5 @@
 //! Bad input and bad luck: each gives a clear error in the place where users of Kubernetes look.
 
-use std::net::TcpListener;
-
 use crate::harness::{Cluster, Host, executable, show};
 use crate::{Alone, Shared};
 
@@ -100,23 +98,18 @@ fn server_fails(host: &Host, flags: &[&str]) -> String {
 
 fn port_taken() {
     let host = Host::new("port");
-    // A listener inside the host: a connection waits in its queue for ever.
-    let mut holder = host.command("nc").args(["-l", "-k", "-p", "6443"]).spawn().or_else(|_| {
-        host.command("busybox").args(["nc", "-ll", "-p", "6443", "-e", "cat"]).spawn()
-    });
-    let holder = holder.as_mut().expect("netcat runs");
+    let mut holder = host.command("python3").args(["-m", "http.server", "6443"]).spawn().expect("python3 runs");
     crate::harness::wait_for("the port to be taken", || host.sh("ss -ltn").contains(":6443"));
     let error = server_fails(&host, &[]);
     let _ = holder.kill();
     let _ = holder.wait();
     assert!(error.contains("6443") && error.contains("--https-listen-port"), "{error}");
-    drop(TcpListener::bind("127.0.0.1:0"));
 }
 
 fn newer_data() {
     let cluster = Cluster::start("newer", &[]);
     cluster.stop_server();
-    let version = cluster.data_dir().join("server/db/version");
+    let version = cluster.data_dir().join("server/db/format");
     assert!(version.exists(), "the store writes its format's version");
     std::fs::write(&version, "999\n").expect("writes");
     let error = server_fails(&cluster.host, &[]);

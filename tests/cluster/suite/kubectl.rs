@@ -72,10 +72,11 @@ data: {x: '1', y: '2'}
     assert_eq!(cluster.apply(ns, &changed), "configmap/c configured\n");
     let data = cluster.kubectl(&["get", "cm", "c", "-n", ns, "-o", "jsonpath={.data} {.metadata.annotations.other}"]);
     assert_eq!(data, "{\"x\":\"1\",\"z\":\"3\"} kept");
+    cluster.kubectl(&["patch", "configmap", "c", "-n", ns, "-p", "{\"data\":{\"z\":\"patched\"}}"]);
     let server_side = ["apply", "--server-side", "-n", ns, "-f", "-"];
     let output = cluster.try_stdin(&server_side, &changed.replace("z: '3'", "z: '4'"));
     let text = show(&output);
-    assert!(text.contains("conflict with \"kubectl-client-side-apply\""), "{text}");
+    assert!(text.contains("conflict with \"kubectl-patch\""), "{text}");
     let forced = [&server_side[..], &["--force-conflicts"]].concat();
     let output = cluster.try_stdin(&forced, &changed.replace("z: '3'", "z: '4'"));
     assert!(output.status.success(), "{}", show(&output));

@@ -78,8 +78,12 @@ spec:
     assert_eq!(read("token").split('.').count(), 3, "a JSON web token");
     // The token is worth something: the API answers it by name.
     let token = read("token");
-    let who = cluster.kubectl(&["--token", &token, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]);
-    assert_eq!(who, format!("system:serviceaccount:{ns}:default"));
+    let body = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
+    let who = cluster.host.sh(&format!(
+        "curl -sk -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{body}' \
+         https://127.0.0.1:6443/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    ));
+    assert!(who.contains(&format!("\"system:serviceaccount:{ns}:default\"")), "{who}");
 }
 
 fn exit_code(cluster: &Cluster) {
