@@ -22,7 +22,8 @@ fn import_list_remove(cluster: &Cluster) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let broken = directory.path().join("broken.tar");
     std::fs::write(&broken, "this is no archive").expect("writes");
-    let output = cluster.kedge(&["images", "import", broken.to_str().expect("UTF-8")]).output().expect("runs");
+    let output =
+        cluster.kedge(&["images", "import", broken.to_str().expect("UTF-8")]).output().expect("runs");
     assert!(!output.status.success(), "{}", show(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("broken.tar"), "{}", show(&output));
     let output = cluster.kedge(&["images", "rm", "busybox:9.99"]).output().expect("runs");
@@ -83,7 +84,19 @@ fn pull(cluster: &Cluster) {
     assert!(kedge(cluster, &["images", "list"]).contains(&image));
 
     let ns = &cluster.namespace("pulled");
-    cluster.kubectl(&["run", "p", "-n", ns, "--image", &image, "--restart=Never", "--command", "--", "echo", "pulled"]);
+    cluster.kubectl(&[
+        "run",
+        "p",
+        "-n",
+        ns,
+        "--image",
+        &image,
+        "--restart=Never",
+        "--command",
+        "--",
+        "echo",
+        "pulled",
+    ]);
     cluster.wait_jsonpath(&["pod", "p", "-n", ns], "{.status.phase}", "Succeeded");
     cluster.kubectl(&["delete", "pod", "p", "-n", ns]);
     kedge(cluster, &["images", "rm", &image]);

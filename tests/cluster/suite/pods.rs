@@ -43,7 +43,10 @@ spec:
     let address = cluster.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.status.podIP}"]);
     assert!(address.starts_with("10.42."), "{address}");
     assert!(exec(&["ip", "addr"]).contains(&address));
-    assert_eq!(cluster.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.status.qosClass}"]), "Guaranteed");
+    assert_eq!(
+        cluster.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.status.qosClass}"]),
+        "Guaranteed"
+    );
     let limit = memory_limit(cluster, ns, "p");
     assert_eq!(limit.trim(), (64 << 20).to_string());
 }
@@ -72,7 +75,8 @@ spec:
     );
     cluster.wait_pod_ready(ns, "p");
     let directory = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let read = |file: &str| cluster.kubectl(&["exec", "-n", ns, "p", "--", "cat", &format!("{directory}/{file}")]);
+    let read =
+        |file: &str| cluster.kubectl(&["exec", "-n", ns, "p", "--", "cat", &format!("{directory}/{file}")]);
     assert_eq!(read("namespace"), *ns);
     assert!(read("ca.crt").starts_with("-----BEGIN CERTIFICATE-----"));
     assert_eq!(read("token").split('.').count(), 3, "a JSON web token");
@@ -131,7 +135,15 @@ spec: {containers: [{name: main, image: 'busybox:1.35', command: ['false']}]}
 
 fn environment(cluster: &Cluster) {
     let ns = &cluster.namespace("env");
-    cluster.kubectl(&["create", "configmap", "c", "-n", ns, "--from-literal=KEY=from-map", "--from-literal=OTHER=o"]);
+    cluster.kubectl(&[
+        "create",
+        "configmap",
+        "c",
+        "-n",
+        ns,
+        "--from-literal=KEY=from-map",
+        "--from-literal=OTHER=o",
+    ]);
     cluster.kubectl(&["create", "secret", "generic", "s", "-n", ns, "--from-literal=password=hidden"]);
     cluster.apply(
         ns,
@@ -229,7 +241,8 @@ spec:
     );
     cluster.wait_pod_ready(ns, "p");
     wait_for("the container's first line", || cluster.kubectl(&["logs", "-n", ns, "p"]).contains("up"));
-    let follow = cluster.kubectl_command(&["logs", "-f", "-n", ns, "p"]).stdout(std::process::Stdio::piped()).spawn();
+    let follow =
+        cluster.kubectl_command(&["logs", "-f", "-n", ns, "p"]).stdout(std::process::Stdio::piped()).spawn();
     let follow = follow.expect("kubectl runs");
     cluster.kubectl(&["delete", "pod", "p", "-n", ns, "--wait=false"]);
     let pods = cluster.kubectl(&["get", "pods", "-n", ns]);
