@@ -53,7 +53,7 @@ spec:
 
 /// The memory limit the kernel holds the pod's container to, on cgroup v1 or v2.
 fn memory_limit(cluster: &Cluster, namespace: &str, pod: &str) -> String {
-    let path = format!("jsonpath={{.status.containerStatuses[0].containerID}}");
+    let path = "jsonpath={.status.containerStatuses[0].containerID}".to_string();
     let id = cluster.kubectl(&["get", "pod", pod, "-n", namespace, "-o", &path]);
     let id = id.rsplit('/').next().unwrap_or_default().to_owned();
     cluster.host.sh(&format!(
