@@ -305,30 +305,28 @@ async fn another_boot_starts_from_nothing() {
     f.finish().await;
 }
 
-/// The environment variable that makes [`a_process_that_is_killed`] act.
+/// With this in its environment, [`containers_outlive_a_killed_kedge`] is the one that is killed: it
+/// reports to the file named.
 const VICTIM: &str = "KEDGE_TEST_VICTIM";
 
-#[tokio::test]
-#[ignore = "a process for containers_outlive_a_killed_kedge, which starts it"]
-async fn a_process_that_is_killed() {
+async fn wait_to_be_killed(report: std::ffi::OsString) {
     let f = Fixture::new().await;
     f.sandbox("s").await;
     f.running("s", &sh("c", "while [ ! -e /go ]; do sleep 0.05; done; exit 6")).await;
-    fs::write(
-        std::env::var(VICTIM).unwrap(),
-        format!("{}\n{}", f.dir.path().display(), f.config.cgroup_root),
-    )
-    .unwrap();
+    fs::write(report, format!("{}\n{}", f.dir.path().display(), f.config.cgroup_root)).unwrap();
     std::future::pending::<()>().await;
 }
 
 #[tokio::test]
 async fn containers_outlive_a_killed_kedge() {
     use std::os::unix::process::CommandExt;
+    if let Some(report) = std::env::var_os(VICTIM) {
+        return wait_to_be_killed(report).await;
+    }
     let mut f = Fixture::new().await;
     let report = f.dir.path().join("report");
     let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_process_that_is_killed", "--ignored"])
+        .args(["--exact", "containers_outlive_a_killed_kedge"])
         .env(VICTIM, &report)
         .process_group(0)
         .stdout(std::process::Stdio::null())

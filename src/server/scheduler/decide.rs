@@ -241,19 +241,4 @@ mod tests {
         assert!(unfit.hints & NODE_ALLOCATABLE != 0 && unfit.hints & POD_REMOVED != 0);
         assert_eq!(unfit.hints & NODE_LABELS, 0);
     }
-
-    #[test]
-    #[ignore = "prints a figure"]
-    fn decisions_per_second() {
-        let mut cluster = cluster(1000);
-        let mut decider = Decider::default();
-        let pods: Vec<_> = (0..5000).map(|i| cpu_pod(&format!("p{i}"), "100m")).collect();
-        let start = std::time::Instant::now();
-        for pod in pods {
-            let slot = decider.decide(&cluster, &pod, Ok(Demands::default())).expect("it fits");
-            let node = std::sync::Arc::clone(&cluster.nodes[slot].name);
-            cluster.place(pod, &node);
-        }
-        println!("scheduler decisions/s on 1,000 nodes: {:.0}", 5000.0 / start.elapsed().as_secs_f64());
-    }
 }

@@ -1,7 +1,6 @@
-//! Figures of the runtime, printed for people: `cargo test --test runtime_figures -- --ignored --nocapture`.
-//! Needs root.
+//! Figures of the runtime, one line each: `cargo bench --bench runtime`. Needs root.
 
-#[path = "runtime_support/mod.rs"]
+#[path = "../tests/runtime_support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -24,9 +23,8 @@ fn memory(pid: &str) -> (u64, u64) {
     (field("Pss:"), field("Private_"))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "prints figures, proves nothing"]
-async fn figures() {
+#[tokio::main(worker_threads = 2)]
+async fn main() {
     let f = Fixture::new().await;
     let (mut sandboxes, mut creates, mut starts, mut execs, mut removes) =
         <(Vec<_>, Vec<_>, Vec<_>, Vec<_>, Vec<_>)>::default();
