@@ -8,6 +8,7 @@ mod body;
 mod chain;
 mod decode;
 mod discovery;
+mod evict;
 mod health;
 mod list;
 pub mod listener;
