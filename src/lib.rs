@@ -1,5 +1,6 @@
 //! kedge: Kubernetes for small machines, in one executable.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 pub mod agent;
 pub mod api;

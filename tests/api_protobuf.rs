@@ -65,7 +65,7 @@ fn value(node: NodeRef<'_>, dice: &mut Dice<'_>, depth: usize) -> Value {
         }
         Node::Object(_) => json!({}),
         Node::AnyObject => json!({"any": ["thing"]}),
-        Node::Any => any(node, dice),
+        Node::Any => alternative(node, dice),
         Node::String { bytes: true } => dice.pick(&[json!(""), json!("AAEC/w==")]),
         Node::String { .. } => {
             dice.pick(&[json!(""), json!("a"), json!("ä \u{1f980}"), json!("x".repeat(200))])
@@ -82,7 +82,7 @@ fn value(node: NodeRef<'_>, dice: &mut Dice<'_>, depth: usize) -> Value {
 }
 
 /// A value of one of the types that are one thing or another.
-fn any(node: NodeRef<'_>, dice: &mut Dice<'_>) -> Value {
+fn alternative(node: NodeRef<'_>, dice: &mut Dice<'_>) -> Value {
     let props = json!({"type": "string", "maxLength": 0});
     match encode::name(node) {
         "CustomResourceSubresourceStatus" => json!({}),

@@ -153,8 +153,7 @@ impl Visitor {
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|a| {
         a.path().is_ident("test")
-            || (a.path().is_ident("cfg")
-                && a.parse_args::<syn::Path>().is_ok_and(|p| p.is_ident("test")))
+            || (a.path().is_ident("cfg") && a.parse_args::<syn::Path>().is_ok_and(|p| p.is_ident("test")))
     })
 }
 
@@ -282,10 +281,8 @@ fn rooms_form_no_cycle() {
 #[test]
 fn parts_of_a_room_form_no_cycle() {
     let sources = sources();
-    let parts: BTreeSet<(String, String)> = sources
-        .iter()
-        .filter_map(|s| Some((s.module[0].clone(), s.module.get(1)?.clone())))
-        .collect();
+    let parts: BTreeSet<(String, String)> =
+        sources.iter().filter_map(|s| Some((s.module[0].clone(), s.module.get(1)?.clone()))).collect();
     let mut graphs: BTreeMap<String, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
     for source in &sources {
         let (Some(room), Some(part)) = (source.module.first(), source.module.get(1)) else { continue };
@@ -313,7 +310,8 @@ fn files_and_functions_stay_small() {
             errors.push(format!("{}: {} lines, at most {cap}", source.path.display(), source.lines));
         }
         for (name, lines) in source.functions.iter().filter(|(_, lines)| *lines > FUNCTION_CAP) {
-            errors.push(format!("{}: fn {name}: {lines} lines, at most {FUNCTION_CAP}", source.path.display()));
+            errors
+                .push(format!("{}: fn {name}: {lines} lines, at most {FUNCTION_CAP}", source.path.display()));
         }
     }
     let mut sizes: Vec<usize> = sources.iter().map(|s| s.lines).collect();
@@ -337,7 +335,11 @@ fn unsafe_code_lives_in_sys_files_and_says_why_it_is_sound() {
         if is_sys {
             let text = fs::read_to_string(&source.path).expect("source is readable");
             let reasons = text.matches("SAFETY:").count();
-            assert!(reasons >= source.unsafe_blocks, "{path}: {} unsafe blocks, {reasons} SAFETY comments", source.unsafe_blocks);
+            assert!(
+                reasons >= source.unsafe_blocks,
+                "{path}: {} unsafe blocks, {reasons} SAFETY comments",
+                source.unsafe_blocks
+            );
         }
     }
 }

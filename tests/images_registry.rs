@@ -340,7 +340,7 @@ async fn passwords_and_private_authorities_work() {
     let error = images.pull(&name, Some(wrong), |_| ()).await.unwrap_err();
     assert!(error.to_string().contains("unauthorized"), "{error}");
     let right = RegistryAuth { username: "user".into(), password: "secret".into() };
-    assert_eq!(images.pull(&name, Some(right), |_| ()).await.unwrap().tags, [name.clone()]);
+    assert_eq!(images.pull(&name, Some(right), |_| ()).await.unwrap().tags, std::slice::from_ref(&name));
 
     // Without the authority, whatever the password.
     let skeptic = open(

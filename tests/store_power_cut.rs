@@ -49,7 +49,8 @@ fn record(options: Options, writers: usize, commits: usize, wanted: usize) -> Ve
     };
     let options = Options { disk: recorder, ..options };
     let store = Store::open(temp.path(), options, Box::new(observer)).unwrap().store;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     // Revisions are handed out before anything else is written.
     for _ in 0..3 {
         let op = Op::put("/lazy/first", value(10), Expect::Any).lazy();

@@ -80,11 +80,9 @@ mod tests {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.until("a", at(0), at(0)), None, "the first restart is immediate");
         let mut pauses = Vec::new();
-        let mut now = 0;
-        for _ in 0..7 {
+        for now in 0..7 {
             backoff.next("a", at(now));
             pauses.push(go_seconds(backoff.pause("a")));
-            now += 1;
         }
         assert_eq!(pauses, ["10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]);
         assert_eq!(backoff.until("a", at(10), at(20)), Some(at(310)));

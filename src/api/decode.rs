@@ -1,5 +1,7 @@
 //! Reads request bodies: JSON and YAML, duplicate fields reported, and Protocol Buffers of built-in kinds.
 
+mod kind;
+
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::pidfile::PidFile;
 use super::installation::{server_pid_file, supervise_pid_file};
+use super::pidfile::PidFile;
 use super::{Error, require_root, server};
 use crate::config::Instance;
 

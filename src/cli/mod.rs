@@ -29,9 +29,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the control plane and, unless told otherwise, a node
-    Server(options::ServerOptions),
+    Server(Box<options::ServerOptions>),
     /// Run a node that joins a server with a token
-    Agent(options::AgentOptions),
+    Agent(Box<options::AgentOptions>),
     /// Import, list, pull and remove the node's images
     Images(images::ImagesOptions),
     /// Show whether server, node and workloads are ready, or wait until they are

@@ -33,7 +33,8 @@ pub async fn start(settings: &ServerSettings, server: &Server, supervisor: &Supe
     images.self_image().await?;
     let runtime = Runtime::open(runtime_config(&node.data_dir, &node.instance)).await?;
     serve_images(node, &images, &runtime, supervisor)?;
-    let client = crate::client::in_process(server.service_as(crate::server::auth::User::node(&node.node_name)));
+    let client =
+        crate::client::in_process(server.service_as(crate::server::auth::User::node(&node.node_name)));
     let credentials = server.node_credentials(&node.node_name, &[node.node_ip])?;
     let credentials = NodeCredentials {
         ca_pem: credentials.ca_pem,

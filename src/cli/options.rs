@@ -197,9 +197,20 @@ mod tests {
     fn every_setting_of_the_issue_exists() {
         let known = settings();
         for name in [
-            "data-dir", "bind-address", "https-listen-port", "write-kubeconfig", "write-kubeconfig-mode",
-            "node-name", "node-ip", "disable-agent", "cluster-cidr", "service-cidr", "cluster-dns",
-            "cluster-domain", "token", "config",
+            "data-dir",
+            "bind-address",
+            "https-listen-port",
+            "write-kubeconfig",
+            "write-kubeconfig-mode",
+            "node-name",
+            "node-ip",
+            "disable-agent",
+            "cluster-cidr",
+            "service-cidr",
+            "cluster-dns",
+            "cluster-domain",
+            "token",
+            "config",
         ] {
             assert!(known.iter().any(|k| k == name), "--{name} is missing");
         }

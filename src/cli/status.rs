@@ -75,8 +75,13 @@ async fn watch(options: &StatusOptions, kubeconfig: &Path) -> Report {
         let look = tokio::time::timeout(LOOK, look(options, kubeconfig)).await;
         let report = match look {
             Ok(Ok(report)) => report,
-            Ok(Err(error)) => Report { missing: Some(format!("the API does not answer yet: {error}")), ..Report::default() },
-            Err(_) => Report { missing: Some(format!("the API did not answer within {LOOK:?}")), ..Report::default() },
+            Ok(Err(error)) => {
+                Report { missing: Some(format!("the API does not answer yet: {error}")), ..Report::default() }
+            }
+            Err(_) => Report {
+                missing: Some(format!("the API did not answer within {LOOK:?}")),
+                ..Report::default()
+            },
         };
         match &report.missing {
             Some(missing) if Instant::now() < deadline => progress.waiting_for(missing),
@@ -147,7 +152,8 @@ async fn deployment(client: &Client, name: &str, report: &mut Report) -> Result<
     report.lines.push(format!("deployment   {namespace}/{name} {available}/{wanted} available"));
     let current = status.observed_generation == found.metadata.generation;
     if !current || available < wanted {
-        report.lacks(format!("deployment {namespace}/{name}: {available} of {wanted} replicas are available"));
+        report
+            .lacks(format!("deployment {namespace}/{name}: {available} of {wanted} replicas are available"));
     }
     Ok(())
 }

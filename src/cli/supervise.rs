@@ -41,7 +41,8 @@ pub struct SuperviseOptions {
 pub fn run(options: &SuperviseOptions) -> Result<(), Error> {
     let instance = Instance::of(&options.data_dir.path());
     if options.print_pid {
-        let pid = PidFile::holder(&supervise_pid_file(&instance)).ok_or("nothing supervises this installation")?;
+        let pid =
+            PidFile::holder(&supervise_pid_file(&instance)).ok_or("nothing supervises this installation")?;
         println!("{pid}");
         return Ok(());
     }

@@ -56,7 +56,8 @@ fn check_is_ours(data_dir: &Path) -> Result<(), Error> {
     if ours || !data_dir.exists() {
         return Ok(());
     }
-    Err(format!("{} does not look like a data directory of kedge; nothing was removed", data_dir.display()).into())
+    Err(format!("{} does not look like a data directory of kedge; nothing was removed", data_dir.display())
+        .into())
 }
 
 fn ask_about_volumes(data_dir: &Path) -> Result<bool, Error> {
@@ -116,8 +117,7 @@ fn remove(path: &Path) -> Result<(), Error> {
     if let Some(mount) = mount_below(path)? {
         return Err(format!("{mount} is still mounted; unmount it, then run this again").into());
     }
-    let result =
-        if metadata.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    let result = if metadata.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     result.map_err(|e| format!("cannot remove {}: {e}", path.display()).into())
 }
 

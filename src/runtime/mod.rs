@@ -22,7 +22,7 @@ mod session;
 pub mod shim;
 mod signals;
 pub mod spec;
-#[allow(unsafe_code)] // the one place for it, see there
+#[allow(unsafe_code, reason = "the one place for it, see there")]
 mod sys;
 mod watch;
 

@@ -73,6 +73,8 @@ async fn objects_and_their_subresources() {
 async fn pods_are_bound_and_evicted() {
     let server = TestServer::start().await;
     let client = server.admin();
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    assert_eq!(send(&client, "POST", "/api/v1/namespaces/default/serviceaccounts", &account).await.0, 200);
     let all = "/api/v1/namespaces/default/pods";
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
         "spec": {"containers": [{"name": "c", "image": "nginx"}]}});

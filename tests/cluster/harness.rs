@@ -87,9 +87,16 @@ impl Cluster {
             flags: flags.iter().map(ToString::to_string).collect(),
             namespaces: AtomicU32::new(0),
         };
+        // A registry that speaks plain HTTP must be named as such, as with k3s.
+        let mirror = format!("mirrors:\n  \"{NODE_IP}:5000\":\n    endpoint: [\"http://{NODE_IP}:5000\"]\n");
+        fs::write(cluster.registries(), mirror).expect("file is written");
         cluster.launch();
         cluster.wait_ready();
         cluster
+    }
+
+    fn registries(&self) -> PathBuf {
+        self.host.directory.path().join("registries.yaml")
     }
 
     /// As [`Self::start`], with the data directory on a file system of its own of that many MiB.
@@ -131,6 +138,8 @@ impl Cluster {
             .command(executable())
             .args(["server", "--node-name", "node-1", "--data-dir"])
             .arg(self.data_dir())
+            .arg("--private-registry")
+            .arg(self.registries())
             .args(&self.flags)
             .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "info".into()))
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! A server with all controllers on a temporary directory, and a stand-in for the nodes: Node objects
 //! without machines, and a task that does for their pods what a node would.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fmt::Debug;
 use std::future::Future;

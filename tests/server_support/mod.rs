@@ -1,4 +1,5 @@
 //! A server on a temporary directory and a free port, for the tests of the API.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateWaiting, Pod};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -127,8 +127,9 @@ async fn locate(
     let observed = observe(context, pod).await;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     if previous {
-        // A crashed container that waits is the one before the next.
+        // A crashed container that waits to be started again is the one before the next.
         let newest = observed.newest(container).filter(|c| c.state == ContainerState::Exited);
+        let newest = newest.filter(|_| waiting(pod, container).is_some());
         let last = observed.previous(container).or(newest);
         let last = last.ok_or_else(|| {
             Refusal::bad_request(format!(
@@ -146,16 +147,19 @@ async fn locate(
     }
 }
 
+/// What a container waits for, by the pod's status.
+fn waiting<'p>(pod: &'p Pod, container: &str) -> Option<&'p ContainerStateWaiting> {
+    let status = pod.status.as_ref()?;
+    let lists =
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let found = lists.into_iter().flatten().flatten().find(|c| c.name == container)?;
+    found.state.as_ref()?.waiting.as_ref()
+}
+
 /// Why a container has no log, by the pod's status.
 fn why_not(pod: &Pod, container: &str) -> String {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let status = pod.status.as_ref();
-    let lists =
-        status.map(|s| [&s.container_statuses, &s.init_container_statuses, &s.ephemeral_container_statuses]);
-    let all = lists.into_iter().flatten().flatten().flatten();
-    let found: Option<&ContainerStatus> = all.into_iter().find(|c| c.name == container);
-    let waiting = found.and_then(|c| c.state.as_ref()).and_then(|s| s.waiting.as_ref());
-    match waiting.and_then(|w| w.reason.as_deref()) {
+    match waiting(pod, container).and_then(|w| w.reason.as_deref()) {
         None => format!("container \"{container}\" in pod \"{name}\" is not available"),
         Some(reason) => {
             let why = match reason {

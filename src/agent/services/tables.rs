@@ -261,7 +261,7 @@ mod tests {
         let ending = json!({"addresses": ["10.42.0.8"], "conditions": {"ready": false, "serving": true, "terminating": true}});
         let ready = json!({"addresses": ["10.42.0.9"], "conditions": {"ready": true}});
         let count = |endpoints: Value| {
-            let (table, _) = tables(&[web.clone()], &[slice("web", endpoints)]);
+            let (table, _) = tables(std::slice::from_ref(&web), &[slice("web", endpoints)]);
             let port = table.ports.into_values().next().expect("a port");
             port.endpoints.into_iter().map(|e| e.address.to_string()).collect::<Vec<_>>()
         };

@@ -24,12 +24,12 @@ pub(super) fn check(root: NodeRef<'_>, object: &mut Value, validation: FieldVali
 }
 
 /// Whether an error is about an unknown or duplicate field, and not about what cannot be read.
-pub(super) fn is_strict(error: &str) -> bool {
+pub(crate) fn is_strict(error: &str) -> bool {
     error.starts_with("unknown field ") || error.starts_with("duplicate field ")
 }
 
 /// The error for a body that is no object.
-pub(super) fn wrong_root(root: NodeRef<'_>, value: &Value) -> String {
+pub(crate) fn wrong_root(root: NodeRef<'_>, value: &Value) -> String {
     format!("json: cannot unmarshal {} into Go value of type {}", what(value), go_type(root))
 }
 

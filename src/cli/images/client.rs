@@ -62,8 +62,9 @@ fn ask_server(
     show: &mut dyn FnMut(Answer),
 ) -> Result<(), Error> {
     let path = images_socket(instance);
-    let mut stream = UnixStream::connect(&path)
-        .map_err(|e| format!("the server at {} does not answer: {e}; is it still starting?", path.display()))?;
+    let mut stream = UnixStream::connect(&path).map_err(|e| {
+        format!("the server at {} does not answer: {e}; is it still starting?", path.display())
+    })?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;

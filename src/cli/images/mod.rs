@@ -51,7 +51,13 @@ enum ImagesCommand {
         #[command(flatten)]
         data_dir: DataDir,
         /// User name and password for the registry
-        #[arg(short, long, value_name = "NAME:PASSWORD", env = "KEDGE_REGISTRY_USER", hide_env_values = true)]
+        #[arg(
+            short,
+            long,
+            value_name = "NAME:PASSWORD",
+            env = "KEDGE_REGISTRY_USER",
+            hide_env_values = true
+        )]
         user: Option<String>,
         /// Names, such as `nginx:1.24` or `registry.example:5000/team/app:2`
         #[arg(required = true)]

@@ -225,7 +225,12 @@ mod tests {
         // Two of them know as little of each other as two processes.
         let (one, two) = (Shared::open(dir.path()).unwrap(), Shared::open(dir.path()).unwrap());
         let add = |shared: &Shared, id: &str| {
-            shared.change(|index| Ok(drop(index.images.insert(id.to_owned(), Record::default())))).unwrap();
+            shared
+                .change(|index| {
+                    let _: () = drop(index.images.insert(id.to_owned(), Record::default()));
+                    Ok(())
+                })
+                .unwrap();
         };
         add(&one, "sha256:1");
         add(&two, "sha256:2");

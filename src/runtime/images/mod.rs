@@ -229,7 +229,10 @@ impl Images {
             if used <= target_bytes {
                 break;
             }
-            self.0.index.change(|index| Ok(drop(index.images.remove(&id))))?;
+            self.0.index.change(|index| {
+                let _: () = drop(index.images.remove(&id));
+                Ok(())
+            })?;
             self.0.sweep(Duration::ZERO)?;
             let now = self.used_bytes();
             if now == used && self.0.is_pulling()? {

@@ -37,7 +37,8 @@ pub(super) fn documents(text: &str) -> Result<Vec<Value>, Error> {
         }
     }
     for (index, object) in objects.iter().enumerate() {
-        let present = |field: &str| object.pointer(field).and_then(Value::as_str).is_some_and(|s| !s.is_empty());
+        let present =
+            |field: &str| object.pointer(field).and_then(Value::as_str).is_some_and(|s| !s.is_empty());
         if let Some(field) = ["/apiVersion", "/kind", "/metadata/name"].into_iter().find(|f| !present(f)) {
             let problem = format!("{} is missing", field.trim_start_matches('/').replace('/', "."));
             return Err(Error::Malformed { document: index + 1, problem });
@@ -50,7 +51,8 @@ pub(super) fn documents(text: &str) -> Result<Vec<Value>, Error> {
 pub(super) async fn object(client: &Client, object: Value) -> Result<(), Error> {
     let text = |field: &str| object.pointer(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
-    let refused = |source| Error::Refused { kind: kind.clone(), name: name.clone(), source: Box::new(source) };
+    let refused =
+        |source| Error::Refused { kind: kind.clone(), name: name.clone(), source: Box::new(source) };
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let gvk = GroupVersionKind::gvk(group, version, &kind);
     let (resource, capabilities) = discovery::pinned_kind(client, &gvk).await.map_err(refused)?;

@@ -125,7 +125,9 @@ pub(super) fn serve(api: &Api, path: &str, headers: &HeaderMap) -> Option<Respon
         (["api", version], _) => discovery.document(path, || resources(registry, "", version)),
         (["apis", group, version], _) => discovery.document(path, || resources(registry, group, version)),
         (["openapi", "v2"], _) => openapi_v2(discovery, headers),
-        (["openapi", "v3"], _) => discovery.document(path, || Some(Document::new(discovery.openapi.v3_index(), "application/json"))),
+        (["openapi", "v3"], _) => {
+            discovery.document(path, || Some(Document::new(discovery.openapi.v3_index(), "application/json")))
+        }
         (["openapi", "v3", rest @ ..], _) => openapi_v3(discovery, &rest.join("/"), headers),
         (["version"], _) => discovery.document(path, || Some(Document::json(&version()))),
         ([".well-known", "openid-configuration"], _) => {

@@ -100,9 +100,9 @@ mod tests {
     async fn one_failing_check_fails_all() {
         let good: Check = ("ping".into(), None);
         let bad: Check = ("scheduler".into(), Some("secret".into()));
-        assert_eq!(outcome(&[good.clone()], &[], false).await, (200, "ok".into()));
+        assert_eq!(outcome(std::slice::from_ref(&good), &[], false).await, (200, "ok".into()));
         assert_eq!(
-            outcome(&[good.clone()], &[], true).await,
+            outcome(std::slice::from_ref(&good), &[], true).await,
             (200, "[+]ping ok\nreadyz check passed\n".into())
         );
         let (code, text) = outcome(&[good.clone(), bad.clone()], &[], false).await;

@@ -1,7 +1,5 @@
 //! Bad input and bad luck: each gives a clear error in the place where users of Kubernetes look.
 
-use std::net::TcpListener;
-
 use crate::harness::{Cluster, Host, executable, show};
 use crate::{Alone, Shared};
 
@@ -22,10 +20,17 @@ pub const ALONE: &[(&str, Alone)] = &[
 ];
 
 fn malformed_yaml(cluster: &Cluster) {
-    let output = cluster.try_stdin(&["create", "--raw", "/api/v1/namespaces/default/pods", "-f", "-"], "{\"kind\": \"Pod\",");
+    let output = cluster
+        .try_stdin(&["create", "--raw", "/api/v1/namespaces/default/pods", "-f", "-"], "{\"kind\": \"Pod\",");
     assert!(!output.status.success());
-    assert!(show(&output).contains("could not be understood") || show(&output).contains("BadRequest")
-        || show(&output).contains("bad request") || show(&output).contains("unexpected"), "{}", show(&output));
+    assert!(
+        show(&output).contains("could not be understood")
+            || show(&output).contains("BadRequest")
+            || show(&output).contains("bad request")
+            || show(&output).contains("unexpected"),
+        "{}",
+        show(&output)
+    );
 }
 
 fn unknown_field(cluster: &Cluster) {
@@ -62,7 +67,14 @@ spec: {containers: [{name: main}], restartPolicy: Sometimes}
 fn missing_image(cluster: &Cluster) {
     let ns = &cluster.namespace("noimage");
     cluster.kubectl(&["run", "p", "-n", ns, "--image=127.0.0.1:9/none:1"]);
-    cluster.kubectl(&["run", "never", "-n", ns, "--image=nowhere.invalid/none:1", "--image-pull-policy=Never"]);
+    cluster.kubectl(&[
+        "run",
+        "never",
+        "-n",
+        ns,
+        "--image=nowhere.invalid/none:1",
+        "--image-pull-policy=Never",
+    ]);
     let reason = "{.status.containerStatuses[0].state.waiting.reason}";
     cluster.wait_jsonpath(&["pod", "never", "-n", ns], reason, "ErrImageNeverPull");
     cluster.wait_jsonpath(&["pod", "p", "-n", ns], reason, "ImagePullBackOff");
@@ -73,11 +85,27 @@ fn missing_image(cluster: &Cluster) {
 
 fn missing_entrypoint(cluster: &Cluster) {
     let ns = &cluster.namespace("noentry");
-    cluster.kubectl(&["run", "p", "-n", ns, "--image=busybox:1.35", "--restart=Never", "--command", "--", "/no/such"]);
+    cluster.kubectl(&[
+        "run",
+        "p",
+        "-n",
+        ns,
+        "--image=busybox:1.35",
+        "--restart=Never",
+        "--command",
+        "--",
+        "/no/such",
+    ]);
     let state = "{.status.containerStatuses[0].state.terminated.reason}";
     cluster.wait_jsonpath(&["pod", "p", "-n", ns], state, "StartError");
     let message = cluster.kubectl(&[
-        "get", "pod", "p", "-n", ns, "-o", "jsonpath={.status.containerStatuses[0].state.terminated.message}",
+        "get",
+        "pod",
+        "p",
+        "-n",
+        ns,
+        "-o",
+        "jsonpath={.status.containerStatuses[0].state.terminated.message}",
     ]);
     assert!(message.contains("/no/such"), "{message}");
 }
@@ -86,13 +114,21 @@ fn second_server(cluster: &Cluster) {
     let output = cluster.kedge(&["server", "--https-listen-port", "16443"]).output().expect("kedge runs");
     assert!(!output.status.success(), "{}", show(&output));
     let text = show(&output);
-    assert!(text.contains("already runs as process") && text.contains(&cluster.server_pid().to_string()), "{text}");
+    assert!(
+        text.contains("already runs as process") && text.contains(&cluster.server_pid().to_string()),
+        "{text}"
+    );
 }
 
 fn server_fails(host: &Host, flags: &[&str]) -> String {
     let data = host.directory.path().join("data");
     let mut command = host.command("timeout");
-    command.arg("60").arg(executable()).args(["server", "--node-name", "n", "--data-dir"]).arg(data).args(flags);
+    command
+        .arg("60")
+        .arg(executable())
+        .args(["server", "--node-name", "n", "--data-dir"])
+        .arg(data)
+        .args(flags);
     let output = command.output().expect("kedge runs");
     assert!(!matches!(output.status.code(), Some(0 | 124)), "must fail by itself: {}", show(&output));
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -100,23 +136,19 @@ fn server_fails(host: &Host, flags: &[&str]) -> String {
 
 fn port_taken() {
     let host = Host::new("port");
-    // A listener inside the host: a connection waits in its queue for ever.
-    let mut holder = host.command("nc").args(["-l", "-k", "-p", "6443"]).spawn().or_else(|_| {
-        host.command("busybox").args(["nc", "-ll", "-p", "6443", "-e", "cat"]).spawn()
-    });
-    let holder = holder.as_mut().expect("netcat runs");
+    let mut holder =
+        host.command("python3").args(["-m", "http.server", "6443"]).spawn().expect("python3 runs");
     crate::harness::wait_for("the port to be taken", || host.sh("ss -ltn").contains(":6443"));
     let error = server_fails(&host, &[]);
     let _ = holder.kill();
     let _ = holder.wait();
     assert!(error.contains("6443") && error.contains("--https-listen-port"), "{error}");
-    drop(TcpListener::bind("127.0.0.1:0"));
 }
 
 fn newer_data() {
     let cluster = Cluster::start("newer", &[]);
     cluster.stop_server();
-    let version = cluster.data_dir().join("server/db/version");
+    let version = cluster.data_dir().join("server/db/format");
     assert!(version.exists(), "the store writes its format's version");
     std::fs::write(&version, "999\n").expect("writes");
     let error = server_fails(&cluster.host, &[]);
@@ -140,12 +172,16 @@ fn full_disk() {
     let cluster = Cluster::start_on_small_disk("full", 96);
     cluster.kubectl(&["create", "configmap", "before", "--from-literal=a=b"]);
     let data = cluster.data_dir();
-    cluster.host.sh(&format!("dd if=/dev/zero of={}/fill bs=1M count=200 2>/dev/null || true", data.display()));
+    cluster
+        .host
+        .sh(&format!("dd if=/dev/zero of={}/fill bs=1M count=200 2>/dev/null || true", data.display()));
     // What is preallocated still takes some writes; then the API says why it takes no more.
     let big = "x".repeat(400 << 10);
     let mut refused = String::new();
     for n in 0..400 {
-        let manifest = format!("{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"c{n}\"}},\"data\":{{\"k\":\"{big}\"}}}}");
+        let manifest = format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"c{n}\"}},\"data\":{{\"k\":\"{big}\"}}}}"
+        );
         let output = cluster.try_stdin(&["create", "-f", "-"], &manifest);
         if !output.status.success() {
             refused = show(&output);
@@ -156,7 +192,10 @@ fn full_disk() {
     cluster.kubectl(&["get", "configmap", "before"]);
     cluster.host.sh(&format!("rm {}/fill", data.display()));
     crate::harness::wait_for("writes to work again", || {
-        cluster.kubectl_command(&["create", "configmap", "after", "--from-literal=a=b"]).output().is_ok_and(|o| o.status.success())
+        cluster
+            .kubectl_command(&["create", "configmap", "after", "--from-literal=a=b"])
+            .output()
+            .is_ok_and(|o| o.status.success())
     });
     cluster.kill_server();
     cluster.launch();

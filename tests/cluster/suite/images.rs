@@ -22,7 +22,8 @@ fn import_list_remove(cluster: &Cluster) {
     let directory = tempfile::tempdir().expect("temporary directory");
     let broken = directory.path().join("broken.tar");
     std::fs::write(&broken, "this is no archive").expect("writes");
-    let output = cluster.kedge(&["images", "import", broken.to_str().expect("UTF-8")]).output().expect("runs");
+    let output =
+        cluster.kedge(&["images", "import", broken.to_str().expect("UTF-8")]).output().expect("runs");
     assert!(!output.status.success(), "{}", show(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("broken.tar"), "{}", show(&output));
     let output = cluster.kedge(&["images", "rm", "busybox:9.99"]).output().expect("runs");
@@ -78,17 +79,24 @@ fn push(cluster: &Cluster) {
 fn pull(cluster: &Cluster) {
     let _registry = registry(cluster);
     push(cluster);
-    // A registry that speaks plain HTTP must be named as such, as with k3s.
-    let registries = cluster.data_dir().join("registries.yaml");
-    std::fs::write(&registries, format!("mirrors:\n  \"{NODE_IP}:5000\":\n    endpoint: [\"http://{NODE_IP}:5000\"]\n"))
-        .expect("writes");
     let image = format!("{NODE_IP}:5000/tools/busybox:1");
-    let arguments = ["images", "pull", "--private-registry", registries.to_str().expect("UTF-8"), &image];
-    kedge(cluster, &arguments);
+    kedge(cluster, &["images", "pull", &image]);
     assert!(kedge(cluster, &["images", "list"]).contains(&image));
 
     let ns = &cluster.namespace("pulled");
-    cluster.kubectl(&["run", "p", "-n", ns, "--image", &image, "--restart=Never", "--command", "--", "echo", "pulled"]);
+    cluster.kubectl(&[
+        "run",
+        "p",
+        "-n",
+        ns,
+        "--image",
+        &image,
+        "--restart=Never",
+        "--command",
+        "--",
+        "echo",
+        "pulled",
+    ]);
     cluster.wait_jsonpath(&["pod", "p", "-n", ns], "{.status.phase}", "Succeeded");
     cluster.kubectl(&["delete", "pod", "p", "-n", ns]);
     kedge(cluster, &["images", "rm", &image]);

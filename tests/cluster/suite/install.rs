@@ -25,7 +25,11 @@ fn install() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let text = run();
-    let url = text.lines().find_map(|l| l.trim().strip_prefix("curl ")).unwrap_or_else(|| panic!("{text}")).to_owned();
+    let url = text
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("curl "))
+        .unwrap_or_else(|| panic!("{text}"))
+        .to_owned();
     assert_eq!(host.sh(&format!("curl -s -o /dev/null -w '%{{http_code}}' {url}")), "200");
     let kedge = |arguments: &[&str]| {
         let output = host.command(bin.join("kedge")).args(arguments).arg("--data-dir").arg(&data).output();
@@ -34,8 +38,9 @@ fn install() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let processes = || {
-        let line = format!("pgrep -f '{}' || true", data.display());
-        host.sh(&line)
+        // The bracket keeps the shell that looks from finding itself.
+        let path = data.display().to_string();
+        host.sh(&format!("pgrep -f '[/]{}' || true", path.trim_start_matches('/')))
     };
     let before = processes();
     assert!(run().contains(&url), "a second run finds everything as it should be");

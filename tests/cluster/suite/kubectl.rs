@@ -27,8 +27,12 @@ const SLEEPER: &str = "apiVersion: v1
 kind: Pod
 metadata: {name: p}
 spec:
+  terminationGracePeriodSeconds: 1
   containers: [{name: main, image: 'busybox:1.35', command: [sleep, '1000000']}]
 ";
+
+/// Idles as well as `sleep`, and ends when asked to.
+const IDLE: &[&str] = &["sh", "-c", "trap 'exit 0' TERM; sleep 1000000 & wait"];
 
 fn sleeper(cluster: &Cluster, prefix: &str) -> String {
     let ns = cluster.namespace(prefix);
@@ -63,19 +67,29 @@ metadata: {name: c, labels: {a: one}}
 data: {x: '1', y: '2'}
 ";
     assert_eq!(cluster.apply(ns, manifest), "configmap/c created\n");
-    let revision = || cluster.kubectl(&["get", "cm", "c", "-n", ns, "-o", "jsonpath={.metadata.resourceVersion}"]);
+    let revision =
+        || cluster.kubectl(&["get", "cm", "c", "-n", ns, "-o", "jsonpath={.metadata.resourceVersion}"]);
     let first = revision();
     assert_eq!(cluster.apply(ns, manifest), "configmap/c unchanged\n");
     assert_eq!(revision(), first, "an apply that changes nothing writes nothing");
     cluster.kubectl(&["annotate", "configmap", "c", "-n", ns, "other=kept"]);
     let changed = manifest.replace("y: '2'", "z: '3'");
     assert_eq!(cluster.apply(ns, &changed), "configmap/c configured\n");
-    let data = cluster.kubectl(&["get", "cm", "c", "-n", ns, "-o", "jsonpath={.data} {.metadata.annotations.other}"]);
+    let data = cluster.kubectl(&[
+        "get",
+        "cm",
+        "c",
+        "-n",
+        ns,
+        "-o",
+        "jsonpath={.data} {.metadata.annotations.other}",
+    ]);
     assert_eq!(data, "{\"x\":\"1\",\"z\":\"3\"} kept");
+    cluster.kubectl(&["patch", "configmap", "c", "-n", ns, "-p", "{\"data\":{\"z\":\"patched\"}}"]);
     let server_side = ["apply", "--server-side", "-n", ns, "-f", "-"];
     let output = cluster.try_stdin(&server_side, &changed.replace("z: '3'", "z: '4'"));
     let text = show(&output);
-    assert!(text.contains("conflict with \"kubectl-client-side-apply\""), "{text}");
+    assert!(text.contains("conflict with \"kubectl-patch\""), "{text}");
     let forced = [&server_side[..], &["--force-conflicts"]].concat();
     let output = cluster.try_stdin(&forced, &changed.replace("z: '3'", "z: '4'"));
     assert!(output.status.success(), "{}", show(&output));
@@ -156,11 +170,21 @@ fn exec(cluster: &Cluster) {
     let ns = &sleeper(cluster, "exec");
     let output = cluster.try_stdin(&["exec", "-i", "-n", ns, "p", "--", "cat"], "through and back");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "through and back", "{}", show(&output));
-    let mut failing = cluster.kubectl_command(&["exec", "-n", ns, "p", "--", "sh", "-c", "echo oops >&2; exit 42"]);
+    let mut failing =
+        cluster.kubectl_command(&["exec", "-n", ns, "p", "--", "sh", "-c", "echo oops >&2; exit 42"]);
     let output = failing.output().expect("kubectl runs");
     assert_eq!(output.status.code(), Some(42), "{}", show(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("oops"));
-    let big = cluster.kubectl(&["exec", "-n", ns, "p", "--", "sh", "-c", "dd if=/dev/zero bs=1024 count=4096 2>/dev/null"]);
+    let big = cluster.kubectl(&[
+        "exec",
+        "-n",
+        ns,
+        "p",
+        "--",
+        "sh",
+        "-c",
+        "dd if=/dev/zero bs=1024 count=4096 2>/dev/null",
+    ]);
     assert_eq!(big.len(), 4 << 20, "four megabytes come through whole");
     let error = cluster.kubectl_fails(&["exec", "-n", ns, "p", "--", "no-such-program"]);
     assert!(error.contains("no-such-program"), "{error}");
@@ -183,7 +207,8 @@ fn on_terminal(cluster: &Cluster, arguments: &[&str]) -> Command {
 
 fn exec_terminal(cluster: &Cluster) {
     let ns = &sleeper(cluster, "terminal");
-    let mut shell = on_terminal(cluster, &["exec", "-it", "-n", ns, "p", "--", "sh"]).spawn().expect("script runs");
+    let mut shell =
+        on_terminal(cluster, &["exec", "-it", "-n", ns, "p", "--", "sh"]).spawn().expect("script runs");
     let mut input = shell.stdin.take().expect("piped");
     input.write_all(b"test -t 0 && echo a-$((40+2))-terminal\nexit 5\n").expect("types");
     let mut output = String::new();
@@ -226,7 +251,10 @@ spec:
     BufReader::new(forward.stdout.as_mut().expect("piped")).read_line(&mut line).expect("reads");
     let port = line.split([':', ' ']).find_map(|w| w.parse::<u16>().ok()).unwrap_or_else(|| panic!("{line}"));
     for _ in 0..3 {
-        assert_eq!(cluster.host.sh(&format!("curl -sf --max-time 10 http://127.0.0.1:{port}/")), "it works\n");
+        assert_eq!(
+            cluster.host.sh(&format!("curl -sf --max-time 10 http://127.0.0.1:{port}/")),
+            "it works\n"
+        );
     }
     forward.kill().expect("ends");
     forward.wait().expect("ends");
@@ -235,7 +263,7 @@ spec:
 fn rollout(cluster: &Cluster) {
     let ns = &cluster.namespace("rollout");
     let create = ["create", "deployment", "web", "-n", ns, "--image=busybox:1.35", "--replicas=2", "--"];
-    cluster.kubectl(&[&create[..], &["sleep", "1000000"]].concat());
+    cluster.kubectl(&[&create[..], IDLE].concat());
     let status = || cluster.kubectl(&["rollout", "status", "deployment/web", "-n", ns, "--timeout=90s"]);
     assert!(status().contains("successfully rolled out"));
     cluster.kubectl(&["set", "image", "deployment/web", "-n", ns, "*=busybox:1.36"]);
@@ -246,7 +274,8 @@ fn rollout(cluster: &Cluster) {
     };
     wait_for("only pods of the new image", || image() == "busybox:1.36 busybox:1.36");
     let history = cluster.kubectl(&["rollout", "history", "deployment/web", "-n", ns]);
-    let revisions: Vec<_> = history.lines().filter_map(|l| l.split_whitespace().next()?.parse::<u32>().ok()).collect();
+    let revisions: Vec<_> =
+        history.lines().filter_map(|l| l.split_whitespace().next()?.parse::<u32>().ok()).collect();
     assert_eq!(revisions, [1, 2], "{history}");
     cluster.kubectl(&["rollout", "undo", "deployment/web", "-n", ns]);
     assert!(status().contains("successfully rolled out"));
@@ -258,7 +287,7 @@ fn rollout(cluster: &Cluster) {
 fn scale_and_delete(cluster: &Cluster) {
     let ns = &cluster.namespace("scale");
     let create = ["create", "deployment", "web", "-n", ns, "--image=busybox:1.35", "--"];
-    cluster.kubectl(&[&create[..], &["sleep", "1000000"]].concat());
+    cluster.kubectl(&[&create[..], IDLE].concat());
     cluster.kubectl(&["scale", "deployment/web", "-n", ns, "--replicas=3"]);
     cluster.kubectl(&["rollout", "status", "deployment/web", "-n", ns, "--timeout=90s"]);
     assert_eq!(cluster.kubectl(&["get", "pods", "-n", ns, "-o", "name"]).lines().count(), 3);
@@ -304,7 +333,8 @@ fn namespace_deletion(cluster: &Cluster) {
 /// `kubectl`, and any `kubectl.1.NN` in the directory its link leads to.
 fn every_version(cluster: &Cluster) {
     let ns = &sleeper(cluster, "versions");
-    let found = Command::new("sh").args(["-c", "readlink -f \"$(command -v kubectl)\""]).output().expect("sh runs");
+    let found =
+        Command::new("sh").args(["-c", "readlink -f \"$(command -v kubectl)\""]).output().expect("sh runs");
     let program = std::path::PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
     let mut programs = vec![program.clone()];
     let beside = std::fs::read_dir(program.parent().expect("has a directory")).expect("readable");

@@ -43,14 +43,17 @@ spec:
     let address = cluster.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.status.podIP}"]);
     assert!(address.starts_with("10.42."), "{address}");
     assert!(exec(&["ip", "addr"]).contains(&address));
-    assert_eq!(cluster.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.status.qosClass}"]), "Guaranteed");
+    assert_eq!(
+        cluster.kubectl(&["get", "pod", "p", "-n", ns, "-o", "jsonpath={.status.qosClass}"]),
+        "Guaranteed"
+    );
     let limit = memory_limit(cluster, ns, "p");
     assert_eq!(limit.trim(), (64 << 20).to_string());
 }
 
 /// The memory limit the kernel holds the pod's container to, on cgroup v1 or v2.
 fn memory_limit(cluster: &Cluster, namespace: &str, pod: &str) -> String {
-    let path = format!("jsonpath={{.status.containerStatuses[0].containerID}}");
+    let path = "jsonpath={.status.containerStatuses[0].containerID}".to_string();
     let id = cluster.kubectl(&["get", "pod", pod, "-n", namespace, "-o", &path]);
     let id = id.rsplit('/').next().unwrap_or_default().to_owned();
     cluster.host.sh(&format!(
@@ -72,14 +75,19 @@ spec:
     );
     cluster.wait_pod_ready(ns, "p");
     let directory = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let read = |file: &str| cluster.kubectl(&["exec", "-n", ns, "p", "--", "cat", &format!("{directory}/{file}")]);
+    let read =
+        |file: &str| cluster.kubectl(&["exec", "-n", ns, "p", "--", "cat", &format!("{directory}/{file}")]);
     assert_eq!(read("namespace"), *ns);
     assert!(read("ca.crt").starts_with("-----BEGIN CERTIFICATE-----"));
     assert_eq!(read("token").split('.').count(), 3, "a JSON web token");
     // The token is worth something: the API answers it by name.
     let token = read("token");
-    let who = cluster.kubectl(&["--token", &token, "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]);
-    assert_eq!(who, format!("system:serviceaccount:{ns}:default"));
+    let body = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
+    let who = cluster.host.sh(&format!(
+        "curl -sk -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{body}' \
+         https://127.0.0.1:6443/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    ));
+    assert!(who.contains(&format!("\"system:serviceaccount:{ns}:default\"")), "{who}");
 }
 
 fn exit_code(cluster: &Cluster) {
@@ -127,7 +135,15 @@ spec: {containers: [{name: main, image: 'busybox:1.35', command: ['false']}]}
 
 fn environment(cluster: &Cluster) {
     let ns = &cluster.namespace("env");
-    cluster.kubectl(&["create", "configmap", "c", "-n", ns, "--from-literal=KEY=from-map", "--from-literal=OTHER=o"]);
+    cluster.kubectl(&[
+        "create",
+        "configmap",
+        "c",
+        "-n",
+        ns,
+        "--from-literal=KEY=from-map",
+        "--from-literal=OTHER=o",
+    ]);
     cluster.kubectl(&["create", "secret", "generic", "s", "-n", ns, "--from-literal=password=hidden"]);
     cluster.apply(
         ns,
@@ -225,7 +241,8 @@ spec:
     );
     cluster.wait_pod_ready(ns, "p");
     wait_for("the container's first line", || cluster.kubectl(&["logs", "-n", ns, "p"]).contains("up"));
-    let follow = cluster.kubectl_command(&["logs", "-f", "-n", ns, "p"]).stdout(std::process::Stdio::piped()).spawn();
+    let follow =
+        cluster.kubectl_command(&["logs", "-f", "-n", ns, "p"]).stdout(std::process::Stdio::piped()).spawn();
     let follow = follow.expect("kubectl runs");
     cluster.kubectl(&["delete", "pod", "p", "-n", ns, "--wait=false"]);
     let pods = cluster.kubectl(&["get", "pods", "-n", ns]);

@@ -27,6 +27,7 @@ spec:
   template:
     metadata: {{labels: {{app: web}}}}
     spec:
+      terminationGracePeriodSeconds: 1
       containers:
       - name: web
         image: busybox:1.35
@@ -51,7 +52,17 @@ fn address(cluster: &Cluster, ns: &str) -> String {
 
 /// A pod to call from.
 fn client(cluster: &Cluster, ns: &str) {
-    cluster.kubectl(&["run", "client", "-n", ns, "--image=busybox:1.35", "--command", "--", "sleep", "1000000"]);
+    cluster.kubectl(&[
+        "run",
+        "client",
+        "-n",
+        ns,
+        "--image=busybox:1.35",
+        "--command",
+        "--",
+        "sleep",
+        "1000000",
+    ]);
     cluster.wait_pod_ready(ns, "client");
 }
 
@@ -67,14 +78,16 @@ fn cluster_ip(cluster: &Cluster) {
         seen.insert(cluster.kubectl(&["exec", "-n", ns, "client", "--", "sh", "-c", &line]));
         seen.len() == 2
     });
-    let slices = cluster.kubectl(&["get", "endpointslices", "-n", ns, "-l", "kubernetes.io/service-name=web"]);
+    let slices =
+        cluster.kubectl(&["get", "endpointslices", "-n", ns, "-l", "kubernetes.io/service-name=web"]);
     assert!(slices.contains("8080"), "{slices}");
     let endpoints = cluster.kubectl(&["get", "endpoints", "web", "-n", ns]);
     assert!(endpoints.contains(":8080"), "{endpoints}");
 }
 
 fn node_port(cluster: &Cluster) {
-    let spec = "{type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 31234}]}";
+    let spec =
+        "{type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 31234}]}";
     let ns = &web(cluster, "nodeport", spec);
     wait_for("the node port", || {
         let line = format!("curl -sf --max-time 5 http://{NODE_IP}:31234/ || true");
@@ -104,22 +117,32 @@ spec: {selector: {app: none}, ports: [{port: 80}]}
 }
 
 fn dns(cluster: &Cluster) {
-    let ns = &web(cluster, "dns", "{selector: {app: web}, ports: [{port: 80, targetPort: 8080, name: http}]}");
+    let ns =
+        &web(cluster, "dns", "{selector: {app: web}, ports: [{port: 80, targetPort: 8080, name: http}]}");
     let address = address(cluster, ns);
     client(cluster, ns);
     for name in ["web".to_owned(), format!("web.{ns}"), format!("web.{ns}.svc.cluster.local")] {
         let line = format!("wget -q -O - http://{name}/");
         let mut page = String::new();
         wait_for(&name, || {
-            let output =
-                cluster.kubectl_command(&["exec", "-n", ns, "client", "--", "sh", "-c", &line]).output().expect("runs");
+            let output = cluster
+                .kubectl_command(&["exec", "-n", ns, "client", "--", "sh", "-c", &line])
+                .output()
+                .expect("runs");
             page = String::from_utf8_lossy(&output.stdout).into_owned();
             output.status.success()
         });
         assert!(page.starts_with("web-"), "{name}: {page}");
     }
     let looked_up = cluster.kubectl(&[
-        "exec", "-n", ns, "client", "--", "nslookup", &format!("web.{ns}.svc.cluster.local"), "10.43.0.10",
+        "exec",
+        "-n",
+        ns,
+        "client",
+        "--",
+        "nslookup",
+        &format!("web.{ns}.svc.cluster.local"),
+        "10.43.0.10",
     ]);
     assert!(looked_up.contains(&address), "{looked_up}");
 }
@@ -130,7 +153,7 @@ fn hairpin(cluster: &Cluster) {
     let address = address(cluster, ns);
     cluster.wait_jsonpath(&["deployment", "web", "-n", ns], "{.status.replicas}", "1");
     wait_for("the pod to reach itself", || {
-        let line = format!("wget -q -T 3 -O - http://{address}/ || true");
+        let line = format!("wget -q -O - http://{address}/ || true");
         cluster.kubectl(&["exec", "-n", ns, "deployment/web", "--", "sh", "-c", &line]).starts_with("web-")
     });
 }
@@ -138,7 +161,8 @@ fn hairpin(cluster: &Cluster) {
 fn kubernetes_service(cluster: &Cluster) {
     let ns = &cluster.namespace("api");
     client(cluster, ns);
-    let host = cluster.kubectl(&["exec", "-n", ns, "client", "--", "sh", "-c", "echo $KUBERNETES_SERVICE_HOST"]);
+    let host =
+        cluster.kubectl(&["exec", "-n", ns, "client", "--", "sh", "-c", "echo $KUBERNETES_SERVICE_HOST"]);
     assert_eq!(host.trim(), "10.43.0.1");
     let version = cluster.host.sh("curl -sk --max-time 5 https://10.43.0.1/version");
     assert!(version.contains("gitVersion"), "{version}");

@@ -197,7 +197,7 @@ pub(super) fn service_address(api: &Api, cx: &Cx) -> Result<Target, Status> {
     let ports = list(&service, "/spec/ports");
     let wanted = match port {
         "" => ports.first(),
-        text => ports.iter().find(|p| p["name"] == text || p["port"].to_string() == text),
+        text => ports.iter().find(|p| p["name"] == text || p["port"] == text),
     };
     let none = || Status::service_unavailable(format!("no endpoints available for service \"{name}\""));
     let port_name = wanted.ok_or_else(none)?["name"].as_str().unwrap_or_default().to_owned();

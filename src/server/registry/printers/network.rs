@@ -143,7 +143,7 @@ fn shortened(list: &[impl AsRef<str>], none: &str) -> String {
     let first: Vec<&str> = list.iter().take(3).map(AsRef::as_ref).collect();
     match list.len() {
         0 => none.to_owned(),
-        0..=3 => first.join(","),
+        1..=3 => first.join(","),
         all => format!("{} + {} more...", first.join(","), all - 3),
     }
 }
