@@ -20,6 +20,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
 
+/// How long a watch lasts before it is begun anew, in seconds. A watch within the process does not die
+/// silently, and an idle machine shall not be woken.
+const WATCH_SECONDS: u32 = 3600;
+
+/// How to watch through a client of [`in_process`]: for an hour at a time, and without bookmarks, which
+/// this server has no need of: a kind that does not change can be watched from any revision.
+pub fn watch_config() -> watcher::Config {
+    watcher::Config { bookmarks: false, ..watcher::Config::default().timeout(WATCH_SECONDS) }
+}
+
 /// A client over a service that answers the API's requests in this process.
 pub fn in_process<S, B>(service: S) -> Client
 where
@@ -111,7 +121,7 @@ impl Reflectors {
         let (changes, subscription) = watch::channel(0);
         let shared: Shared<K> = (store, subscription);
         known.insert(TypeId::of::<K>(), Box::new(shared.clone()));
-        let events = watcher(Api::<K>::all(self.client.clone()), watcher::Config::default());
+        let events = watcher(Api::<K>::all(self.client.clone()), watch_config());
         let stop = self.stop.clone();
         // The caller's supervisor stops it through the token; it cannot fail: the watch is begun anew.
         tokio::spawn(async move {

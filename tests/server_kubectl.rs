@@ -224,3 +224,55 @@ async fn pods() {
     kubectl.ok("delete pod p").await;
     assert!(kubectl.ok("get pods").await.contains("No resources found"));
 }
+
+/// The kubectl of every version beside the installed one.
+fn versions() -> Vec<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.exists());
+    let Some(dir) = found.and_then(|file| file.canonicalize().ok()?.parent().map(ToOwned::to_owned)) else {
+        return Vec::new();
+    };
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = |file: &std::path::Path| {
+        file.file_name()
+            .and_then(|n| n.to_str())
+            .is_some_and(|n| n == "kubectl" || n.starts_with("kubectl.1."))
+    };
+    files.filter(|file| named(file)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_version_shows_what_is_wrong_with_an_object() {
+    let Some(kubectl) = Kubectl::start().await else { return };
+    kubectl.ok("create serviceaccount default").await;
+    let pod =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME}\nspec: {containers: [{name: c, image: i}]}\n";
+    for (i, version) in versions().into_iter().enumerate() {
+        for verb in ["create", "apply"] {
+            let mut command = Command::new(&version);
+            command.arg("--kubeconfig").arg(kubectl.0.kubeconfig());
+            command.arg("--cache-dir").arg(kubectl.0.dir.path().join(format!("cache{i}")));
+            command
+                .args([verb, "-f", "-"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
+            let (bad, good) =
+                (pod.replace("NAME", "Bad_Name"), pod.replace("NAME", &format!("p-{i}-{verb}")));
+            let (bad, good) = tokio::task::spawn_blocking(move || {
+                let mut run = |text: String| {
+                    let mut child = command.spawn().unwrap();
+                    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+                    let output = child.wait_with_output().unwrap();
+                    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+                };
+                (run(bad), run(good))
+            })
+            .await
+            .unwrap();
+            let text = "The Pod \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": ";
+            assert!(bad.contains(text), "{} {verb}: {bad}", version.display());
+            assert!(good.contains("created"), "{} {verb}: {good}", version.display());
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! What every cluster has from its first moment: namespaces, default roles, the API's own Service.
+//! What every cluster has from its first moment: namespaces, priority classes, default roles, the API's
+//! own Service.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,9 +7,10 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
+use super::admission;
 use super::auth::User;
-use super::auth::authz::rbac::bootstrap as roles;
-use super::objects::{Call, Change, Objects, WriteOptions};
+use super::auth::authz::rbac::bootstrap::{self as roles, Outcome};
+use super::objects::{Call, Change, DeleteOptions, Objects, WriteOptions};
 use super::registry::Resource;
 use crate::api::{GroupVersionKind, Meta, Status};
 use crate::config::ServerSettings;
@@ -24,8 +26,9 @@ const AT_ONCE: usize = 64;
 pub(super) async fn ensure(objects: &Objects, settings: &ServerSettings, port: u16) -> Result<(), String> {
     let namespaces =
         NAMESPACES.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
-    all(objects, namespaces.to_vec()).await?;
-    all(objects, roles::objects()).await?;
+    at_once(namespaces.to_vec(), |object| create_if_missing(objects, object)).await?;
+    at_once(admission::system_classes(), |object| create_if_missing(objects, object)).await?;
+    at_once(roles::objects(), |object| reconcile(objects, object)).await?;
     let Some(address) = settings.service_cidr.nth(1) else {
         return Err(format!("{} has no room for a Service", settings.service_cidr));
     };
@@ -40,13 +43,11 @@ pub(super) async fn ensure(objects: &Objects, settings: &ServerSettings, port: u
     Ok(())
 }
 
-async fn all(objects: &Objects, list: Vec<Value>) -> Result<(), String> {
-    stream::iter(list)
-        .map(|object| create_if_missing(objects, object))
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<Vec<()>>()
-        .await
-        .map(drop)
+async fn at_once<F>(list: Vec<Value>, ensure: impl Fn(Value) -> F) -> Result<(), String>
+where
+    F: Future<Output = Result<(), String>>,
+{
+    stream::iter(list).map(ensure).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
 }
 
 fn entry<'a>(objects: &'a Objects, object: &Value) -> Result<&'a Arc<Resource>, String> {
@@ -79,6 +80,26 @@ async fn create_if_missing(objects: &Objects, object: Value) -> Result<(), Strin
         Err(status) if status.code == 409 => Ok(()),
         Err(status) => Err(failed(&object, &status)),
     }
+}
+
+/// Makes a default role or binding what it has to be at least.
+async fn reconcile(objects: &Objects, wanted: Value) -> Result<(), String> {
+    let (resource, user, options) = (entry(objects, &wanted)?, User::loopback(), options());
+    let (namespace, name) = (namespace(&wanted), Meta::of(&wanted).name());
+    let Ok(existing) = objects.get(resource, namespace, name) else {
+        return create_if_missing(objects, wanted).await;
+    };
+    let call = Call { resource, namespace, user: &user, options: &options };
+    let done = match roles::reconcile(&existing.value(), &wanted) {
+        Outcome::Keep => return Ok(()),
+        Outcome::Update(object) => {
+            let change = Change { name, ..Change::default() };
+            objects.update(&call, change, &mut |_| Ok(object.clone())).await.map(drop)
+        }
+        Outcome::Recreate => objects.delete(&call, name, &DeleteOptions::default()).await.map(drop),
+    };
+    done.map_err(|status| failed(&wanted, &status))?;
+    create_if_missing(objects, wanted).await
 }
 
 async fn create_or_replace(objects: &Objects, object: Value) -> Result<(), String> {

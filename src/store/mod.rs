@@ -164,6 +164,11 @@ impl Store {
         async move { result.await.unwrap_or(Err(Error::Closed)) }
     }
 
+    /// Nothing can be committed any more: it was closed, or its thread ended.
+    pub fn is_closed(&self) -> bool {
+        self.0.shared.queue.lock().closing
+    }
+
     /// The newest acknowledged entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<Entry> {
         self.0.shared.state.read().get(key)

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::body::{self, Body};
 use super::discovery::Discovery;
+use super::limit::Limits;
 use super::metrics::Metrics;
 use super::params::Params;
 use super::proxy::NodeClient;
@@ -32,6 +33,7 @@ pub struct Api {
     pub supervisor: Supervisor,
     pub(super) discovery: Discovery,
     pub(super) metrics: Metrics,
+    pub(super) limits: Limits,
     pub(super) nodes: NodeClient,
     /// How the API is reached from outside.
     pub(super) server_url: String,
@@ -54,6 +56,7 @@ impl Api {
             authorizer: Authorizer::new(reader),
             discovery: Discovery::new(&objects.registry),
             metrics: Metrics::default(),
+            limits: Limits::default(),
             nodes: NodeClient::new(&pki)?,
             objects,
             pki,

@@ -1,6 +1,6 @@
-//! The one filter chain: panic guard, request info, authentication, impersonation, authorisation,
-//! handler, the encoding of errors, and the count in `/metrics`. Audit and limits of requests in flight
-//! belong between impersonation and authorisation.
+//! The one filter chain: panic guard, request info, authentication, impersonation, limits of requests
+//! in flight, authorisation, handler, the encoding of errors, and the count in `/metrics`. Audit belongs
+//! between impersonation and the limits.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -66,6 +66,7 @@ async fn filtered(
             impersonation::apply(&api.authorizer, &parts.headers, user)?
         }
     };
+    let _slot = api.limits.enter(&user, &info)?;
     api.authorizer.authorize(&user, &info)?;
     route::handle(api, parts, body, info, user).await
 }

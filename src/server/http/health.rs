@@ -9,7 +9,7 @@ use super::render;
 use crate::supervisor::State;
 
 /// A check's name, and what is wrong if something is.
-type Check = (String, Option<String>);
+pub(super) type Check = (String, Option<String>);
 
 /// The tasks of this process: what is wrong with each.
 pub(super) fn components(api: &Api) -> Vec<Check> {
@@ -31,6 +31,8 @@ pub(super) fn components(api: &Api) -> Vec<Check> {
 fn checks(api: &Api, which: &str) -> Vec<Check> {
     let mut list: Vec<Check> = vec![("ping".into(), None)];
     if which != "livez" {
+        let closed = api.objects.store.is_closed();
+        list.push(("datastore".into(), closed.then(|| "it is closed: nothing can be written".into())));
         list.extend(components(api));
     }
     if which == "readyz" {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::api::Api;
+use super::health;
 use crate::server::request_info::RequestInfo;
 
 /// Upper bounds of the duration buckets, in seconds.
@@ -91,7 +92,42 @@ pub(super) fn text(api: &Api) -> String {
         out,
         "# HELP kedge_store_revision Newest revision.\n# TYPE kedge_store_revision counter\nkedge_store_revision {revision}"
     );
+    let (reads, writes) = api.limits.in_flight();
+    let name = "apiserver_current_inflight_requests";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Requests in flight that are limited.\n# TYPE {name} gauge\n\
+         {name}{{request_kind=\"readOnly\"}} {reads}\n{name}{{request_kind=\"mutating\"}} {writes}"
+    );
+    write_tasks(&mut out, health::components(api));
+    write_process(&mut out, &std::fs::read_to_string("/proc/self/status").unwrap_or_default());
     out
+}
+
+/// The long-lived tasks of the process.
+fn write_tasks(out: &mut String, tasks: Vec<health::Check>) {
+    let name = "kedge_task_up";
+    let _ = writeln!(out, "# HELP {name} Whether a task of the process runs.\n# TYPE {name} gauge");
+    for (task, problem) in tasks {
+        let _ = writeln!(out, "{name}{{task=\"{task}\"}} {}", u8::from(problem.is_none()));
+    }
+}
+
+/// What the process takes, from the text of `/proc/self/status`.
+fn write_process(out: &mut String, status: &str) {
+    let find = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let figures = [
+        ("process_resident_memory_bytes", "Resident memory.", find("VmRSS:").map(|kib| kib << 10)),
+        ("process_threads", "Threads.", find("Threads:")),
+    ];
+    for (name, help, value) in figures {
+        if let Some(value) = value {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -116,5 +152,21 @@ mod tests {
             assert!(text.contains(&line), "{line} in {text}");
         }
         assert!(!text.contains("count{verb=\"WATCH\""), "{text}");
+    }
+
+    #[test]
+    fn tasks_and_the_process_are_shown() {
+        let mut text = String::new();
+        write_tasks(&mut text, vec![("api".into(), None), ("scheduler".into(), Some("why".into()))]);
+        write_process(&mut text, "Name:\tkedge\nVmRSS:\t     2 kB\nThreads:\t7\n");
+        for line in [
+            "kedge_task_up{task=\"api\"} 1\n",
+            "kedge_task_up{task=\"scheduler\"} 0\n",
+            "\nprocess_resident_memory_bytes 2048\n",
+            "\nprocess_threads 7\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+        assert!(!text.contains("why"));
     }
 }

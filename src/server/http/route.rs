@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 use super::api::{Answer, Api, Cx};
 use super::body::Body;
 use super::params::Params;
-use super::{discovery, health, list, metrics, patch, proxy, read, render, review, scale, special, write};
+use super::{
+    discovery, evict, health, list, metrics, patch, proxy, read, render, review, scale, special, write,
+};
 use crate::api::{GroupResource, Status};
 use crate::server::auth::User;
 use crate::server::registry::{Resource, Storage, Subresource};
@@ -71,6 +73,8 @@ async fn main(api: &Api, cx: Cx) -> Answer {
             _ => review::components(api, &cx),
         };
     }
+    // Before anything is done: a client that cannot read the answer shall not find it done.
+    render::output(&cx)?;
     match &*verb {
         "get" => read::get(api, &cx),
         "list" => list::list(api, &cx),
@@ -89,12 +93,15 @@ async fn subresource(api: &Api, cx: Cx, sub: &Subresource) -> Answer {
     if !sub.verbs.contains(&verb.as_str()) {
         return Err(refuse(&cx.entry, &verb).into());
     }
+    if !matches!(&*sub.name, "log" | "exec" | "attach" | "portforward" | "proxy") {
+        render::output(&cx)?;
+    }
     match (&*sub.name, &*verb) {
         ("log", _) => proxy::log(api, cx).await,
         ("exec" | "attach" | "portforward", _) => proxy::stream(api, cx).await,
         ("proxy", _) => proxy::proxy(api, cx).await,
         ("binding", _) => special::binding(api, cx).await,
-        ("eviction", _) => special::evict(api, cx).await,
+        ("eviction", _) => evict::evict(api, cx).await,
         ("token", _) => special::token(api, cx).await,
         ("scale", "get") => scale::get(api, &cx),
         ("scale", "update") => scale::update(api, cx).await,

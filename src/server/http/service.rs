@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tower::Service;
 
 use super::api::Api;
-use super::body::Body;
+use super::body::{Body, BoxError};
 use super::chain::{self, Sender};
 use crate::server::auth::User;
 
@@ -28,7 +29,11 @@ impl ApiService {
     }
 }
 
-impl Service<Request<kube::client::Body>> for ApiService {
+impl<B> Service<Request<B>> for ApiService
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
@@ -37,7 +42,7 @@ impl Service<Request<kube::client::Body>> for ApiService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<kube::client::Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         let (api, user) = (Arc::clone(&self.api), self.user.clone());
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         Box::pin(async move { Ok(chain::serve(&api, Sender::Known(user), request).await) })

@@ -1,4 +1,4 @@
-//! Subresources that do something of their own: binding, eviction, tokens.
+//! Subresources that do something of their own: binding, tokens. Evictions are in [`super::evict`].
 
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -98,28 +98,6 @@ fn bound(pod: &Value, name: &str, binding: &Value) -> Result<Value, Status> {
         }
     }
     Ok(pod)
-}
-
-/// `pods/eviction`: a delete that others may delay.
-pub(super) async fn evict(api: &Api, cx: Cx) -> Answer {
-    let mut write = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
-    let body = cx.read_body().await?;
-    let schema = schema_of_kind("policy", "v1", "Eviction")?;
-    let (eviction, warnings) = decode::checked(&schema, cx.content_type(), &body, write.field_validation)?;
-    let name = cx.name()?;
-    let given = Meta::of(&eviction).name();
-    if !given.is_empty() && given != name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
-    }
-    let options = eviction.get("deleteOptions").filter(|o| o.is_object());
-    let (options, dry_run) = cx.params.delete_options(options)?;
-    write.dry_run |= dry_run;
-    api.objects.delete(&cx.call(&write), name, &options).await?;
-    let status =
-        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    let mut response = render::value(&cx, StatusCode::CREATED, &status)?;
-    render::add_warnings(&mut response, &warnings);
-    Ok(response)
 }
 
 /// `serviceaccounts/token`.

@@ -7,6 +7,7 @@
 pub mod bound;
 mod claims;
 pub mod request;
+mod secret;
 
 use std::path::Path;
 use std::time::SystemTime;

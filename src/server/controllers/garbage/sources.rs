@@ -20,8 +20,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::graph::{Node, Uid};
+use crate::client::watch_config;
 use crate::server::controllers::kit::discovery::Kind;
-use crate::server::controllers::kit::informer::WATCH_SECONDS;
 use crate::server::controllers::kit::pod::Pod;
 use crate::server::controllers::kit::{Context, Subscription, meta};
 
@@ -147,7 +147,7 @@ fn matters(
 fn follow(cx: &Context, index: u16, kind: &Kind) -> BoxStream<'static, Observed> {
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(cx.client.clone(), &kind.resource);
     let announces = kind.resource.kind == "CustomResourceDefinition";
-    let events = watcher::watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff();
+    let events = watcher::watcher(api, watch_config()).default_backoff();
     let mut listing: HashSet<Uid> = HashSet::new();
     let mut alive: HashSet<Uid> = HashSet::new();
     let mut listed = false;

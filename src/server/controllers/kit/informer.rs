@@ -16,10 +16,6 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// How long a watch lasts before it is begun anew. Connections within the process do not die silently,
-/// and an idle cluster shall not be woken.
-pub const WATCH_SECONDS: u32 = 3600;
-
 /// How long a write may take to come back through the watch.
 const CATCH_UP: Duration = Duration::from_secs(5);
 

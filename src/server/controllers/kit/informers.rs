@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -55,7 +54,7 @@ impl Informers {
     {
         let informer = Arc::clone(informer);
         let client = self.client.clone();
-        let mut config = watcher::Config::default().timeout(super::informer::WATCH_SECONDS);
+        let mut config = crate::client::watch_config();
         let mut name = format!("informer {}", K::plural(&()));
         if !fields.is_empty() {
             config = config.fields(fields);

@@ -2,15 +2,17 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/rbac/#default-roles-and-role-bindings>.
 //!
 //! They are created at start if they are missing, and what of their rules or subjects is missing is
-//! added, unless the annotation `rbac.authorization.kubernetes.io/autoupdate` is `false`.
+//! added ([`reconcile()`]), unless the annotation `rbac.authorization.kubernetes.io/autoupdate` is `false`.
 
 mod parse;
+mod reconcile;
 
 use serde_json::{Value, json};
 
 use super::Rule;
 use crate::server::auth::user::{AUTHENTICATED, MASTERS, NODES, SERVICE_ACCOUNTS, UNAUTHENTICATED};
 use parse::Role;
+pub use reconcile::{Outcome, reconcile};
 
 const API_GROUP: &str = "rbac.authorization.k8s.io";
 const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
