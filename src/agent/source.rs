@@ -49,7 +49,7 @@ impl Source {
         let mut events = self.context.runtime.events();
         let api: Api<Pod> = Api::all(self.context.client.clone());
         let selector = format!("spec.nodeName={}", self.context.settings.node_name);
-        let config = watcher::Config::default().fields(&selector);
+        let config = crate::client::watch_config().fields(&selector);
         let mut pods = std::pin::pin!(watcher::watcher(api, config).default_backoff());
         let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
         let mut listed = BTreeSet::new();

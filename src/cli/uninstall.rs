@@ -52,7 +52,7 @@ pub fn run(options: &UninstallOptions) -> Result<(), Error> {
 
 /// A mistyped `--data-dir` must not delete somebody's directory.
 fn check_is_ours(data_dir: &Path) -> Result<(), Error> {
-    let ours = ["server", "agent"].iter().any(|d| data_dir.join(d).is_dir());
+    let ours = ["server", "agent", VOLUMES].iter().any(|d| data_dir.join(d).is_dir());
     if ours || !data_dir.exists() {
         return Ok(());
     }

@@ -42,7 +42,7 @@ where
     /// Follows the API until cancelled.
     pub(crate) async fn run(&self, client: Client, token: CancellationToken) -> Result<(), Error> {
         let mut writer = self.writer.lock().await;
-        let stream = watcher::watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+        let stream = watcher::watcher(Api::<K>::all(client), crate::client::watch_config()).default_backoff();
         let mut stream = std::pin::pin!(stream);
         loop {
             let event = tokio::select! {

@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use super::api::{Answer, Api, Cx};
 use super::body::{self, Body};
 use crate::api::Status;
+use crate::api::status::Reason;
 use crate::server::objects::WriteOptions;
 pub(super) use client::NodeClient;
 use target::Target;
@@ -22,6 +23,9 @@ use target::Target;
 /// Headers that concern one connection only.
 const HOP_BY_HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// So much of a node's refusal is passed on.
+const MAX_REFUSAL: usize = 64 << 10;
 
 /// `pods/log`.
 pub(super) async fn log(api: &Api, cx: Cx) -> Answer {
@@ -34,7 +38,28 @@ pub(super) async fn log(api: &Api, cx: Cx) -> Answer {
     }
     let path = format!("/containerLogs/{}/{}/{container}", cx.namespace().unwrap_or_default(), cx.name()?);
     let target = target::node_of(api, &pod)?.path(path, cx.parts.uri.query());
-    send(api, cx, target).await
+    refusal_as_status(send(api, cx, target).await?).await
+}
+
+/// A node refuses in plain text; clients read a Status. Codes and texts as in apiserver's
+/// `GenericHttpResponseChecker`.
+async fn refusal_as_status(response: Response<Body>) -> Answer {
+    let code = response.status();
+    if code.is_success() {
+        return Ok(response);
+    }
+    let body = http_body_util::Limited::new(response.into_body(), MAX_REFUSAL).collect().await;
+    let text = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let status = match code {
+        StatusCode::INTERNAL_SERVER_ERROR => Status::internal(text),
+        StatusCode::NOT_FOUND => Status::new(404, Reason::NotFound, text),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            Status::internal(format!("the node refused the API server ({code}): {text}"))
+        }
+        code if code.is_client_error() => Status::bad_request(text),
+        _ => Status::service_unavailable(text),
+    };
+    Err(status.into())
 }
 
 /// `pods/exec`, `pods/attach` and `pods/portforward`.
