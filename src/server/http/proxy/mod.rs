@@ -48,8 +48,14 @@ async fn refusal_as_status(response: Response<Body>) -> Answer {
     if code.is_success() {
         return Ok(response);
     }
-    let body = http_body_util::Limited::new(response.into_body(), MAX_REFUSAL).collect().await;
-    let text = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).trim().to_owned()).unwrap_or_default();
+    let mut body = response.into_body();
+    let mut text = Vec::new();
+    while text.len() < MAX_REFUSAL
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        text.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+    }
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
     let status = match code {
         StatusCode::INTERNAL_SERVER_ERROR => Status::internal(text),
         StatusCode::NOT_FOUND => Status::new(404, Reason::NotFound, text),
