@@ -7,8 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PACKAGES=(gcc libc6-dev musl-tools busybox-static iproute2 nftables docker-registry apache2-utils
-    openssl curl python3 util-linux procps)
+PACKAGES=(gcc libc6-dev musl-tools busybox-static iproute2 nftables iptables docker-registry skopeo
+    curl python3 util-linux bsdutils procps)
 CACHE=${KEDGE_TEST_CACHE:-$PWD/target/test-cache}
 mkdir -p "$CACHE"
 
