@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::files::remove;
 use super::installation::{server_pid_file, supervise_pid_file};
 use super::pidfile::PidFile;
 use super::{Error, require_root, server};
@@ -32,6 +33,7 @@ pub fn run(data_dir: &Path) -> Result<(), Error> {
         }
     }
     server::cleanup(data_dir, &instance)?;
+    remove(&instance.run_dir())?;
     println!("kedge: everything of {} is stopped; its files are kept", data_dir.display());
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod demo;
+mod files;
 pub mod images;
 mod installation;
 pub mod killall;

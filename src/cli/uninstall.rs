@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::files::remove;
 use super::options::DataDir;
 use super::{Error, killall, require_root};
 use crate::config::{DEFAULT_KUBECONFIG, Instance};
@@ -38,7 +39,6 @@ pub fn run(options: &UninstallOptions) -> Result<(), Error> {
     for path in service_files(&instance) {
         remove(&path)?;
     }
-    remove(&instance.run_dir())?;
     if instance.name == "kedge" {
         remove(Path::new(DEFAULT_KUBECONFIG))?;
         remove_binary()?;
@@ -108,23 +108,6 @@ fn remove_binary() -> Result<(), Error> {
         remove(&executable)?;
     }
     Ok(())
-}
-
-/// Removes a file or a tree; what is not there is fine. A mount point below stops it with an error,
-/// so that nothing of another file system is ever deleted.
-fn remove(path: &Path) -> Result<(), Error> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    if let Some(mount) = mount_below(path)? {
-        return Err(format!("{mount} is still mounted; unmount it, then run this again").into());
-    }
-    let result = if metadata.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    result.map_err(|e| format!("cannot remove {}: {e}", path.display()).into())
-}
-
-fn mount_below(path: &Path) -> Result<Option<String>, Error> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    Ok(points.filter(|p| Path::new(p).starts_with(path)).map(str::to_owned).next())
 }
 
 #[cfg(test)]

@@ -138,6 +138,14 @@ fn orderly_stop() {
     let output = cluster.kedge(&["killall"]).output().expect("kedge runs");
     assert!(output.status.success());
     assert!(processes(&cluster).is_empty());
+    let instance = kedge::config::Instance::of(&cluster.data_dir());
+    assert!(!instance.run_dir().exists(), "the run-time directory is removed");
+    assert_eq!(
+        cluster
+            .host
+            .sh(&format!("ls -d /sys/fs/cgroup/*/{0} /sys/fs/cgroup/{0} 2>/dev/null || true", instance.name)),
+        ""
+    );
     for (what, line) in [
         ("interfaces", "ip -o link | grep -v -e ' lo:' -e eth0 -e uplink || true"),
         ("rules", "nft list tables | grep kedge || true"),
