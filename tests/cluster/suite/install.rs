@@ -1,9 +1,25 @@
 //! README's first command, and the way back.
 
+use std::path::Path;
+
 use crate::Alone;
 use crate::harness::{Host, executable, show, wait_for};
 
 pub const ALONE: &[(&str, Alone)] = &[("install_demo_killall_uninstall", install)];
+
+/// The demonstration's Service, by its name, from inside the cluster.
+fn answers_from_a_pod(host: &Host, data: &Path, kedge: &dyn Fn(&[&str]) -> String) {
+    let archive = host.directory.path().join("busybox.tar");
+    crate::images::write_busybox(&archive);
+    kedge(&["images", "import", archive.to_str().expect("UTF-8")]);
+    let get =
+        ["--image=busybox:1.35", "--", "wget", "-q", "-O", "-", "http://demo.default.svc.cluster.local/"];
+    let mut kubectl = host.command("kubectl");
+    kubectl.env("KUBECONFIG", data.join("server/cred/admin.kubeconfig"));
+    kubectl.args(["run", "client", "-i", "--rm", "-q", "--restart=Never"]).args(get);
+    let output = kubectl.output().expect("kubectl runs");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("kedge works"), "{}", show(&output));
+}
 
 /// Where install.sh, run with these variables, puts everything: nothing outside the test's directory
 /// but the supervising process.
@@ -37,6 +53,7 @@ fn install() {
         assert!(output.status.success(), "{arguments:?} {}", show(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
+    answers_from_a_pod(&host, &data, &kedge);
     let processes = || {
         // The bracket keeps the shell that looks from finding itself.
         let path = data.display().to_string();

@@ -224,6 +224,15 @@ fn run_interactive(cluster: &Cluster) {
     let output = cluster.try_stdin(&[&arguments[..], &["sh", "-c", "cat; echo done"]].concat(), "typed\n");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && text.contains("typed") && text.contains("done"), "{}", show(&output));
+    let arguments =
+        ["run", "-it", "--rm", "--restart=Never", "shell", "-n", ns, "--image=busybox:1.35", "--", "sh"];
+    let mut shell = on_terminal(cluster, &arguments).spawn().expect("script runs");
+    let mut input = shell.stdin.take().expect("piped");
+    input.write_all(b"test -t 0 && echo a-$((40+2))-terminal\nexit\n").expect("types");
+    let mut text = String::new();
+    shell.stdout.take().expect("piped").read_to_string(&mut text).expect("reads");
+    shell.wait().expect("ends");
+    assert!(text.contains("a-42-terminal"), "{text}");
     wait_for("the pod to be removed", || {
         cluster.kubectl(&["get", "pods", "-n", ns, "-o", "name"]).trim().is_empty()
     });
