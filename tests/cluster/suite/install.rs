@@ -21,12 +21,25 @@ fn answers_from_a_pod(host: &Host, data: &Path, kedge: &dyn Fn(&[&str]) -> Strin
     assert!(String::from_utf8_lossy(&output.stdout).contains("kedge works"), "{}", show(&output));
 }
 
+/// Stops the installation also when the test fails: its processes are nobody's children.
+struct Stopped<'a> {
+    host: &'a Host,
+    data: &'a Path,
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let _ = self.host.command(executable()).args(["killall", "--data-dir"]).arg(self.data).output();
+    }
+}
+
 /// Where install.sh, run with these variables, puts everything: nothing outside the test's directory
 /// but the supervising process.
 fn install() {
     let host = Host::new("install");
     let data = host.directory.path().join("data");
     let bin = host.directory.path().join("bin");
+    let _stopped = Stopped { host: &host, data: &data };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/install.sh");
     let run = || {
         let mut command = host.command("sh");
