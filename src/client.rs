@@ -1,23 +1,10 @@
-//! Clients of the API: one over a service in this process, one over HTTPS for nodes elsewhere; and
-//! reflectors that are shared by all who read a kind.
+//! Clients of the API: one over a service in this process, one over HTTPS for nodes elsewhere.
 
-use std::any::{Any, TypeId, type_name};
-use std::collections::HashMap;
-use std::fmt::Debug;
-use std::hash::Hash;
-use std::pin::pin;
-use std::sync::Arc;
-
-use futures::StreamExt;
 use http::{Request, Response};
 use kube::client::Body;
-use kube::runtime::reflector::Store;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Client, Config, Resource};
-use parking_lot::Mutex;
+use kube::runtime::watcher;
+use kube::{Client, Config};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Service};
 
 /// How long a watch lasts before it is begun anew, in seconds. A watch within the process does not die
@@ -88,53 +75,4 @@ pub fn https(server: &str, ca: &str, certificate: &str, key: &str) -> Result<Cli
 fn json_of<T: DeserializeOwned>(fields: &[(&str, String)]) -> Result<T, serde_json::Error> {
     let map = fields.iter().map(|(k, v)| ((*k).to_owned(), serde_json::Value::from(v.as_str())));
     serde_json::from_value(serde_json::Value::Object(map.collect()))
-}
-
-/// Reflectors, one a kind, shared by all who ask. A kind is watched from the first time it is asked for
-/// until `stop`.
-#[derive(Clone)]
-pub struct Reflectors {
-    client: Client,
-    stop: CancellationToken,
-    known: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send>>>>,
-}
-
-type Shared<K> = (Store<K>, watch::Receiver<u64>);
-
-impl Reflectors {
-    /// Reflectors that watch through `client` until `stop`.
-    pub fn new(client: Client, stop: CancellationToken) -> Self {
-        Self { client, stop, known: Arc::default() }
-    }
-
-    /// The store of a kind, and a subscription that is told after each change of it.
-    pub fn store<K>(&self) -> (Store<K>, watch::Receiver<u64>)
-    where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-        K::DynamicType: Hash + Eq + Clone + Default + Unpin + Send + Sync,
-    {
-        let mut known = self.known.lock();
-        if let Some(shared) = known.get(&TypeId::of::<K>()).and_then(|any| any.downcast_ref::<Shared<K>>()) {
-            return shared.clone();
-        }
-        let (store, writer) = reflector::store::<K>();
-        let (changes, subscription) = watch::channel(0);
-        let shared: Shared<K> = (store, subscription);
-        known.insert(TypeId::of::<K>(), Box::new(shared.clone()));
-        let events = watcher(Api::<K>::all(self.client.clone()), watch_config());
-        let stop = self.stop.clone();
-        // The caller's supervisor stops it through the token; it cannot fail: the watch is begun anew.
-        tokio::spawn(async move {
-            let mut stream = pin!(reflector(writer, events.default_backoff()));
-            while let Some(Some(event)) = stop.run_until_cancelled(stream.next()).await {
-                match event {
-                    Ok(_) => changes.send_modify(|n| *n += 1),
-                    Err(error) => {
-                        tracing::warn!(%error, kind = type_name::<K>(), "watch failed; trying again")
-                    }
-                }
-            }
-        });
-        shared
-    }
 }

@@ -1,5 +1,5 @@
 //! A runtime in a temporary directory with a busybox image, and proof that it leaves nothing.
-#![allow(dead_code)] // each test file uses a part of it
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeSet;
 use std::fs;
