@@ -73,7 +73,7 @@ impl Objects {
                 }
                 let mut object = apply(None)?;
                 meta::fill_name(change.name, &mut object)?;
-                match self.create(call, object).await {
+                match self.create_with(call, object, change.owned).await {
                     Err(status) if status.code == 409 => {
                         wait(&kind, call, change.name, None).await;
                         continue;
