@@ -59,6 +59,21 @@ pub struct Attributes<'a> {
     pub reader: &'a dyn Reader,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// Events about the object, to be recorded when it is committed.
+    pub notices: Vec<Notice>,
+}
+
+/// An event about an object that was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The plugin, as the source of the event.
+    pub component: &'static str,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
 }
 
 impl Attributes<'_> {
@@ -92,12 +107,12 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
-    /// Refuses the object as all plugins and the kind's strategy made it.
+    /// Refuses the object as all plugins and the kind's strategy made it, or warns of it.
     ///
     /// # Errors
     /// Why the request is refused.
-    fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        let _ = attributes;
+    fn validate(&self, attributes: &Attributes<'_>, warnings: &mut Vec<String>) -> Result<(), Status> {
+        let _ = (attributes, warnings);
         Ok(())
     }
 }
@@ -132,12 +147,16 @@ impl Chain {
         self.plugins.iter().try_for_each(|p| p.mutate(attributes))
     }
 
-    /// Asks every plugin whether the finished object may be committed.
+    /// Asks every plugin whether the finished object may be committed. What they warn of is in
+    /// the attributes' `warnings` then. Quotas are asked later, with the commit.
     ///
     /// # Errors
     /// What the first plugin that refuses says.
-    pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.plugins.iter().try_for_each(|p| p.validate(attributes))
+    pub async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let mut warnings = std::mem::take(&mut attributes.warnings);
+        let result = self.plugins.iter().try_for_each(|p| p.validate(attributes, &mut warnings));
+        attributes.warnings = warnings;
+        result
     }
 }
 

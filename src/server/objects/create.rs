@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::commit::Refused;
-use super::{Call, Objects, Review, Written, meta, schema_of};
+use super::{Call, Objects, Review, Said, Written, meta, schema_of};
 use crate::api::meta::{MetaMut, generate_name, now};
 use crate::api::{Meta, Status};
 use crate::server::admission::Operation;
@@ -71,15 +71,21 @@ impl Objects {
         }
         let name = Meta::of(&object).name().to_owned();
         let review = Review { operation: Operation::Create, subresource: None, name: &name };
-        let mut warnings = Vec::new();
+        let mut said = Said::default();
         let failed = Refused::Failed;
-        self.mutate(call, &review, Some(&mut object), None, &mut warnings).await.map_err(failed)?;
+        self.mutate(call, &review, Some(&mut object), None, &mut said).await.map_err(failed)?;
         let strategy = &call.resource.strategy;
         strategy.prepare_create(&self.context(call), &mut object).map_err(failed)?;
-        if let Err(status) = self.check_new(call, &review, &mut object, owned).await {
+        if let Err(status) = self.check_new(call, &review, &mut object, &mut said).await {
             strategy.rollback(&object);
             return Err(Refused::Failed(status));
         }
+        if !owned {
+            let (manager, version) = (&call.options.field_manager, call.resource.api_version());
+            let schema = schema_of(call.resource).map_err(failed)?;
+            managed::track_update(&schema, None, &mut object, manager, &version, "", &now());
+        }
+        let Said { mut warnings, notices } = said;
         warnings.extend(strategy.warnings(&object));
         if call.options.dry_run {
             strategy.rollback(&object);
@@ -90,7 +96,10 @@ impl Objects {
             return Ok(Written { bytes: object.to_string().into(), created: true, warnings });
         }
         match self.put(call, &name, object.clone(), Expect::Absent).await {
-            Ok(bytes) => Ok(Written { bytes, created: true, warnings }),
+            Ok(bytes) => {
+                self.record(call, &object, &notices).await;
+                Ok(Written { bytes, created: true, warnings })
+            }
             Err(refused) => {
                 strategy.rollback(&object);
                 Err(refused)
@@ -103,18 +112,13 @@ impl Objects {
         call: &Call<'_>,
         review: &Review<'_>,
         object: &mut Value,
-        owned: bool,
+        said: &mut Said,
     ) -> Result<(), Status> {
         let mut errors = meta::validate(call, object);
         errors.extend(call.resource.strategy.validate_create(&self.context(call), object));
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), review.name, &errors));
         }
-        self.validate(call, review, Some(object), None).await?;
-        let (manager, version) = (&call.options.field_manager, call.resource.api_version());
-        if !owned {
-            managed::track_update(&schema_of(call.resource)?, None, object, manager, &version, "", &now());
-        }
-        Ok(())
+        self.validate(call, review, Some(object), None, said).await
     }
 }

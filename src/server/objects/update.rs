@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::commit::Refused;
-use super::{Call, Objects, Review, Written, meta, schema_of};
+use super::{Call, Objects, Review, Said, Written, meta, schema_of};
 use crate::api::meta::{MetaMut, now};
 use crate::api::{Meta, Object, Status};
 use crate::server::admission::Operation;
@@ -129,19 +129,20 @@ impl Objects {
         mut new: Value,
     ) -> Result<Written, Refused> {
         let failed = Refused::Failed;
-        let mut warnings = Vec::new();
+        let mut said = Said::default();
         let review = change.review();
-        self.mutate(call, &review, Some(&mut new), Some(old), &mut warnings).await.map_err(failed)?;
+        self.mutate(call, &review, Some(&mut new), Some(old), &mut said).await.map_err(failed)?;
         let (strategy, context) = (&call.resource.strategy, self.context(call));
         match change.part() {
             None => strategy.prepare_update(&context, &mut new, old),
             Some(part) => strategy.prepare_subresource(&context, part, &mut new, old),
         }
         .map_err(failed)?;
-        if let Err(status) = self.check_change(call, change, old, &mut new).await {
+        if let Err(status) = self.check_change(call, change, old, &mut new, &mut said).await {
             strategy.rollback(&new);
             return Err(Refused::Failed(status));
         }
+        let mut warnings = said.warnings;
         if change.subresource.is_none() {
             warnings.extend(strategy.warnings(&new));
         }
@@ -170,6 +171,7 @@ impl Objects {
         change: &Change<'_>,
         old: &Value,
         new: &mut Value,
+        said: &mut Said,
     ) -> Result<(), Status> {
         let (strategy, context) = (&call.resource.strategy, self.context(call));
         let mut errors = meta::validate_update(new, old);
@@ -180,7 +182,7 @@ impl Objects {
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
         }
-        self.validate(call, &change.review(), Some(new), Some(old)).await?;
+        self.validate(call, &change.review(), Some(new), Some(old), said).await?;
         if !change.owned {
             let (manager, version) = (&call.options.field_manager, call.resource.api_version());
             let part = change.subresource.unwrap_or_default();
