@@ -9,6 +9,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
+pub mod quota;
 mod service_account;
 mod taint_nodes;
 #[cfg(test)]
@@ -120,6 +121,8 @@ pub trait Plugin: Send + Sync {
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    /// Who writes next where quotas are; see [`quota`].
+    pub turns: quota::Turns,
 }
 
 impl Chain {
@@ -135,7 +138,7 @@ impl Chain {
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
             Box::new(default_storage_class::DefaultStorageClass),
         ];
-        Self { plugins }
+        Self { plugins, turns: quota::Turns::default() }
     }
 
     /// Lets every plugin change the object.

@@ -14,6 +14,7 @@ pub mod kit;
 mod namespace;
 mod node;
 mod replicaset;
+mod resourcequota;
 mod serviceaccount;
 mod statefulset;
 mod tokens;
@@ -69,7 +70,7 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 20] = [
+static CONTROLLERS: [Controller; 21] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
@@ -103,6 +104,7 @@ static CONTROLLERS: [Controller; 20] = [
     ),
     controller!("node-ipam-controller", "node-controller", node::run_ipam),
     controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
+    controller!("resourcequota-controller", "resourcequota-controller", resourcequota::run),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.

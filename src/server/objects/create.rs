@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::commit::Refused;
+use super::commit::{Effect, Refused};
 use super::{Call, Objects, Review, Said, Written, meta, schema_of};
 use crate::api::meta::{MetaMut, generate_name, now};
 use crate::api::{Meta, Status};
@@ -93,9 +93,11 @@ impl Objects {
             if taken {
                 return Err(Refused::Conflict);
             }
+            self.afford(call, Effect { review, new: Some(&mut object), old: None })?;
             return Ok(Written { bytes: object.to_string().into(), created: true, warnings });
         }
-        match self.put(call, &name, object.clone(), Expect::Absent).await {
+        let effect = Effect { review, new: Some(&mut object), old: None };
+        match self.put(call, effect, Expect::Absent).await {
             Ok(bytes) => {
                 self.record(call, &object, &notices).await;
                 Ok(Written { bytes, created: true, warnings })

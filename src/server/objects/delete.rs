@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::commit::Refused;
+use super::commit::{Effect, Refused};
 use super::update::wait;
 use super::{Call, Objects, Review, Said, meta};
 use crate::api::meta::{MetaMut, parse_time, time};
@@ -136,10 +136,14 @@ impl Objects {
         match step(&object, deletion, options, Timestamp::now()) {
             Step::Nothing => Ok(answer(current.bytes().clone(), false)),
             Step::Mark(marked) if call.options.dry_run => Ok(answer(marked.to_string().into(), false)),
-            Step::Mark(marked) => Ok(answer(self.put(call, name, marked, expect).await?, false)),
+            Step::Mark(mut marked) => {
+                let effect = Effect { review, new: Some(&mut marked), old: Some(&object) };
+                Ok(answer(self.put(call, effect, expect).await?, false))
+            }
             Step::Remove if call.options.dry_run => Ok(answer(current.bytes().clone(), true)),
             Step::Remove => {
-                let revision = self.remove(call, name, expect).await?;
+                let effect = Effect { review, new: None, old: Some(&object) };
+                let revision = self.remove(call, effect, expect).await?;
                 call.resource.strategy.deleted(&object);
                 Ok(answer(with_revision(current.bytes(), revision), true))
             }

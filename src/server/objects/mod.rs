@@ -90,6 +90,7 @@ impl Call<'_> {
 }
 
 /// What one admission pass is about.
+#[derive(Clone, Copy)]
 struct Review<'a> {
     operation: Operation,
     subresource: Option<&'a str>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::commit::Refused;
+use super::commit::{Effect, Refused};
 use super::{Call, Objects, Review, Said, Written, meta, schema_of};
 use crate::api::meta::{MetaMut, now};
 use crate::api::{Meta, Object, Status};
@@ -16,7 +16,7 @@ use crate::store::{Expect, Revision};
 
 /// A change that names no revision is tried so often when others write at the same time: each time it
 /// loses, another has won.
-const ATTEMPTS: usize = 1000;
+pub(super) const ATTEMPTS: usize = 1000;
 /// A write that won but is not acknowledged for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,7 +47,12 @@ impl Change<'_> {
 
 /// Waits for the write that was faster.
 pub(super) async fn wait(kind: &Kind, call: &Call<'_>, name: &str, tried: Option<Revision>) {
-    let moved = kind.moved_on(call.namespace, name, tried);
+    wait_for(kind, call.namespace, name, tried).await;
+}
+
+/// Waits until an object is not what it was at this revision.
+pub(super) async fn wait_for(kind: &Kind, namespace: Option<&str>, name: &str, tried: Option<Revision>) {
+    let moved = kind.moved_on(namespace, name, tried);
     if tokio::time::timeout(PATIENCE, moved).await.is_err() {
         tracing::warn!(kind = kind.name(), name, "a write that came first is not acknowledged");
     }
@@ -148,15 +153,17 @@ impl Objects {
         }
         if call.options.dry_run || new == *old {
             strategy.rollback(&new);
+            self.afford(call, Effect { review, new: Some(&mut new), old: Some(old) })?;
             return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
         }
         let expect = Expect::Revision(current.revision());
         if self.is_finished(&new) {
-            self.remove(call, change.name, expect).await?;
+            self.remove(call, Effect { review, new: None, old: Some(old) }, expect).await?;
             strategy.deleted(&new);
             return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
         }
-        match self.put(call, change.name, new.clone(), expect).await {
+        let effect = Effect { review, new: Some(&mut new), old: Some(old) };
+        match self.put(call, effect, expect).await {
             Ok(bytes) => Ok(Written { bytes, created: false, warnings }),
             Err(refused) => {
                 strategy.rollback(&new);
