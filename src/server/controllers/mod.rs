@@ -54,7 +54,7 @@ pub struct Controller {
 
 /// Every controller there is.
 pub fn all() -> &'static [Controller] {
-    &CONTROLLERS
+    CONTROLLERS
 }
 
 macro_rules! controller {

@@ -118,6 +118,9 @@ impl Objects {
     ) -> Result<(), Status> {
         let mut errors = meta::validate(call, object);
         errors.extend(call.resource.strategy.validate_create(&self.context(call), object));
+        if let Some(view) = call.options.view {
+            (view.validate)(object, None, &mut errors);
+        }
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), review.name, &errors));
         }

@@ -22,7 +22,7 @@ use super::auth::user::User;
 use super::cache::{Cache, Kind, key};
 use super::reader::Reader;
 use super::registry::strategy::Context;
-use super::registry::{Registry, Resource};
+use super::registry::{Registry, Resource, View};
 use crate::api::{FieldValidation, Object, Schema, Schemas, Status};
 use crate::store::Store;
 
@@ -66,6 +66,8 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// An apply takes fields from other managers.
     pub force: bool,
+    /// The version in which the object was sent, if it is not the stored one.
+    pub view: Option<&'static View>,
 }
 
 /// A write that succeeded.

@@ -78,6 +78,7 @@ impl Objects {
                 }
                 let mut object = apply(None)?;
                 meta::fill_name(change.name, &mut object)?;
+                meta::begin_create_on_update(call, change.name, &mut object)?;
                 match self.create_with(call, object, change.owned).await {
                     Err(status) if status.code == 409 => {
                         wait(&kind, call, change.name, None).await;
@@ -109,6 +110,9 @@ impl Objects {
         meta::fill_name(change.name, &mut new)?;
         let resource = call.resource.group_resource();
         let (given, stored) = (Meta::of(&new).resource_version(), Meta::of(old).resource_version());
+        if given.is_empty() && !call.resource.unconditional_update {
+            return Err(meta::no_resource_version(call, change.name));
+        }
         if !given.is_empty() && given != stored {
             return Err(Status::modified(&resource, change.name));
         }
@@ -186,6 +190,9 @@ impl Objects {
             None => strategy.validate_update(&context, new, old),
             Some(part) => strategy.validate_subresource(&context, part, new, old),
         });
+        if let (Some(view), None) = (call.options.view, change.part()) {
+            (view.validate)(new, Some(old), &mut errors);
+        }
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::api::identity::Name;
 use crate::api::object::SelectableField;
-use crate::api::{GroupKind, GroupResource, GroupVersionKind};
+use crate::api::{FieldError, GroupKind, GroupResource, GroupVersionKind};
 use crate::store::Durability;
 
 pub mod printers;
@@ -53,6 +53,10 @@ pub struct Resource {
     pub name_rule: fn(&str) -> Vec<String>,
     /// A delete answers the deleted object, and not a `Status`.
     pub returns_deleted: bool,
+    /// A `PUT` of a name that is not there makes it.
+    pub create_on_update: bool,
+    /// A `PUT` need not say which resource version it is of.
+    pub unconditional_update: bool,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// Where the objects are.
@@ -87,6 +91,9 @@ pub struct View {
     pub from_stored: fn(&mut Value),
     /// From this form to the stored one.
     pub to_stored: fn(&mut Value),
+    /// What is wrong with a stored form that was written in this one, and what it was before, beyond
+    /// what the stored kind's strategy found.
+    pub validate: fn(&Value, Option<&Value>, &mut Vec<FieldError>),
 }
 
 impl fmt::Debug for View {
@@ -182,6 +189,8 @@ impl Resource {
             subresources: Vec::new(),
             name_rule: crate::api::names::dns1123_subdomain,
             returns_deleted: false,
+            create_on_update: false,
+            unconditional_update: true,
             durability: Durability::Synced,
             storage: Storage::Own,
             fields: Vec::new(),
@@ -250,6 +259,20 @@ impl Resource {
     #[must_use]
     pub fn returns_deleted(mut self) -> Self {
         self.returns_deleted = true;
+        self
+    }
+
+    /// A `PUT` of a name that is not there makes it.
+    #[must_use]
+    pub fn create_on_update(mut self) -> Self {
+        self.create_on_update = true;
+        self
+    }
+
+    /// A `PUT` must say which resource version it is of.
+    #[must_use]
+    pub fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
         self
     }
 
