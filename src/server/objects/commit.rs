@@ -22,9 +22,12 @@ impl Objects {
         &self,
         call: &Call<'_>,
         name: &str,
-        object: Value,
+        mut object: Value,
         expect: Expect,
     ) -> Result<Bytes, Refused> {
+        if let Some(custom) = &call.resource.custom {
+            custom.to_stored(&mut object);
+        }
         let serialized = serialize(object);
         let value =
             store::Value { bytes: serialized.bytes.clone(), revision_at: Some(serialized.revision_at) };

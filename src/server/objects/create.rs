@@ -20,7 +20,7 @@ impl Objects {
     /// 400, 403, 409 or 422 for the client; 500 and 507 when the store failed.
     pub async fn create(&self, call: &Call<'_>, mut object: Value) -> Result<Written, Status> {
         let generated = Meta::of(&object).name().is_empty() && !Meta::of(&object).generate_name().is_empty();
-        schema_of(call.resource)?.default(&mut object);
+        call.resource.settle(&mut object)?;
         meta::begin_create(call, &mut object)?;
         for _ in 1..NAMES_TRIED {
             match self.create_named(call, object.clone(), generated).await {
