@@ -17,8 +17,8 @@ use super::cache::{Cache, Feed, LoadError};
 use super::controllers::{self, CertificateOrder, ControllerConfig, LegacyToken};
 use super::http::{Api, ApiService, listener};
 use super::objects::Objects;
-use super::registry::Registry;
 use super::registry::strategies::{self, StrategyConfig};
+use super::registry::{Live, Registry};
 use super::{addons, admission, bootstrap, expiry, scheduler};
 use crate::client;
 use crate::config::ServerSettings;
@@ -250,6 +250,7 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
     cache.load(opened.entries, opened.revision)?;
     let store = opened.store.clone();
     let admission = admission::Chain::standard();
+    let registry = Arc::new(Live::new(registry));
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }
 

@@ -39,6 +39,16 @@ impl Kind {
         let found = ACCEPTED.iter().position(|a| *a == media);
         found.map(|i| known[i]).ok_or_else(|| Status::unsupported_media_type(&ACCEPTED))
     }
+
+    /// From a content type, for a kind of which there are no Go types to merge by.
+    ///
+    /// # Errors
+    /// 415.
+    fn of_custom(content_type: &str) -> Result<Self, Status> {
+        let custom = [ACCEPTED[0], ACCEPTED[1], ACCEPTED[3]];
+        let unsupported = || Status::unsupported_media_type(&custom);
+        Self::of(content_type).ok().filter(|kind| *kind != Self::Strategic).ok_or_else(unsupported)
+    }
 }
 
 /// A patch, decoded once, to be applied to whatever is stored.
@@ -78,6 +88,9 @@ impl Patch {
 /// Patches an object, or one of its subresources that are parts of it. An apply makes what is missing.
 pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     let options = options(&cx, "PatchOptions")?;
+    if cx.entry.custom.is_some() {
+        Kind::of_custom(cx.content_type())?;
+    }
     let body = cx.read_body().await?;
     let (patch, duplicates) = Patch::decode(cx.content_type(), body)?;
     let schema = schema_of(&cx.entry)?;
@@ -143,5 +156,8 @@ mod tests {
         let status = Kind::of("application/json").unwrap_err();
         assert_eq!(status.code, 415);
         assert!(status.message.contains("application/merge-patch+json"), "{status}");
+        assert_eq!(Kind::of_custom("application/apply-patch+yaml").unwrap(), Kind::Apply);
+        let status = Kind::of_custom("application/strategic-merge-patch+json").unwrap_err();
+        assert!(status.code == 415 && !status.message.contains("strategic"), "{status}");
     }
 }

@@ -30,7 +30,7 @@ impl Objects {
         owned: bool,
     ) -> Result<Written, Status> {
         let generated = Meta::of(&object).name().is_empty() && !Meta::of(&object).generate_name().is_empty();
-        schema_of(call.resource)?.default(&mut object);
+        call.resource.settle(&mut object)?;
         meta::begin_create(call, &mut object)?;
         for _ in 1..NAMES_TRIED {
             match self.create_named(call, object.clone(), generated, owned).await {

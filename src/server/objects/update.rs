@@ -1,6 +1,5 @@
 //! Changes objects: replace, patch, apply, and all of their subresources that are parts of the object.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,7 +69,7 @@ impl Objects {
         change: Change<'_>,
         apply: &mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send),
     ) -> Result<Written, Status> {
-        let kind = Arc::clone(self.kind(call.resource)?);
+        let kind = self.kind(call.resource)?;
         for _ in 0..ATTEMPTS {
             let Some(current) = kind.get(call.namespace, change.name) else {
                 if !change.create {
@@ -87,7 +86,7 @@ impl Objects {
                     result => return result,
                 }
             };
-            let old = current.value();
+            let old = call.resource.read(&current);
             let new = self.changed(call, &change, &old, apply(Some(&old))?)?;
             match self.commit_change(call, &change, &current, &old, new).await {
                 Err(Refused::Conflict) => wait(&kind, call, change.name, Some(current.revision())).await,
@@ -122,7 +121,7 @@ impl Objects {
                 format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
             return Err(Status::conflict(&resource, change.name, why));
         }
-        schema_of(call.resource)?.default(&mut new);
+        call.resource.settle(&mut new)?;
         meta::carry(&mut new, old);
         // As every object in the store, so that an update that changes nothing is seen as such.
         MetaMut::of(&mut new).set_resource_version(Meta::of(old).resource_version());
@@ -155,7 +154,9 @@ impl Objects {
         if change.subresource.is_none() {
             warnings.extend(strategy.warnings(&new));
         }
-        if call.options.dry_run || new == *old {
+        let unchanged =
+            new == *old && !self.kind(call.resource).map_err(failed)?.is_stale(call.namespace, change.name);
+        if call.options.dry_run || unchanged {
             strategy.rollback(&new);
             self.afford(call, Effect { review, new: Some(&mut new), old: Some(old) })?;
             return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
