@@ -5,6 +5,7 @@
 //! (types, unknown and duplicate fields), `default`. Everything a client can do wrong becomes a
 //! [`Status`] with upstream's reason and text.
 
+pub mod csr;
 pub mod decode;
 mod defaults;
 pub mod field;

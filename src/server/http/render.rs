@@ -35,6 +35,9 @@ pub(super) fn view(entry: &Resource, mut stored: Value) -> Value {
     if let Storage::View(view) = entry.storage {
         (view.from_stored)(&mut stored);
     }
+    if let Some(custom) = &entry.custom {
+        custom.from_stored(&mut stored);
+    }
     stored
 }
 
@@ -46,7 +49,7 @@ pub(super) fn object(
     warnings: &[String],
 ) -> Result<Response<Body>, Failure> {
     let output = output(cx)?;
-    let plain = output.form == Form::Object && matches!(cx.entry.storage, Storage::Own);
+    let plain = output.form == Form::Object && cx.entry.is_stored_form();
     let mut response = if plain && output.format == Format::Json && !output.pretty {
         bytes_response(code, Format::Json, stored, &cx.parts.headers)
     } else {
@@ -72,7 +75,7 @@ pub(super) fn value(cx: &Cx, code: StatusCode, value: &Value) -> Result<Response
 pub(super) fn list(cx: &Cx, listed: Listed) -> Result<Response<Body>, Failure> {
     let output = output(cx)?;
     let metadata = list_metadata(&listed);
-    let plain = output.form == Form::Object && matches!(cx.entry.storage, Storage::Own);
+    let plain = output.form == Form::Object && cx.entry.is_stored_form();
     if plain && output.format == Format::Json && !output.pretty {
         return Ok(streamed_list(cx, &metadata, listed.objects));
     }

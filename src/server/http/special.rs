@@ -36,7 +36,7 @@ pub(super) async fn bind(api: &Api, cx: &Cx, options: &WriteOptions, binding: &V
         return Err(Status::invalid(&GroupKind::new("", "Binding"), &name, &errors).into());
     }
     let pods_entry = api.objects.registry.stored("pods").ok_or_else(Status::no_such_path)?;
-    let call = Call { resource: pods_entry, ..cx.call(options) };
+    let call = Call { resource: &pods_entry, ..cx.call(options) };
     let mut apply = |pod: Option<&Value>| bound(pod.unwrap_or(&Value::Null), &name, binding);
     let change = Change { name: &name, subresource: Some("binding"), ..Change::default() };
     api.objects.update(&call, change, &mut apply).await?;

@@ -1,6 +1,5 @@
 //! Changes objects: replace, patch, apply, and all of their subresources that are parts of the object.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -70,7 +69,7 @@ impl Objects {
         change: Change<'_>,
         apply: &mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send),
     ) -> Result<Written, Status> {
-        let kind = Arc::clone(self.kind(call.resource)?);
+        let kind = self.kind(call.resource)?;
         for _ in 0..ATTEMPTS {
             let Some(current) = kind.get(call.namespace, change.name) else {
                 if !change.create {
@@ -78,7 +77,8 @@ impl Objects {
                 }
                 let mut object = apply(None)?;
                 meta::fill_name(change.name, &mut object)?;
-                match self.create(call, object).await {
+                meta::begin_create_on_update(call, change.name, &mut object)?;
+                match self.create_with(call, object, change.owned).await {
                     Err(status) if status.code == 409 => {
                         wait(&kind, call, change.name, None).await;
                         continue;
@@ -86,7 +86,7 @@ impl Objects {
                     result => return result,
                 }
             };
-            let old = current.value();
+            let old = call.resource.read(&current);
             let new = self.changed(call, &change, &old, apply(Some(&old))?)?;
             match self.commit_change(call, &change, &current, &old, new).await {
                 Err(Refused::Conflict) => wait(&kind, call, change.name, Some(current.revision())).await,
@@ -109,6 +109,9 @@ impl Objects {
         meta::fill_name(change.name, &mut new)?;
         let resource = call.resource.group_resource();
         let (given, stored) = (Meta::of(&new).resource_version(), Meta::of(old).resource_version());
+        if given.is_empty() && !call.resource.unconditional_update {
+            return Err(meta::no_resource_version(call, change.name));
+        }
         if !given.is_empty() && given != stored {
             return Err(Status::modified(&resource, change.name));
         }
@@ -118,7 +121,7 @@ impl Objects {
                 format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
             return Err(Status::conflict(&resource, change.name, why));
         }
-        schema_of(call.resource)?.default(&mut new);
+        call.resource.settle(&mut new)?;
         meta::carry(&mut new, old);
         // As every object in the store, so that an update that changes nothing is seen as such.
         MetaMut::of(&mut new).set_resource_version(Meta::of(old).resource_version());
@@ -151,7 +154,9 @@ impl Objects {
         if change.subresource.is_none() {
             warnings.extend(strategy.warnings(&new));
         }
-        if call.options.dry_run || new == *old {
+        let unchanged =
+            new == *old && !self.kind(call.resource).map_err(failed)?.is_stale(call.namespace, change.name);
+        if call.options.dry_run || unchanged {
             strategy.rollback(&new);
             self.afford(call, Effect { review, new: Some(&mut new), old: Some(old) })?;
             return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
@@ -186,6 +191,9 @@ impl Objects {
             None => strategy.validate_update(&context, new, old),
             Some(part) => strategy.validate_subresource(&context, part, new, old),
         });
+        if let (Some(view), None) = (call.options.view, change.part()) {
+            (view.validate)(new, Some(old), &mut errors);
+        }
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
         }
