@@ -11,6 +11,7 @@ mod network;
 mod node;
 mod plain;
 pub mod pod;
+mod preset;
 mod quota;
 mod rbac;
 mod selector;
@@ -72,6 +73,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
         "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "podpresets.settings.k8s.io" => Arc::new(preset::PresetStrategy),
         "csinodes.storage.k8s.io"
         | "csidrivers.storage.k8s.io"
         | "volumeattachments.storage.k8s.io"

@@ -161,8 +161,7 @@ fn overcommits(name: &str) -> bool {
     !name.contains('/') && !name.starts_with("hugepages-")
 }
 
-/// A resource that a container may ask for.
-pub fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
+fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
     let reasons = names::qualified_name(name);
     let well_formed = reasons.is_empty();
     errors.invalid_all(path, &name.into(), reasons);
