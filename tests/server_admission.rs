@@ -28,8 +28,8 @@ async fn ask(cluster: &Cluster, method: &str, uri: &str, body: Value) -> Answer 
     let request = request.body(kube::client::Body::from(bytes)).expect("a request");
     let (parts, body) = cluster.answer(User::loopback(), request).await;
     let warnings = parts.headers.get_all("warning").into_iter().filter_map(|w| w.to_str().ok());
-    let warnings =
-        warnings.map(|w| w.trim_start_matches("299 - ").trim_matches('"').replace("\\\"", "\"")).collect();
+    let text = |w: &str| Some(w.strip_prefix("299 - \"")?.strip_suffix('"')?.replace("\\\"", "\""));
+    let warnings = warnings.filter_map(text).collect();
     Answer { code: parts.status, warnings, body: serde_json::from_slice(&body).unwrap_or_default() }
 }
 
