@@ -74,7 +74,7 @@ async fn create_if_missing(objects: &Objects, object: Value) -> Result<(), Strin
     if objects.get(resource, namespace(&object), Meta::of(&object).name()).is_ok() {
         return Ok(());
     }
-    let call = Call { resource, namespace: namespace(&object), user: &user, options: &options };
+    let call = Call::own(resource, namespace(&object), &user, &options);
     match objects.create(&call, object.clone()).await {
         Ok(_) => Ok(()),
         Err(status) if status.code == 409 => Ok(()),
@@ -89,7 +89,7 @@ async fn reconcile(objects: &Objects, wanted: Value) -> Result<(), String> {
     let Ok(existing) = objects.get(resource, namespace, name) else {
         return create_if_missing(objects, wanted).await;
     };
-    let call = Call { resource, namespace, user: &user, options: &options };
+    let call = Call::own(resource, namespace, &user, &options);
     let done = match roles::reconcile(&existing.value(), &wanted) {
         Outcome::Keep => return Ok(()),
         Outcome::Update(object) => {
@@ -104,7 +104,7 @@ async fn reconcile(objects: &Objects, wanted: Value) -> Result<(), String> {
 
 async fn create_or_replace(objects: &Objects, object: Value) -> Result<(), String> {
     let (resource, user, options) = (entry(objects, &object)?, User::loopback(), options());
-    let call = Call { resource, namespace: namespace(&object), user: &user, options: &options };
+    let call = Call::own(resource, namespace(&object), &user, &options);
     let change = Change { name: Meta::of(&object).name(), create: true, ..Change::default() };
     let replaced = objects.update(&call, change, &mut |_| Ok(object.clone())).await;
     replaced.map(drop).map_err(|status| failed(&object, &status))

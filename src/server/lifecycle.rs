@@ -16,6 +16,7 @@ use super::cache::{Cache, Feed, LoadError};
 use super::controllers::{self, ControllerConfig, LegacyToken};
 use super::http::{Api, ApiService, listener};
 use super::objects::Objects;
+use super::reader::Reader;
 use super::registry::Registry;
 use super::registry::strategies::{self, StrategyConfig};
 use super::{addons, admission, bootstrap, expiry, scheduler};
@@ -240,7 +241,8 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
     }
     cache.load(opened.entries, opened.revision)?;
     let store = opened.store.clone();
-    let admission = admission::Chain::standard();
+    let reader = Arc::clone(&cache) as Arc<dyn Reader>;
+    let admission = admission::Chain::standard().with_webhooks(admission::Webhooks::new(reader));
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }
 

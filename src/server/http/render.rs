@@ -31,11 +31,8 @@ pub(super) fn output(cx: &Cx) -> Result<Output, Status> {
 }
 
 /// The entry's form of a stored object.
-pub(super) fn view(entry: &Resource, mut stored: Value) -> Value {
-    if let Storage::View(view) = entry.storage {
-        (view.from_stored)(&mut stored);
-    }
-    stored
+pub(super) fn view(entry: &Resource, stored: Value) -> Value {
+    entry.from_stored(stored)
 }
 
 /// One object.

@@ -9,8 +9,11 @@ use super::write::schema_of_kind;
 use super::{decode, render};
 use crate::api::decode::Decoded;
 use crate::api::meta::MetaMut;
-use crate::api::{FieldError, FieldValidation, GroupKind, LabelSelector, Meta, Path, Schema, Status};
-use crate::server::objects::Change;
+use crate::api::{
+    FieldError, FieldValidation, GroupKind, GroupVersionKind, LabelSelector, Meta, Path, Schema, Status,
+};
+use crate::server::admission::{Face, Shown};
+use crate::server::objects::{Call, Change, WriteOptions};
 
 fn schema() -> Result<Schema, Status> {
     schema_of_kind("autoscaling", "v1", "Scale")
@@ -72,6 +75,28 @@ fn scaled(object: &Value, scale: &Value) -> Result<Value, Status> {
     Ok(object)
 }
 
+/// What webhooks see of an object that is scaled.
+struct Scaled;
+
+impl Face for Scaled {
+    fn kind(&self) -> GroupVersionKind {
+        GroupVersionKind::new("autoscaling", "v1", "Scale")
+    }
+
+    fn show(&self, stored: &Value) -> Value {
+        scale_of(stored)
+    }
+
+    fn take(&self, shown: &Value, stored: &mut Value) -> Result<(), Status> {
+        *stored = scaled(stored, shown)?;
+        Ok(())
+    }
+}
+
+fn call<'a>(cx: &'a Cx, options: &'a WriteOptions) -> Call<'a> {
+    Call { shown: Shown::As(&Scaled), ..cx.call(options) }
+}
+
 /// Reads the scale.
 pub(super) fn get(api: &Api, cx: &Cx) -> Answer {
     let object = api.objects.get(&cx.stored, cx.namespace(), cx.name()?)?;
@@ -85,7 +110,7 @@ pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let (scale, warnings) = decode::checked(&schema()?, cx.content_type(), &body, options.field_validation)?;
     let mut apply = |old: Option<&Value>| scaled(old.unwrap_or(&Value::Null), &scale);
     let change = Change { name: cx.name()?, subresource: Some("scale"), ..Change::default() };
-    let written = api.objects.update(&cx.call(&options), change, &mut apply).await?;
+    let written = api.objects.update(&call(&cx, &options), change, &mut apply).await?;
     answer(&cx, &written.bytes, &[warnings, written.warnings].concat())
 }
 
@@ -103,7 +128,7 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
         scaled(old, &scale)
     };
     let change = Change { name: cx.name()?, subresource: Some("scale"), ..Change::default() };
-    let written = api.objects.update(&cx.call(&options), change, &mut apply).await?;
+    let written = api.objects.update(&call(&cx, &options), change, &mut apply).await?;
     answer(&cx, &written.bytes, &written.warnings)
 }
 

@@ -7,14 +7,11 @@ use super::api::{Answer, Api, Cx, created_or_ok};
 use super::{decode, render};
 use crate::api::{Schemas, Status};
 use crate::server::objects::{Change, schema_of};
-use crate::server::registry::{Resource, Storage};
+use crate::server::registry::Resource;
 
 /// The stored form of an object that is sent.
-pub(super) fn to_stored(entry: &Resource, mut object: Value) -> Value {
-    if let Storage::View(view) = entry.storage {
-        (view.to_stored)(&mut object);
-    }
-    object
+pub(super) fn to_stored(entry: &Resource, object: Value) -> Value {
+    entry.to_stored(object)
 }
 
 /// Creates an object.

@@ -8,9 +8,11 @@ mod node;
 mod plain;
 pub mod pod;
 mod rbac;
+mod rules;
 mod selector;
 mod service;
 mod storage;
+pub mod webhooks;
 mod workloads;
 
 use std::sync::Arc;
@@ -57,6 +59,12 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: true })
+        }
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: false })
+        }
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
         "certificatesigningrequests.certificates.k8s.io" => Arc::new(plain::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),

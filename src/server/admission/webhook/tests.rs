@@ -1,0 +1,1 @@
+//! Rules, selectors and rounds, without a network.
