@@ -48,7 +48,7 @@ impl Due {
 
 /// Deletes events whose time is over, until `stop`.
 pub(super) async fn run(objects: &Objects, stop: CancellationToken) -> Result<(), Error> {
-    let entry = Arc::clone(objects.registry.stored("events").ok_or_else(Status::no_such_path)?);
+    let entry = objects.registry.stored("events").ok_or_else(Status::no_such_path)?;
     let (page, mut watcher) = objects.kind(&entry)?.list_and_watch(Scope::All);
     let (now, wall) = (Instant::now(), Timestamp::now());
     let mut queue: Vec<Due> = page.objects.iter().map(|(_, o)| Due::of(o, now + left(o, wall))).collect();

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::api::{GroupVersionKind, Status};
-use crate::server::registry::{Registry, Resource};
+use crate::server::registry::{Live, Resource};
 
 /// How a subresource shows an object as one of another kind, as `scale` shows deployments.
 pub trait Face: Send + Sync {
     /// The other kind.
     fn kind(&self) -> GroupVersionKind;
     /// What it shows of a stored object.
-    fn show(&self, stored: &Value) -> Value;
+    ///
+    /// # Errors
+    /// Why it cannot show it.
+    fn show(&self, stored: &Value) -> Result<Value, Status>;
     /// Changes a stored object to what was made of what is shown.
     ///
     /// # Errors
@@ -50,5 +53,5 @@ pub struct Asked<'a> {
     /// What came with it.
     pub sent: &'a dyn Sent,
     /// All kinds, to find the request's in other versions.
-    pub registry: &'a Registry,
+    pub registry: &'a Live,
 }

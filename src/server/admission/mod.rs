@@ -7,9 +7,11 @@ mod asked;
 mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
+pub mod quota;
 mod service_account;
 mod taint_nodes;
 #[cfg(test)]
@@ -127,6 +129,8 @@ pub trait Plugin: Send + Sync {
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
     webhooks: Option<Webhooks>,
+    /// Who writes next where quotas are; see [`quota`].
+    pub turns: quota::Turns,
 }
 
 impl Chain {
@@ -142,7 +146,7 @@ impl Chain {
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
             Box::new(default_storage_class::DefaultStorageClass),
         ];
-        Self { plugins, webhooks: None }
+        Self { plugins, webhooks: None, turns: quota::Turns::default() }
     }
 
     /// With the webhooks of the cluster, which come after all plugins.

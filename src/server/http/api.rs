@@ -55,7 +55,7 @@ impl Api {
         Ok(Self {
             authenticator: Authenticator::new(pki.clone(), Arc::clone(&reader)),
             authorizer: Authorizer::new(reader),
-            discovery: Discovery::new(&objects.registry),
+            discovery: Discovery::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),
             nodes: NodeClient::new(&pki)?,

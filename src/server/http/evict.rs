@@ -93,7 +93,7 @@ async fn ask_budget(
     }
     let resource = api.objects.registry.stored(BUDGETS).ok_or_else(Status::no_such_path)?;
     let (user, write) = (User::loopback(), WriteOptions { dry_run, ..WriteOptions::default() });
-    let call = Call { shown: Shown::Itself, ..Call::own(resource, cx.namespace(), &user, &write) };
+    let call = Call { shown: Shown::Itself, ..Call::own(&resource, cx.namespace(), &user, &write) };
     let change = Change { name: budget.name(), subresource: Some("status"), ..Change::default() };
     let mut count = |budget: Option<&Value>| counted(budget.unwrap_or(&Value::Null), pod.name());
     api.objects.update(&call, change, &mut count).await.map(drop)

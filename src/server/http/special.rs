@@ -41,7 +41,7 @@ pub(super) async fn bind(api: &Api, cx: &Cx, options: &WriteOptions, binding: &V
     let mut binding = binding.clone();
     let warnings = api.objects.ask(&call, &name, cx.info.subresource.as_deref(), &mut binding).await?;
     let pods_entry = api.objects.registry.stored("pods").ok_or_else(Status::no_such_path)?;
-    let call = Call { resource: pods_entry, shown: Shown::Nobody, ..cx.call(options) };
+    let call = Call { resource: &pods_entry, shown: Shown::Nobody, ..cx.call(options) };
     let mut apply = |pod: Option<&Value>| bound(pod.unwrap_or(&Value::Null), &name, &binding);
     let change = Change { name: &name, subresource: Some("binding"), ..Change::default() };
     api.objects.update(&call, change, &mut apply).await?;

@@ -23,8 +23,8 @@ use super::auth::user::User;
 use super::cache::{Cache, Kind, key};
 use super::reader::Reader;
 use super::registry::strategy::Context;
-use super::registry::{Registry, Resource};
-use crate::api::{FieldValidation, Object, Schema, Schemas, Status};
+use super::registry::{Live, Resource, View};
+use crate::api::{FieldValidation, Object, Schema, Status};
 use crate::store::Store;
 
 pub use delete::{DeleteOptions, Deleted, Propagation};
@@ -34,7 +34,7 @@ pub use update::Change;
 /// All objects of the cluster.
 pub struct Objects {
     /// What kinds there are.
-    pub registry: Registry,
+    pub registry: Arc<Live>,
     /// Where reads come from.
     pub cache: Arc<Cache>,
     /// Where writes go to.
@@ -71,6 +71,8 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// An apply takes fields from other managers.
     pub force: bool,
+    /// The version in which the object was sent, if it is not the stored one.
+    pub view: Option<&'static View>,
     /// They are `PatchOptions`.
     pub patch: bool,
     /// The client named the field manager, which is taken from its user agent else.
@@ -109,6 +111,7 @@ impl<'a> Call<'a> {
 }
 
 /// What one admission pass is about.
+#[derive(Clone, Copy)]
 struct Review<'a> {
     operation: Operation,
     subresource: Option<&'a str>,
@@ -144,7 +147,7 @@ impl Objects {
     ///
     /// # Errors
     /// 404 for a resource of which nothing is stored.
-    pub fn kind(&self, resource: &Resource) -> Result<&Arc<Kind>, Status> {
+    pub fn kind(&self, resource: &Resource) -> Result<Arc<Kind>, Status> {
         self.cache.kind(&resource.stored_name()).ok_or_else(Status::no_such_path)
     }
 
@@ -164,7 +167,7 @@ impl Objects {
 
     /// Builds the strategies' allocators from what is stored. Called once, before any request.
     pub fn restore(&self) {
-        for resource in self.registry.entries() {
+        for resource in self.registry.builtin().entries() {
             if let Ok(kind) = self.kind(resource)
                 && kind.name() == resource.group_resource().to_string()
             {
@@ -193,6 +196,9 @@ impl Objects {
     ) -> Result<(), Status> {
         let mut attributes = self.attributes(call, review, object, old);
         self.admission.mutate(&mut attributes).await?;
+        if let (Some(custom), Some(object)) = (&call.resource.custom, attributes.object.as_deref_mut()) {
+            custom.settle(object);
+        }
         said.take(attributes);
         Ok(())
     }
@@ -283,6 +289,5 @@ impl Objects {
 /// # Errors
 /// 500 if there is none, which would be a gap in the table of kinds.
 pub fn schema_of(resource: &Resource) -> Result<Schema, Status> {
-    let kind = resource.gvk();
-    Schemas::builtin().get(&kind).ok_or_else(|| Status::internal(format!("no schema for {kind}")))
+    resource.schema()
 }

@@ -88,6 +88,7 @@ mod tests {
             named: true,
             force: true,
             patch: true,
+            view: None,
             field_validation: FieldValidation::Strict,
         };
         let delete = DeleteOptions {

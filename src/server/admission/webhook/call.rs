@@ -4,14 +4,14 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::Webhooks;
-use super::asking::Asking;
 use super::hook::{Hook, Kind};
-use super::matching::Invocation;
+use super::invocation::Invocation;
 use super::response::{self, Unusable, Verdict};
 use super::review;
 use crate::api::Status;
 use crate::api::field::quote;
 use crate::api::meta::new_uid;
+use crate::server::admission::matching::{Asking, request};
 
 /// Why a webhook did not let a request pass.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Failure {
     }
 }
 
-/// Asks a webhook about the objects as they are shown to it. `seconds` is how long it may take.
+/// Asks a webhook about the objects as they are shown to it.
 ///
 /// # Errors
 /// Why the request may not pass.
@@ -60,7 +60,7 @@ pub(super) async fn ask(
         Failure::Calling(format!("could not create admission objects: {known}"))
     })?;
     let uid = new_uid();
-    let request = review::request(asking, &invocation.resource);
+    let request = request(asking, &invocation.resource);
     let review = review::review(version, &uid, request, object, old);
     let body = Bytes::from(review.to_string());
     let answer = hook

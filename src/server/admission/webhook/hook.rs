@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::client::Endpoint;
-use super::conditions::Conditions;
-use super::rules::Rule;
-use crate::api::{LabelSelector, Object};
+use crate::api::Object;
+use crate::server::admission::matching::{Conditions, Criteria};
+use crate::server::registry::strategies::webhooks::VARIABLES;
 
 /// The kinds of configurations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,7 @@ pub(super) struct Hook {
     pub(super) name: String,
     /// Tells it apart from all others of its kind.
     pub(super) id: String,
-    pub(super) rules: Vec<Rule>,
-    /// Other versions of the resources in the rules count too.
-    pub(super) equivalent: bool,
-    /// A selector that cannot be read is an error of the requests it would be asked of.
-    pub(super) namespaces: Result<LabelSelector, String>,
-    pub(super) objects: Result<LabelSelector, String>,
+    pub(super) criteria: Criteria,
     pub(super) conditions: Conditions,
     /// A failure to ask it is ignored.
     pub(super) ignore_failure: bool,
@@ -82,10 +77,6 @@ pub(super) fn compile(kind: Kind, configurations: &[Arc<Object>], before: &[Arc<
 impl Hook {
     fn of(kind: Kind, configuration: &str, index: usize, webhook: &Value, before: &[Arc<Hook>]) -> Self {
         let text = |field: &str| webhook[field].as_str().unwrap_or_default();
-        let selector = |field: &str| match &webhook[field] {
-            Value::Null => Ok(LabelSelector::everything()),
-            selector => LabelSelector::from_value(selector).map_err(|e| e.to_string()),
-        };
         let config = &webhook["clientConfig"];
         let known = before.iter().find(|h| h.endpoint.is_of(config)).map(|h| Arc::clone(&h.endpoint));
         let name = text("name").to_owned();
@@ -93,11 +84,8 @@ impl Hook {
         let versions = webhook["admissionReviewVersions"].as_array().into_iter().flatten();
         Self {
             id: format!("{prefix}-{configuration}/{name}/{index}"),
-            rules: webhook["rules"].as_array().into_iter().flatten().map(Rule::of).collect(),
-            equivalent: text("matchPolicy") != "Exact",
-            namespaces: selector("namespaceSelector"),
-            objects: selector("objectSelector"),
-            conditions: Conditions::of(&webhook["matchConditions"]),
+            criteria: Criteria::of_webhook(webhook),
+            conditions: Conditions::of(&webhook["matchConditions"], &VARIABLES),
             ignore_failure: text("failurePolicy") == "Ignore",
             timeout: webhook["timeoutSeconds"].as_u64().unwrap_or(10),
             side_effects: webhook["sideEffects"].as_str().map(str::to_owned),

@@ -2,21 +2,16 @@
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/>. The configurations
 //! are compiled ([`hook`]) when the first request after their change comes; a request asks each hook whether it is
-//! concerned ([`matching`]), and those that are get an AdmissionReview ([`review`]) over HTTPS ([`client`]), whose
+//! concerned ([`invocation`]), and those that are get an AdmissionReview ([`review`]) over HTTPS ([`client`]), whose
 //! answer is checked ([`response`]) and applied ([`mutating`], [`validating`]).
 
-mod asking;
 mod call;
 mod client;
-mod conditions;
 mod hook;
-mod matching;
+mod invocation;
 mod mutating;
 mod response;
 mod review;
-mod rules;
-#[cfg(test)]
-mod tests;
 mod validating;
 
 use std::sync::Arc;
@@ -24,10 +19,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::Attributes;
+use super::matching::Asking;
 use crate::api::Status;
 use crate::server::auth::Authorizer;
 use crate::server::reader::Reader;
-use asking::Asking;
 use hook::{Hook, Kind};
 pub use mutating::Rounds;
 

@@ -6,13 +6,13 @@ use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
 use super::Webhooks;
-use super::asking::Asking;
 use super::call::{self, Failure};
 use super::hook::{Hook, Kind};
-use super::matching::{self, Invocation};
+use super::invocation::Invocation;
 use crate::api::field::quote;
 use crate::api::{FieldValidation, Schemas, Status};
 use crate::server::admission::Attributes;
+use crate::server::admission::matching::Asking;
 
 /// The two rounds of a request: when a webhook changed the object, plugins and those webhooks that want it look at
 /// it again.
@@ -68,7 +68,7 @@ pub(super) async fn dispatch(
     rounds.begin(attributes.object.as_deref());
     for hook in hooks {
         let objects = (attributes.object.as_deref(), attributes.old);
-        let Some(invocation) = matching::invocation(asking, hook, &webhooks.authorizer, objects)? else {
+        let Some(invocation) = Invocation::of(asking, hook, &webhooks.authorizer, objects)? else {
             continue;
         };
         // Who was not asked in the first round is not asked in the second.
@@ -98,9 +98,9 @@ async fn ask(
     invocation: &Invocation,
     attributes: &mut Attributes<'_>,
 ) -> Result<bool, Failure> {
-    let show = |object: &Value| asking.show(&invocation.resource, object);
-    let (object, old) = (attributes.object.as_deref().map(show), attributes.old.map(show));
-    let verdict = call::ask(webhooks, Kind::Mutating, asking, invocation, (object, old)).await?;
+    let objects = (attributes.object.as_deref(), attributes.old);
+    let shown = asking.show_all(&invocation.resource, objects).map_err(Failure::Refused)?;
+    let verdict = call::ask(webhooks, Kind::Mutating, asking, invocation, shown).await?;
     attributes.warnings.extend(verdict.warnings);
     if let Some(status) = verdict.denied {
         return Err(Failure::Refused(status));
@@ -119,7 +119,7 @@ async fn ask(
             quote(&invocation.hook.name)
         ))));
     };
-    let before = show(object);
+    let before = asking.show(&invocation.resource, object).map_err(Failure::Refused)?;
     let after =
         patched(invocation, &before, &patch).map_err(|why| Failure::Refused(Status::internal(why)))?;
     let changed = after != before;
@@ -148,12 +148,23 @@ fn patched(invocation: &Invocation, before: &Value, patch: &Patch) -> Result<Val
     if after["kind"] != before["kind"] || after["apiVersion"] != before["apiVersion"] {
         return Err(format!("webhook {} made another kind of a {kind}", quote(&invocation.hook.name)));
     }
-    if let Some(schema) = Schemas::builtin().get(kind) {
+    let schema = if invocation.resource.gvk() == *kind {
+        invocation.resource.schema().ok()
+    } else {
+        Schemas::builtin().get(kind)
+    };
+    // There is none of the options of streams.
+    if let Some(schema) = schema {
         let checked = schema.check(&mut after, FieldValidation::Ignore);
         if !checked.errors.is_empty() {
             return Err(checked.errors.join(", "));
         }
-        schema.default(&mut after);
+        match &invocation.resource.custom {
+            Some(custom) if custom.schema().is_ok_and(|own| own.kind() == schema.kind()) => {
+                custom.settle(&mut after);
+            }
+            _ => schema.default(&mut after),
+        }
     }
     Ok(after)
 }

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use serde_json::Value;
 
 use super::Webhooks;
-use super::asking::Asking;
 use super::call::{self, Failure};
 use super::hook::{Hook, Kind};
-use super::matching::{self, Invocation};
+use super::invocation::Invocation;
 use crate::api::Status;
 use crate::server::admission::Attributes;
+use crate::server::admission::matching::{Asking, Objects};
 
 /// Asks all webhooks that are concerned.
 ///
@@ -26,7 +25,7 @@ pub(super) async fn dispatch(
     let objects = (attributes.object.as_deref(), attributes.old);
     let mut invocations: Vec<Invocation> = Vec::new();
     for hook in hooks {
-        invocations.extend(matching::invocation(asking, hook, &webhooks.authorizer, objects)?);
+        invocations.extend(Invocation::of(asking, hook, &webhooks.authorizer, objects)?);
     }
     if invocations.is_empty() {
         return Ok(());
@@ -47,10 +46,12 @@ async fn ask(
     webhooks: &Webhooks,
     asking: &Asking<'_>,
     invocation: &Invocation,
-    objects: (Option<&Value>, Option<&Value>),
+    objects: Objects<'_>,
 ) -> (Vec<String>, Result<(), Failure>) {
-    let show = |object: Option<&Value>| object.map(|o| asking.show(&invocation.resource, o));
-    let shown = (show(objects.0), show(objects.1));
+    let shown = match asking.show_all(&invocation.resource, objects) {
+        Ok(shown) => shown,
+        Err(status) => return (Vec::new(), Err(Failure::Refused(status))),
+    };
     match call::ask(webhooks, Kind::Validating, asking, invocation, shown).await {
         Ok(verdict) => (verdict.warnings, verdict.denied.map_or(Ok(()), |s| Err(Failure::Refused(s)))),
         Err(failure) => (Vec::new(), Err(failure)),

@@ -73,9 +73,4 @@ impl Pool {
         state.swept = !state.idle.is_empty();
         !state.swept
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.lock().idle.len()
-    }
 }

@@ -7,7 +7,7 @@ use crate::server::registry::Resource;
 
 const ANY: &str = "*";
 
-/// A `RuleWithOperations` of `admissionregistration.k8s.io/v1`.
+/// A `NamedRuleWithOperations` of `admissionregistration.k8s.io/v1`; those of webhooks have no names.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rule {
     operations: Vec<String>,
@@ -17,6 +17,8 @@ pub(super) struct Rule {
     resources: Vec<(String, String)>,
     /// `Cluster`, `Namespaced` or all.
     scope: String,
+    /// Of objects; all if there are none.
+    names: Vec<String>,
 }
 
 fn texts(value: &Value) -> Vec<String> {
@@ -41,6 +43,7 @@ impl Rule {
             versions: texts(&rule["apiVersions"]),
             resources: resources.iter().map(split).collect(),
             scope: rule["scope"].as_str().unwrap_or(ANY).to_owned(),
+            names: texts(&rule["resourceNames"]),
         }
     }
 
@@ -51,6 +54,7 @@ impl Rule {
             && listed(&self.versions, &resource.version)
             && self.has(&resource.plural, asking.subresource)
             && self.in_scope(asking)
+            && (self.names.is_empty() || self.names.iter().any(|name| name == asking.name))
     }
 
     fn has(&self, plural: &str, subresource: &str) -> bool {

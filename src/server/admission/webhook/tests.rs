@@ -1,1 +1,0 @@
-//! Rules, selectors and rounds, without a network.
