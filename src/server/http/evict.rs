@@ -42,12 +42,14 @@ pub(super) async fn evict(api: &Api, cx: Cx) -> Answer {
     let mut write = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("policy", "v1", "Eviction")?;
-    let (eviction, warnings) = decode::checked(&schema, cx.content_type(), &body, write.field_validation)?;
+    let (mut eviction, mut warnings) =
+        decode::checked(&schema, cx.content_type(), &body, write.field_validation)?;
     let name = cx.name()?;
     let given = Meta::of(&eviction).name();
     if !given.is_empty() && given != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
     }
+    warnings.extend(api.objects.admit(&cx.call(&write), name, "eviction", &mut eviction).await?);
     let options = eviction.get("deleteOptions").filter(|o| o.is_object());
     let (mut options, dry_run) = cx.params.delete_options(options)?;
     write.dry_run |= dry_run;

@@ -105,11 +105,15 @@ pub(super) async fn token(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")?;
-    let (request, _) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
+    let (mut request, mut warnings) =
+        decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let reader: &dyn Reader = &*api.objects.cache;
-    let namespace = cx.namespace().unwrap_or_default();
-    let answer = api.pki.token_signer().token_request(reader, namespace, cx.name()?, request)?;
-    render::value(&cx, StatusCode::CREATED, &answer)
+    let (namespace, name) = (cx.namespace().unwrap_or_default(), cx.name()?);
+    warnings.extend(api.objects.admit(&cx.call(&options), name, "token", &mut request).await?);
+    let answer = api.pki.token_signer().token_request(reader, namespace, name, request)?;
+    let mut response = render::value(&cx, StatusCode::CREATED, &answer)?;
+    render::add_warnings(&mut response, &warnings);
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -185,6 +185,25 @@ impl Objects {
         }
     }
 
+    /// Admission of what is posted to a subresource and stored nowhere: evictions, requests for tokens.
+    /// Gives texts for `Warning` headers.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn admit(
+        &self,
+        call: &Call<'_>,
+        name: &str,
+        subresource: &str,
+        object: &mut Value,
+    ) -> Result<Vec<String>, Status> {
+        let review = Review { operation: Operation::Create, subresource: Some(subresource), name };
+        let mut warnings = Vec::new();
+        self.mutate(call, &review, Some(object), None, &mut warnings).await?;
+        self.validate(call, &review, Some(object), None).await?;
+        Ok(warnings)
+    }
+
     /// Admission of a stream to an object: exec, attach, port-forward, proxy.
     ///
     /// # Errors
