@@ -126,6 +126,12 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// Equal, where nothing and empty are the same.
+fn same(a: &Value, b: &Value) -> bool {
+    let empty = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+    a == b || (empty(a) && empty(b))
+}
+
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
