@@ -7,6 +7,7 @@ mod ip;
 mod namespace;
 mod network;
 mod node;
+mod node_selector;
 mod plain;
 pub mod pod;
 mod rbac;
@@ -51,6 +52,11 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
         "persistentvolumes" => Arc::new(storage::VolumeStrategy),
         "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
+        "volumeattributesclasses.storage.k8s.io" => Arc::new(storage::AttributesClassStrategy),
+        "csidrivers.storage.k8s.io" => Arc::new(storage::DriverStrategy),
+        "csinodes.storage.k8s.io" => Arc::new(storage::NodeStrategy),
+        "csistoragecapacities.storage.k8s.io" => Arc::new(storage::CapacityStrategy),
+        "volumeattachments.storage.k8s.io" => Arc::new(storage::AttachmentStrategy),
         "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
         "endpoints" => Arc::new(network::EndpointsStrategy),
         "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
@@ -67,12 +73,9 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
         "certificatesigningrequests.certificates.k8s.io" => Arc::new(plain::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
-        "limitranges"
-        | "resourcequotas"
-        | "csinodes.storage.k8s.io"
-        | "csidrivers.storage.k8s.io"
-        | "volumeattachments.storage.k8s.io"
-        | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
+        "limitranges" | "resourcequotas" | "horizontalpodautoscalers.autoscaling" => {
+            Arc::new(plain::Uncounted)
+        }
         _ => Arc::new(Plain),
     }
 }
