@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod list;
 mod meta;
+mod notices;
 mod update;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::admission::{self, Attributes, Operation};
+use super::admission::{self, Attributes, Notice, Operation};
 use super::auth::user::User;
 use super::cache::{Cache, Kind, key};
 use super::reader::Reader;
@@ -91,10 +92,27 @@ impl Call<'_> {
 }
 
 /// What one admission pass is about.
+#[derive(Clone, Copy)]
 struct Review<'a> {
     operation: Operation,
     subresource: Option<&'a str>,
     name: &'a str,
+}
+
+/// What admission said of an object beside yes.
+#[derive(Default)]
+struct Said {
+    /// Texts for `Warning` headers.
+    warnings: Vec<String>,
+    /// Events about it.
+    notices: Vec<Notice>,
+}
+
+impl Said {
+    fn take(&mut self, mut attributes: Attributes<'_>) {
+        self.warnings.append(&mut attributes.warnings);
+        self.notices.append(&mut attributes.notices);
+    }
 }
 
 impl Objects {
@@ -147,11 +165,11 @@ impl Objects {
         review: &Review<'_>,
         object: Option<&mut Value>,
         old: Option<&Value>,
-        warnings: &mut Vec<String>,
+        said: &mut Said,
     ) -> Result<(), Status> {
         let mut attributes = self.attributes(call, review, object, old);
         self.admission.mutate(&mut attributes).await?;
-        warnings.append(&mut attributes.warnings);
+        said.take(attributes);
         Ok(())
     }
 
@@ -161,8 +179,12 @@ impl Objects {
         review: &Review<'_>,
         object: Option<&mut Value>,
         old: Option<&Value>,
+        said: &mut Said,
     ) -> Result<(), Status> {
-        self.admission.validate(&self.attributes(call, review, object, old)).await
+        let mut attributes = self.attributes(call, review, object, old);
+        self.admission.validate(&mut attributes).await?;
+        said.take(attributes);
+        Ok(())
     }
 
     fn attributes<'a>(
@@ -184,6 +206,7 @@ impl Objects {
             old,
             reader: &*self.cache as &dyn Reader,
             warnings: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -193,8 +216,9 @@ impl Objects {
     /// Why it is refused.
     pub async fn connect(&self, call: &Call<'_>, name: &str, subresource: &str) -> Result<(), Status> {
         let review = Review { operation: Operation::Connect, subresource: Some(subresource), name };
-        self.mutate(call, &review, None, None, &mut Vec::new()).await?;
-        self.validate(call, &review, None, None).await
+        let mut said = Said::default();
+        self.mutate(call, &review, None, None, &mut said).await?;
+        self.validate(call, &review, None, None, &mut said).await
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn entries() -> Vec<Resource> {
         authorization("SubjectAccessReview", "subjectaccessreviews").cluster(),
         Resource::new("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
             .cluster()
+            .names(path_segment)
             .short(&["csr"])
             .sub("approval", verbs::GET_PATCH_UPDATE)
             .status()

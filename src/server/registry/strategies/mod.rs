@@ -1,6 +1,7 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
 mod check;
+mod csr;
 mod data;
 pub mod event;
 mod ip;
@@ -71,7 +72,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
-        "certificatesigningrequests.certificates.k8s.io" => Arc::new(plain::SigningRequestStrategy),
+        "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges" | "resourcequotas" | "horizontalpodautoscalers.autoscaling" => {
             Arc::new(plain::Uncounted)
