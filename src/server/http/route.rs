@@ -33,15 +33,20 @@ pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInf
     };
     let stored = stored.ok_or_else(Status::no_such_path)?;
     check_path(&entry, &info)?;
+    let deprecation = entry.deprecation;
     let cx = Cx { parts, info, params, user, body: Mutex::new(body), entry, stored };
-    match cx.info.subresource.clone() {
+    let answer = match cx.info.subresource.clone() {
         None => main(api, cx).await,
         Some(name) => {
             let entry = Arc::clone(&cx.entry);
             let sub = entry.subresource(&name).ok_or_else(Status::no_such_path)?;
             subresource(api, cx, sub).await
         }
-    }
+    };
+    answer.map(|mut response| {
+        render::add_warnings(&mut response, &deprecation.map(str::to_owned).into_iter().collect::<Vec<_>>());
+        response
+    })
 }
 
 /// Namespaced objects are named within a namespace, others outside of all.

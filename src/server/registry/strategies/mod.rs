@@ -1,5 +1,6 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
+mod admission_policy;
 mod check;
 mod csr;
 mod data;
@@ -12,6 +13,7 @@ mod node_selector;
 mod plain;
 pub mod pod;
 mod rbac;
+mod runtime_class;
 mod selector;
 mod service;
 mod storage;
@@ -71,6 +73,13 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => {
+            Arc::new(admission_policy::PolicyStrategy)
+        }
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            Arc::new(admission_policy::BindingStrategy)
+        }
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
         "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
