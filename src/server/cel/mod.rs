@@ -4,6 +4,10 @@
 //! never copied, and counts its cost. <https://kubernetes.io/docs/reference/using-api/cel/>
 
 pub mod authorizer;
+pub(crate) mod numbers;
+pub(crate) mod regexp;
+pub(crate) mod time;
+pub(crate) mod url;
 mod value;
 
 pub use value::{Type, Value};
