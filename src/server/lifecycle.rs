@@ -9,11 +9,12 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::net::TcpListener;
 
+use super::auth::pki::{Grant, Usage};
 use super::auth::tokens::Reference;
 use super::auth::user::AUTHENTICATED;
 use super::auth::{NodeCredentials, Pki, PkiParams, User, join_token};
 use super::cache::{Cache, LoadError};
-use super::controllers::{self, ControllerConfig, LegacyToken};
+use super::controllers::{self, CertificateOrder, ControllerConfig, LegacyToken};
 use super::http::{Api, ApiService, listener};
 use super::objects::Objects;
 use super::registry::strategies::{self, StrategyConfig};
@@ -129,11 +130,12 @@ impl Server {
         let client = |name: &str| self.client_as(name);
         let shared = controllers::Shared::start(&self.supervisor, client(controllers::INFORMERS_IDENTITY));
         let cidr = self.settings.cluster_cidr;
-        let pki = self.api.pki.clone();
+        let (pki, signer) = (self.api.pki.clone(), self.api.pki.clone());
         let config = ControllerConfig {
             root_ca_pem: self.api.pki.server_ca_pem().to_owned(),
             cluster_cidr: Some((IpAddr::V4(cidr.base), cidr.prefix)),
             legacy_tokens: Some(Arc::new(move |token| secret_token(&pki, token))),
+            certificates: Some(Arc::new(move |order| certificate(&signer, order))),
             ..ControllerConfig::default()
         };
         controllers::spawn_all(&self.supervisor, &shared, client, config);
@@ -218,6 +220,13 @@ fn secret_token(pki: &Pki, token: &LegacyToken) -> Result<String, String> {
     let account = Reference { name: token.account.clone(), uid: token.account_uid.clone() };
     let secret = Reference { name: token.secret.clone(), uid: String::new() };
     pki.token_signer().secret_token(&token.namespace, account, secret).map_err(|e| e.to_string())
+}
+
+/// Signs what an approved request asks for.
+fn certificate(pki: &Pki, order: &CertificateOrder) -> Result<String, String> {
+    let usage = if order.serving { Usage::Server } else { Usage::Client };
+    let grant = Grant { usages: &order.usages, life: order.life };
+    pki.sign_request(usage, &order.request, &grant).map_err(|e| e.to_string())
 }
 
 /// The user of a component's name, in the groups that go with it.

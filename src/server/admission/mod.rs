@@ -9,6 +9,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
+pub mod quota;
 mod service_account;
 mod taint_nodes;
 #[cfg(test)]
@@ -59,6 +60,21 @@ pub struct Attributes<'a> {
     pub reader: &'a dyn Reader,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// Events about the object, to be recorded when it is committed.
+    pub notices: Vec<Notice>,
+}
+
+/// An event about an object that was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The plugin, as the source of the event.
+    pub component: &'static str,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
 }
 
 impl Attributes<'_> {
@@ -92,12 +108,12 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
-    /// Refuses the object as all plugins and the kind's strategy made it.
+    /// Refuses the object as all plugins and the kind's strategy made it, or warns of it.
     ///
     /// # Errors
     /// Why the request is refused.
-    fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        let _ = attributes;
+    fn validate(&self, attributes: &Attributes<'_>, warnings: &mut Vec<String>) -> Result<(), Status> {
+        let _ = (attributes, warnings);
         Ok(())
     }
 }
@@ -105,6 +121,8 @@ pub trait Plugin: Send + Sync {
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    /// Who writes next where quotas are; see [`quota`].
+    pub turns: quota::Turns,
 }
 
 impl Chain {
@@ -120,7 +138,7 @@ impl Chain {
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
             Box::new(default_storage_class::DefaultStorageClass),
         ];
-        Self { plugins }
+        Self { plugins, turns: quota::Turns::default() }
     }
 
     /// Lets every plugin change the object.
@@ -132,12 +150,16 @@ impl Chain {
         self.plugins.iter().try_for_each(|p| p.mutate(attributes))
     }
 
-    /// Asks every plugin whether the finished object may be committed.
+    /// Asks every plugin whether the finished object may be committed. What they warn of is in
+    /// the attributes' `warnings` then. Quotas are asked later, with the commit.
     ///
     /// # Errors
     /// What the first plugin that refuses says.
-    pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.plugins.iter().try_for_each(|p| p.validate(attributes))
+    pub async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let mut warnings = std::mem::take(&mut attributes.warnings);
+        let result = self.plugins.iter().try_for_each(|p| p.validate(attributes, &mut warnings));
+        attributes.warnings = warnings;
+        result
     }
 }
 

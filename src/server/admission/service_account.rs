@@ -245,6 +245,7 @@ mod tests {
             old: None,
             reader: &*fake,
             warnings: Vec::new(),
+            notices: Vec::new(),
         };
         super::super::Chain::standard().mutate(&mut attributes).await.unwrap();
         assert_eq!(pod["spec"]["serviceAccountName"], "default");

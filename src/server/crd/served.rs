@@ -136,6 +136,7 @@ fn entry(definition: &Definition, spec: &VersionSpec, schemas: &Arc<Schemas>) ->
         categories: owned(&names.categories),
         subresources: parts,
         fields: fields(spec),
+        unconditional_update: false,
         strategy: Arc::new(strategy),
         custom: Some(version as Arc<dyn Custom>),
         ..Resource::new("", "", "", "")

@@ -148,8 +148,8 @@ impl Custom for Version {
         self.schemas.settle(&self.name, object);
     }
 
-    fn is_storage_version(&self) -> bool {
-        self.name == self.schemas.storage
+    fn storage_version(&self) -> &str {
+        &self.schemas.storage
     }
 
     fn from_stored(&self, object: &mut Value) {
@@ -214,7 +214,7 @@ mod tests {
         );
         let schemas = Arc::new(Schemas::new(source.clone(), &definition));
         let [v1, v2] = [0, 1].map(|i| Version::new(&schemas, &definition, &definition.spec.versions[i]));
-        assert!(v2.is_storage_version() && !v1.is_storage_version());
+        assert_eq!((v1.storage_version(), v2.storage_version()), ("v2", "v2"));
         let mut object = json!({"apiVersion": "example.com/v1", "kind": "Tab", "spec": {"a": 1}});
         v1.to_stored(&mut object);
         assert_eq!(object, json!({"apiVersion": "example.com/v2", "kind": "Tab", "spec": {"a": 1}}));

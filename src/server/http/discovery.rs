@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use http::{HeaderMap, Response, StatusCode};
@@ -17,7 +19,8 @@ use super::body::{self, Body};
 use super::negotiate;
 use super::openapi;
 use super::render;
-use crate::server::registry::{Live, Registry, Resource, Subresource};
+use crate::api::GroupVersionKind;
+use crate::server::registry::{Live, Registry, Resource, Storage, Subresource};
 
 /// The version of Kubernetes the API is that of, and this server's mark.
 pub(super) const VERSION: &str = "v1.36.0+kedge";
@@ -188,6 +191,9 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Document
                 resource[field] = json!(names);
             }
         }
+        if let Some(hash) = storage_version_hash(registry, entry) {
+            resource["storageVersionHash"] = json!(hash);
+        }
         list.push(resource);
         list.extend(entry.subresources.iter().map(|sub| subresource(entry, sub)));
     }
@@ -200,6 +206,21 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Document
         value["apiVersion"] = json!("v1");
     }
     Some(Document::json(&value))
+}
+
+/// In which version objects are stored, in a form that can only be compared: clients that move stored objects
+/// from one version to another see by it that they have to.
+fn storage_version_hash(registry: &Registry, entry: &Resource) -> Option<String> {
+    let stored = match entry.storage {
+        Storage::Virtual => return None,
+        Storage::Own => {
+            let version = entry.custom.as_ref().map(|c| c.storage_version().to_owned());
+            GroupVersionKind { version: version.map_or_else(|| entry.version.clone(), Into::into), ..entry.gvk() }
+        }
+        Storage::View(_) => registry.stored(&entry.stored_name())?.gvk(),
+    };
+    let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    Some(STANDARD.encode(&Sha256::digest(name)[..8]))
 }
 
 fn subresource(entry: &Resource, sub: &Subresource) -> Value {
@@ -341,6 +362,19 @@ mod tests {
             .iter()
             .find(|r| r["resource"] == "pods");
         assert_eq!(pods.unwrap()["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
+    }
+
+    #[test]
+    fn the_stored_version_is_told_by_a_hash() {
+        let registry = registry();
+        let hash = |group, version, plural| {
+            storage_version_hash(&registry, registry.find(group, version, plural).unwrap())
+        };
+        assert_eq!(hash("", "v1", "pods").as_deref(), Some("xPOwRZ+Yhw8="));
+        assert_eq!(hash("apps", "v1", "deployments").as_deref(), Some("8aSe+NMegvE="));
+        assert_eq!(hash("", "v1", "events").as_deref(), Some("r2yiGXH7wu8="));
+        assert_eq!(hash("events.k8s.io", "v1", "events"), hash("", "v1", "events"));
+        assert_eq!(hash("", "v1", "bindings"), None);
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Params {
             None => default_manager(headers),
         };
         let dry_run = self.dry_run(kind)?;
-        Ok(WriteOptions { dry_run, field_manager, field_validation: validation, force: self.flag("force") })
+        let (force, view) = (self.flag("force"), None);
+        Ok(WriteOptions { dry_run, field_manager, field_validation: validation, force, view })
     }
 
     /// `dryRun`.

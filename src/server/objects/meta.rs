@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::api::meta::{MetaMut, new_uid, now};
-use crate::api::{FieldError, Meta, Path, Status, names};
+use crate::api::{FieldError, GroupKind, Meta, Path, Status, names};
 
 /// Annotations of an object may have this many bytes.
 const ANNOTATIONS_MAX: usize = 256 << 10;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
 
 /// What only the server sets.
 const SYSTEM: [&str; 6] =
@@ -27,6 +29,26 @@ pub(super) fn begin_create(call: &Call<'_>, object: &mut Value) -> Result<(), St
     meta.set_uid(&new_uid());
     meta.set_creation_timestamp(&now());
     Ok(())
+}
+
+/// An update that makes the object: the client may have read one that is gone since.
+pub(super) fn begin_create_on_update(call: &Call<'_>, name: &str, object: &mut Value) -> Result<(), Status> {
+    let uid = Meta::of(object).uid();
+    if !uid.is_empty() {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+        return Err(Status::conflict(&call.resource.group_resource(), name, why));
+    }
+    MetaMut::of(object).remove("resourceVersion");
+    Ok(())
+}
+
+/// An update that does not say which version it is of, where it must.
+pub(super) fn no_resource_version(call: &Call<'_>, name: &str) -> Status {
+    let path = Path::new("metadata").child("resourceVersion");
+    let error = FieldError::invalid(&path, 0, "must be specified for an update");
+    // Upstream names the resource where others name the kind.
+    let kind = GroupKind::new(call.resource.group.clone(), call.resource.plural.clone());
+    Status::invalid(&kind, name, &[error])
 }
 
 /// The object's namespace is the request's.
@@ -133,9 +155,13 @@ fn validate_common(object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::too_long(&at, ANNOTATIONS_MAX));
     }
     let at = path.child("finalizers");
-    for (i, finalizer) in meta.finalizers().enumerate() {
+    for finalizer in meta.finalizers() {
         let wrong = names::qualified_name(finalizer).into_iter();
-        errors.extend(wrong.map(|e| FieldError::invalid(&at.index(i), finalizer, e)));
+        errors.extend(wrong.map(|e| FieldError::invalid(&at, finalizer, e)));
+    }
+    if [ORPHAN, FOREGROUND].iter().all(|wanted| meta.finalizers().any(|f| f == *wanted)) {
+        let detail = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
+        errors.push(FieldError::invalid(&at, object["metadata"]["finalizers"].clone(), detail));
     }
     errors.extend(validate_owners(object));
     errors
@@ -147,8 +173,9 @@ fn validate_owners(object: &Value) -> Vec<FieldError> {
     let mut controllers = Vec::new();
     for owner in Meta::of(object).owner_references() {
         let bad = |field: &str, detail: &str| FieldError::invalid(&at.child(field), "", detail);
-        if owner.api_version().is_empty() {
-            errors.push(bad("apiVersion", "version must not be empty"));
+        if owner.api_version().is_empty() || owner.api_version().ends_with('/') {
+            let detail = "version must not be empty";
+            errors.push(FieldError::invalid(&at.child("apiVersion"), owner.api_version(), detail));
         }
         if owner.kind().is_empty() {
             errors.push(bad("kind", "must not be empty"));
@@ -158,6 +185,10 @@ fn validate_owners(object: &Value) -> Vec<FieldError> {
         }
         if owner.uid().is_empty() {
             errors.push(bad("uid", "must not be empty"));
+        }
+        if (owner.api_version(), owner.kind()) == ("v1", "Event") {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(&at, owner.value().clone(), detail));
         }
         if owner.controller() {
             controllers.push(format!("{}/{}", owner.kind(), owner.name()));
@@ -218,7 +249,7 @@ mod tests {
             "metadata.name",
             "metadata.labels",
             "metadata.annotations",
-            "metadata.finalizers[0]",
+            "metadata.finalizers",
             "metadata.ownerReferences",
             "metadata.ownerReferences.uid",
         ] {

@@ -9,6 +9,7 @@ mod create;
 mod delete;
 mod list;
 mod meta;
+mod notices;
 mod update;
 
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::admission::{self, Attributes, Operation};
+use super::admission::{self, Attributes, Notice, Operation};
 use super::auth::user::User;
 use super::cache::{Cache, Kind, key};
 use super::reader::Reader;
 use super::registry::strategy::Context;
-use super::registry::{Live, Resource};
+use super::registry::{Live, Resource, View};
 use crate::api::{FieldValidation, Object, Schema, Status};
 use crate::store::Store;
 
@@ -65,6 +66,8 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// An apply takes fields from other managers.
     pub force: bool,
+    /// The version in which the object was sent, if it is not the stored one.
+    pub view: Option<&'static View>,
 }
 
 /// A write that succeeded.
@@ -89,10 +92,27 @@ impl Call<'_> {
 }
 
 /// What one admission pass is about.
+#[derive(Clone, Copy)]
 struct Review<'a> {
     operation: Operation,
     subresource: Option<&'a str>,
     name: &'a str,
+}
+
+/// What admission said of an object beside yes.
+#[derive(Default)]
+struct Said {
+    /// Texts for `Warning` headers.
+    warnings: Vec<String>,
+    /// Events about it.
+    notices: Vec<Notice>,
+}
+
+impl Said {
+    fn take(&mut self, mut attributes: Attributes<'_>) {
+        self.warnings.append(&mut attributes.warnings);
+        self.notices.append(&mut attributes.notices);
+    }
 }
 
 impl Objects {
@@ -145,14 +165,14 @@ impl Objects {
         review: &Review<'_>,
         object: Option<&mut Value>,
         old: Option<&Value>,
-        warnings: &mut Vec<String>,
+        said: &mut Said,
     ) -> Result<(), Status> {
         let mut attributes = self.attributes(call, review, object, old);
         self.admission.mutate(&mut attributes).await?;
-        warnings.append(&mut attributes.warnings);
-        if let (Some(custom), Some(object)) = (&call.resource.custom, attributes.object) {
+        if let (Some(custom), Some(object)) = (&call.resource.custom, attributes.object.as_deref_mut()) {
             custom.settle(object);
         }
+        said.take(attributes);
         Ok(())
     }
 
@@ -162,8 +182,12 @@ impl Objects {
         review: &Review<'_>,
         object: Option<&mut Value>,
         old: Option<&Value>,
+        said: &mut Said,
     ) -> Result<(), Status> {
-        self.admission.validate(&self.attributes(call, review, object, old)).await
+        let mut attributes = self.attributes(call, review, object, old);
+        self.admission.validate(&mut attributes).await?;
+        said.take(attributes);
+        Ok(())
     }
 
     fn attributes<'a>(
@@ -185,6 +209,7 @@ impl Objects {
             old,
             reader: &*self.cache as &dyn Reader,
             warnings: Vec::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -194,8 +219,9 @@ impl Objects {
     /// Why it is refused.
     pub async fn connect(&self, call: &Call<'_>, name: &str, subresource: &str) -> Result<(), Status> {
         let review = Review { operation: Operation::Connect, subresource: Some(subresource), name };
-        self.mutate(call, &review, None, None, &mut Vec::new()).await?;
-        self.validate(call, &review, None, None).await
+        let mut said = Said::default();
+        self.mutate(call, &review, None, None, &mut said).await?;
+        self.validate(call, &review, None, None, &mut said).await
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::api::identity::Name;
 use crate::api::object::SelectableField;
-use crate::api::{GroupKind, GroupResource, GroupVersionKind, Object, Schema, Schemas, Status};
+use crate::api::{FieldError, GroupKind, GroupResource, GroupVersionKind, Object, Schema, Schemas, Status};
 use crate::store::Durability;
 
 mod custom;
@@ -57,6 +57,10 @@ pub struct Resource {
     pub name_rule: fn(&str) -> Vec<String>,
     /// A delete answers the deleted object, and not a `Status`.
     pub returns_deleted: bool,
+    /// A `PUT` of a name that is not there makes it.
+    pub create_on_update: bool,
+    /// A `PUT` need not say which resource version it is of.
+    pub unconditional_update: bool,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// Where the objects are.
@@ -93,6 +97,9 @@ pub struct View {
     pub from_stored: fn(&mut Value),
     /// From this form to the stored one.
     pub to_stored: fn(&mut Value),
+    /// What is wrong with a stored form that was written in this one, and what it was before, beyond
+    /// what the stored kind's strategy found.
+    pub validate: fn(&Value, Option<&Value>, &mut Vec<FieldError>),
 }
 
 impl fmt::Debug for View {
@@ -190,6 +197,8 @@ impl Resource {
             subresources: Vec::new(),
             name_rule: crate::api::names::dns1123_subdomain,
             returns_deleted: false,
+            create_on_update: false,
+            unconditional_update: true,
             durability: Durability::Synced,
             storage: Storage::Own,
             fields: Vec::new(),
@@ -262,6 +271,20 @@ impl Resource {
         self
     }
 
+    /// A `PUT` of a name that is not there makes it.
+    #[must_use]
+    pub fn create_on_update(mut self) -> Self {
+        self.create_on_update = true;
+        self
+    }
+
+    /// A `PUT` must say which resource version it is of.
+    #[must_use]
+    pub fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
+        self
+    }
+
     /// Fields a field selector may name.
     #[must_use]
     pub fn fields(mut self, fields: Vec<SelectableField>) -> Self {
@@ -310,7 +333,7 @@ impl Resource {
 
     /// Whether its objects are stored and cached just as they are served.
     pub fn is_stored_form(&self) -> bool {
-        matches!(self.storage, Storage::Own) && self.custom.as_ref().is_none_or(|c| c.is_storage_version())
+        matches!(self.storage, Storage::Own) && self.custom.as_ref().is_none_or(|c| c.storage_version() == self.version)
     }
 
     /// The schema of its objects.

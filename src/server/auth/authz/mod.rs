@@ -68,6 +68,12 @@ impl Authorizer {
     }
 }
 
+/// Whether roles and bindings let a user do this. For hooks that have no [`Authorizer`] and ask seldom:
+/// the index of roles is made for this one question.
+pub fn allowed(reader: &dyn Reader, user: &User, wanted: &Attributes<'_>) -> bool {
+    user.in_group(MASTERS) || rbac::Rbac::default().allows(reader, user, wanted).is_ok()
+}
+
 /// The 403 of somebody who may not do this.
 pub fn forbidden(user: &User, wanted: &Attributes<'_>, reason: &str) -> Status {
     let mut why = describe(user, wanted);

@@ -1,7 +1,10 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
 pub(in crate::server) mod check;
+mod csr;
 mod data;
+pub mod event;
+mod ip;
 mod namespace;
 mod network;
 mod node;
@@ -17,6 +20,7 @@ use std::sync::Arc;
 
 use super::strategy::{Plain, Strategy};
 use crate::config::Cidr;
+pub use ip::address_name;
 use workloads::Workload;
 
 /// What strategies depend on of the server's settings.
@@ -51,6 +55,10 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
         "endpoints" => Arc::new(network::EndpointsStrategy),
         "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
+        "events" => Arc::new(event::EventStrategy),
+        "ingressclasses.networking.k8s.io" => Arc::new(network::IngressClassStrategy),
+        "ipaddresses.networking.k8s.io" => Arc::new(network::AddressStrategy),
+        "servicecidrs.networking.k8s.io" => Arc::new(network::CidrStrategy),
         "ingresses.networking.k8s.io" => Arc::new(network::IngressStrategy),
         "networkpolicies.networking.k8s.io" => Arc::new(network::PolicyStrategy),
         "roles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: false }),
@@ -58,7 +66,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
-        "certificatesigningrequests.certificates.k8s.io" => Arc::new(plain::SigningRequestStrategy),
+        "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges"
         | "resourcequotas"

@@ -1,10 +1,9 @@
 //! Kinds that need little: no generation, or one or two checks.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::check::{Errors, IMMUTABLE, text};
 use crate::api::{FieldError, Path, Status, names};
-use crate::server::auth::authn::review::user_info;
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
 /// Plain data with a spec that is not counted: upstream gives such objects no generation.
@@ -93,49 +92,6 @@ impl Strategy for LeaseStrategy {
     }
 }
 
-/// CertificateSigningRequests, which say who asks: the server's word, not the client's.
-pub struct SigningRequestStrategy;
-
-impl Strategy for SigningRequestStrategy {
-    fn prepare_create(&self, cx: &Context<'_>, object: &mut Value) -> Result<(), Status> {
-        object["status"] = json!({});
-        let info = user_info(cx.user);
-        for field in ["username", "uid", "groups", "extra"] {
-            defaults::keep(&mut object["spec"], &info, field);
-        }
-        Ok(())
-    }
-
-    fn prepare_update(&self, _: &Context<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
-        // What is asked for stays; approval and certificate have subresources.
-        defaults::keep(new, old, "spec");
-        defaults::keep(new, old, "status");
-        Ok(())
-    }
-
-    fn prepare_subresource(
-        &self,
-        _: &Context<'_>,
-        sub: &str,
-        new: &mut Value,
-        old: &Value,
-    ) -> Result<(), Status> {
-        if matches!(sub, "status" | "approval") {
-            defaults::prepare_status(new, old);
-        }
-        Ok(())
-    }
-
-    fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
-        let (spec, path) = (&object["spec"], Path::new("spec"));
-        let mut errors = Errors::default();
-        errors.required(&path.child("request"), &spec["request"]);
-        errors.required(&path.child("usages"), &spec["usages"]);
-        errors.required(&path.child("signerName"), &spec["signerName"]);
-        errors.0
-    }
-}
-
 /// ServiceAccounts, whose secrets and pull secrets are names.
 pub struct ServiceAccountStrategy;
 
@@ -160,6 +116,7 @@ mod tests {
     use super::*;
     use crate::server::auth::testing::Fake;
     use crate::server::auth::user::User;
+    use serde_json::json;
 
     fn with<T>(run: impl FnOnce(&Context<'_>) -> T) -> T {
         run(&Context { user: &User::loopback(), namespace: None, reader: &Fake::default(), dry_run: false })
@@ -174,18 +131,6 @@ mod tests {
         let mut new = json!({"spec": {"x": 2}, "status": {"y": 2}});
         with(|cx| Uncounted.prepare_update(cx, &mut new, &old)).unwrap();
         assert_eq!(new, json!({"spec": {"x": 2}, "status": {"y": 1}}));
-    }
-
-    #[test]
-    fn a_signing_request_says_who_asks() {
-        let user = User::node("n");
-        let mut request = json!({"spec": {"request": "eA==", "usages": ["client auth"], "signerName": "a/b", "username": "admin", "uid": "x"}});
-        let cx = Context { user: &user, namespace: None, reader: &Fake::default(), dry_run: false };
-        SigningRequestStrategy.prepare_create(&cx, &mut request).unwrap();
-        assert_eq!(request["spec"]["username"], "system:node:n");
-        assert_eq!(request["spec"]["groups"], json!(["system:nodes", "system:authenticated"]));
-        assert!(request["spec"].get("uid").is_none());
-        assert!(SigningRequestStrategy.validate_create(&cx, &request).is_empty());
     }
 
     #[test]
