@@ -1,7 +1,7 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
 mod admission_policy;
-mod check;
+pub(in crate::server) mod check;
 mod csr;
 mod data;
 pub mod event;
