@@ -10,6 +10,7 @@ mod network;
 mod node;
 mod plain;
 pub mod pod;
+pub mod policies;
 mod rbac;
 mod rules;
 mod selector;
@@ -67,6 +68,10 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => Arc::new(policies::PolicyStrategy),
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            Arc::new(policies::PolicyBindingStrategy)
+        }
         "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
             Arc::new(webhooks::WebhookStrategy { mutating: true })
         }
