@@ -9,10 +9,11 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::net::TcpListener;
 
+use super::auth::authn::token_file::{self, TokenFile};
 use super::auth::pki::{Grant, Usage};
 use super::auth::tokens::Reference;
 use super::auth::user::AUTHENTICATED;
-use super::auth::{NodeCredentials, Pki, PkiParams, User, join_token};
+use super::auth::{NodeCredentials, Pki, PkiParams, User, authn, join_token};
 use super::cache::{Cache, Feed, LoadError};
 use super::controllers::{self, CertificateOrder, ControllerConfig, LegacyToken};
 use super::http::{Api, ApiService, listener};
@@ -67,6 +68,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The file of static tokens cannot be used.
+    #[error(transparent)]
+    TokenFile(#[from] token_file::Error),
     /// What every cluster has could not be made.
     #[error("the cluster's default objects could not be made: {0}")]
     Bootstrap(String),
@@ -112,7 +116,10 @@ impl Server {
         // The one kedge's own commands use, wherever the user's went.
         write_file(&dir.join("cred/admin.kubeconfig"), &kubeconfig, 0o600)?;
         let advertised = format!("https://{}", SocketAddr::new(settings.node.node_ip, address.port()));
-        let api = Api::new(objects, pki, supervisor.clone(), advertised)?;
+        let chosen = &settings.authentication;
+        let token_file = chosen.token_file.as_deref().map(TokenFile::read).transpose()?.unwrap_or_default();
+        let authentication = authn::Options { token_file, anonymous: chosen.anonymous };
+        let api = Api::new(objects, pki, authentication, supervisor.clone(), advertised)?;
         api.objects.restore();
         bootstrap::ensure(&api.objects, &settings, address.port()).await.map_err(Error::Bootstrap)?;
         Ok(Self {

@@ -10,6 +10,7 @@ mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
 pub mod quota;
 mod service_account;
@@ -125,6 +126,12 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// Equal, where nothing and empty are the same.
+fn same(a: &Value, b: &Value) -> bool {
+    let empty = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+    a == b || (empty(a) && empty(b))
+}
+
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
@@ -142,6 +149,7 @@ impl Chain {
             Box::new(service_account::ServiceAccount),
             Box::new(node_restriction::NodeRestriction),
             Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
             Box::new(default_storage_class::DefaultStorageClass),

@@ -5,12 +5,14 @@ mod csr;
 mod data;
 pub mod event;
 mod ip;
+mod limit_range;
 mod namespace;
 mod network;
 mod node;
 mod plain;
 pub mod pod;
 pub mod policies;
+mod quota;
 mod rbac;
 mod rules;
 mod selector;
@@ -81,9 +83,9 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
         "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
-        "limitranges"
-        | "resourcequotas"
-        | "csinodes.storage.k8s.io"
+        "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
+        "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "csinodes.storage.k8s.io"
         | "csidrivers.storage.k8s.io"
         | "volumeattachments.storage.k8s.io"
         | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
