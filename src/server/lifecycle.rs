@@ -258,7 +258,7 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
     cache.load(opened.entries, opened.revision)?;
     let store = opened.store.clone();
     let reader = Arc::clone(&cache) as Arc<dyn Reader>;
-    let admission = admission::Chain::standard().with_webhooks(admission::Webhooks::new(reader));
+    let admission = admission::Chain::standard().extended(&reader);
     let registry = Arc::new(Live::new(registry));
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }

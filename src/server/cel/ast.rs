@@ -20,11 +20,24 @@ pub(super) enum Kind {
     Literal(Literal),
     Ident(Name),
     /// A field; with `test` whether there is one.
-    Select { operand: Box<Expr>, field: Name, test: bool },
-    Call { function: Name, target: Option<Box<Expr>>, args: Vec<Expr> },
+    Select {
+        operand: Box<Expr>,
+        field: Name,
+        test: bool,
+    },
+    Call {
+        function: Name,
+        target: Option<Box<Expr>>,
+        args: Vec<Expr>,
+    },
     /// Items; those of `optional` are left out if they have no value.
-    List { items: Vec<Expr>, optional: Vec<usize> },
-    Map { entries: Vec<Entry> },
+    List {
+        items: Vec<Expr>,
+        optional: Vec<usize>,
+    },
+    Map {
+        entries: Vec<Entry>,
+    },
     Fold(Box<Fold>),
 }
 

@@ -79,7 +79,9 @@ pub(super) fn of_call(function: &str, overload: &str, args: &[Value<'_>], result
         "contains" => strings(0, 1.0).saturating_mul(strings(1, 1.0)),
         "sets.contains" | "sets.intersects" => pairs(args, 1),
         "sets.equivalent" => pairs(args, 2),
-        "distinct" | "sort" | "@sortByAssociatedKeys" => size(0).saturating_mul(size(0)).saturating_add(CREATE_LIST),
+        "distinct" | "sort" | "@sortByAssociatedKeys" => {
+            size(0).saturating_mul(size(0)).saturating_add(CREATE_LIST)
+        }
         "flatten" | "reverse" | "slice" => args.first().map_or(1, entries) + CREATE_LIST,
         "lists.range" => match args.first() {
             Some(Value::Int(n)) => u64::try_from(*n).unwrap_or_default() + CREATE_LIST,
@@ -112,9 +114,17 @@ fn is_cheap(value: &Value<'_>) -> bool {
 fn by_overload(overload: &str, args: &[Value<'_>]) -> u64 {
     let size = |index: usize| args.get(index).map_or(1, Value::size);
     match overload {
-        "string_to_bytes" | "bytes_to_string" | "strings_quote" | "string_format" => scaled(size(0), TRAVERSAL),
-        "less_string" | "less_equals_string" | "greater_string" | "greater_equals_string" | "less_bytes"
-        | "less_equals_bytes" | "greater_bytes" | "greater_equals_bytes" => scaled(size(0).min(size(1)), TRAVERSAL),
+        "string_to_bytes" | "bytes_to_string" | "strings_quote" | "string_format" => {
+            scaled(size(0), TRAVERSAL)
+        }
+        "less_string"
+        | "less_equals_string"
+        | "greater_string"
+        | "greater_equals_string"
+        | "less_bytes"
+        | "less_equals_bytes"
+        | "greater_bytes"
+        | "greater_equals_bytes" => scaled(size(0).min(size(1)), TRAVERSAL),
         "add_string" | "add_bytes" => scaled(size(0) + size(1), TRAVERSAL),
         _ => 1,
     }

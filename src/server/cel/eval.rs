@@ -73,9 +73,10 @@ impl<'p, 'v> Run<'p, 'v> {
         }
         self.charge(1)?;
         match &value {
-            Value::Map(map) => {
-                map.field(field).transpose()?.ok_or_else(|| EvalError::failed(format!("no such key: {field}")))
-            }
+            Value::Map(map) => map
+                .field(field)
+                .transpose()?
+                .ok_or_else(|| EvalError::failed(format!("no such key: {field}"))),
             Value::Optional(_) => optional_field(&value, field),
             _ => Err(EvalError::no_such_overload()),
         }
@@ -87,7 +88,9 @@ impl<'p, 'v> Run<'p, 'v> {
         for (index, item) in items.iter().enumerate() {
             let value = self.eval(item)?;
             match value {
-                Value::Optional(inner) if optional.contains(&index) => values.extend(inner.map(|v| (*v).clone())),
+                Value::Optional(inner) if optional.contains(&index) => {
+                    values.extend(inner.map(|v| (*v).clone()))
+                }
                 value => values.push(value),
             }
         }
@@ -170,9 +173,8 @@ impl<'p, 'v> Run<'p, 'v> {
                 let mut fitting = several.iter().filter(fits);
                 let first = fitting.next();
                 // Of overloads for lists of different items, the one whose items these are.
-                let exact = |o: &&&'static Overload| {
-                    o.params.iter().zip(values).all(|(p, v)| functions::holds(v, p))
-                };
+                let exact =
+                    |o: &&&'static Overload| o.params.iter().zip(values).all(|(p, v)| functions::holds(v, p));
                 first.filter(exact).or_else(|| fitting.find(exact)).copied()
             }
         };
@@ -224,7 +226,10 @@ impl<'p, 'v> Run<'p, 'v> {
     /// What a fold has made so far is taken, not copied: its next step is made of it.
     fn take_accumulator(&mut self) -> Evaluated<'p> {
         let slot = self.locals.iter_mut().rev().find(|(name, _)| *name == ACCUMULATOR);
-        slot.map_or_else(|| Err(EvalError::no_such_overload()), |(_, value)| std::mem::replace(value, Ok(Value::Null)))
+        slot.map_or_else(
+            || Err(EvalError::no_such_overload()),
+            |(_, value)| std::mem::replace(value, Ok(Value::Null)),
+        )
     }
 
     fn append(&mut self, list: &'p Expr, items: &'p [Expr]) -> Evaluated<'p> {
@@ -297,7 +302,8 @@ impl<'p, 'v> Run<'p, 'v> {
             Value::List(list) => {
                 for index in 0..list.len() {
                     let Some(item) = list.get(index) else { break };
-                    let first = if fold.second.is_some() { Ok(Value::Int(index as i64)) } else { item.clone() };
+                    let first =
+                        if fold.second.is_some() { Ok(Value::Int(index as i64)) } else { item.clone() };
                     if !self.step(fold, first, item)? {
                         break;
                     }
@@ -318,7 +324,12 @@ impl<'p, 'v> Run<'p, 'v> {
     }
 
     /// One item; answers whether another is wanted.
-    fn step(&mut self, fold: &'p Fold, first: Evaluated<'p>, second: Evaluated<'p>) -> Result<bool, EvalError> {
+    fn step(
+        &mut self,
+        fold: &'p Fold,
+        first: Evaluated<'p>,
+        second: Evaluated<'p>,
+    ) -> Result<bool, EvalError> {
         let slot = self.locals.len() - 1;
         self.locals.push((&fold.variable, first));
         if let Some(name) = &fold.second {

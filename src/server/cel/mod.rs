@@ -150,14 +150,14 @@ impl Program {
 
     fn checked(text: &str, variables: &[(&str, Type)]) -> Result<(Self, check::Checked), CompileError> {
         let mut expr = parser::parse(text).map_err(|issue| source::report(text, vec![issue]))?;
-        let mut checked = check::check(&mut expr, variables).map_err(|issues| source::report(text, issues))?;
+        let mut checked =
+            check::check(&mut expr, variables).map_err(|issues| source::report(text, issues))?;
         let result = checked.types.get(&expr.id).cloned().unwrap_or(Type::Dyn);
         let names = checked.names.iter().map(|name| Box::from(&**name)).collect();
         let regexps = literal_patterns(&expr);
         let calls = Arc::new(std::mem::take(&mut checked.calls));
         checked.calls = (*calls).clone();
-        let program =
-            Self { expr: Arc::new(expr), result, calls, regexps: Arc::new(regexps), names };
+        let program = Self { expr: Arc::new(expr), result, calls, regexps: Arc::new(regexps), names };
         Ok((program, checked))
     }
 

@@ -47,6 +47,9 @@ impl Type {
     /// The type of the variable `authorizer`.
     pub const AUTHORIZER: Type = Type::Opaque("kubernetes.authorization.Authorizer");
 
+    /// The type of the variable `authorizer.requestResource`.
+    pub const RESOURCE_CHECK: Type = Type::Opaque("kubernetes.authorization.ResourceCheck");
+
     /// A list.
     pub fn list(item: Type) -> Self {
         Self::List(Arc::new(item))
@@ -235,8 +238,27 @@ impl Decl {
 }
 
 const RESERVED: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-    "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// The name of a property in expressions: `a-b` is `a__dash__b`. `None` if it has none.

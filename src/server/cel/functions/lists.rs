@@ -69,7 +69,9 @@ pub(super) const LIBRARY: Library = &[
         let items = items(a, 0)?;
         sorted(items.clone(), items)
     }),
-    ("list_sort_by_keys .@sortByAssociatedKeys list(A) list(B) > list(A)", |a| sorted(items(a, 0)?, items(a, 1)?)),
+    ("list_sort_by_keys .@sortByAssociatedKeys list(A) list(B) > list(A)", |a| {
+        sorted(items(a, 0)?, items(a, 1)?)
+    }),
     ("list_first .first list(A) > optional(A)", |a| {
         Ok(items(a, 0)?.into_iter().next().map_or(Value::none(), Value::some))
     }),
@@ -161,7 +163,8 @@ fn flatten<'a>(items: &[Value<'a>], depth: i64) -> Result<Vec<Value<'a>>, EvalEr
 
 fn sorted<'a>(items: Vec<Value<'a>>, keys: Vec<Value<'a>>) -> Result<Value<'a>, EvalError> {
     if let Some(first) = keys.first() {
-        let comparable = |key: &Value<'_>| key.type_of() == first.type_of() && compare::order(key, first).is_ok();
+        let comparable =
+            |key: &Value<'_>| key.type_of() == first.type_of() && compare::order(key, first).is_ok();
         if !keys.iter().all(comparable) {
             return Err(EvalError::failed("list elements must have the same type"));
         }

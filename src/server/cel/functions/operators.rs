@@ -122,9 +122,8 @@ fn add<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         (Value::String(a), Value::String(b)) => Ok(Value::text([&**a, &**b].concat())),
         (Value::Bytes(a), Value::Bytes(b)) => Ok(Value::Bytes([&**a, &**b].concat().into())),
         (Value::Duration(a), Value::Duration(b)) => duration(a.checked_add(*b)),
-        (Value::Timestamp(time), Value::Duration(nanos)) | (Value::Duration(nanos), Value::Timestamp(time)) => {
-            moved(*time, *nanos)
-        }
+        (Value::Timestamp(time), Value::Duration(nanos))
+        | (Value::Duration(nanos), Value::Timestamp(time)) => moved(*time, *nanos),
         (Value::List(a), Value::List(b)) => concatenated(a, b),
         _ => Err(EvalError::no_such_overload()),
     }

@@ -17,7 +17,8 @@ pub(super) fn fill(template: &str, args: &[Value<'_>]) -> Result<String, EvalErr
             rest = after;
             continue;
         }
-        let digits = rest.strip_prefix('.').map_or(0, |r| r.bytes().take_while(u8::is_ascii_digit).count() + 1);
+        let digits =
+            rest.strip_prefix('.').map_or(0, |r| r.bytes().take_while(u8::is_ascii_digit).count() + 1);
         let precision = rest.get(1..digits).and_then(|d| d.parse::<usize>().ok()).map(|p| p.min(1000));
         let clause = rest[digits..].chars().next();
         let clause = clause.ok_or_else(|| EvalError::failed("unexpected end of string"))?;
@@ -65,9 +66,12 @@ fn write(clause: char, precision: Option<usize>, value: &Value<'_>) -> Result<St
         ('x' | 'X', Value::Uint(n)) => cased(clause, format!("{n:x}")),
         ('x' | 'X', Value::String(text)) => cased(clause, hex::encode(text.as_bytes())),
         ('x' | 'X', Value::Bytes(bytes)) => cased(clause, hex::encode(bytes)),
-        ('x' | 'X', _) => return Err(wrong("only integers, byte buffers, and strings can be formatted as hex")),
+        ('x' | 'X', _) => {
+            return Err(wrong("only integers, byte buffers, and strings can be formatted as hex"));
+        }
         (other, _) => {
-            let message = format!("could not parse formatting clause: unrecognized formatting clause \"{other}\"");
+            let message =
+                format!("could not parse formatting clause: unrecognized formatting clause \"{other}\"");
             return Err(EvalError::failed(message));
         }
     })

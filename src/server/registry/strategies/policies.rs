@@ -44,7 +44,7 @@ const RESERVED: [&str; 21] = [
 /// What the expressions of a policy may name.
 pub fn variables(params: bool, authorizer: bool, composed: bool) -> Vec<(&'static str, Type)> {
     let mut all: Vec<(&str, Type)> =
-        VARIABLES.into_iter().filter(|(name, _)| authorizer || *name != "authorizer").collect();
+        VARIABLES.into_iter().filter(|(name, _)| authorizer || !name.starts_with("authorizer")).collect();
     if params {
         all.push(("params", Type::Dyn));
     }
@@ -268,7 +268,7 @@ fn validate_annotations(policy: &Value, path: &Path, known: &[(&str, Type)], err
             let why = format!("must not exceed {MAX_ANNOTATION} bytes in length");
             errors.push(FieldError::required(&of_value, why));
         } else {
-            validate_expression(value, &of_value, (known, &[Type::String]), errors);
+            validate_expression(value, &of_value, (known, &[Type::String, Type::Null]), errors);
         }
         if !keys.insert(key) {
             errors.push(FieldError::duplicate(&at, key));

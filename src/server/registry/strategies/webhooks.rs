@@ -22,12 +22,13 @@ const TIMEOUT: &str = "the timeout value must be between 1 and 30 seconds";
 const MAX_CONDITIONS: usize = 64;
 
 /// What match conditions may name.
-pub const VARIABLES: [(&str, Type); 5] = [
+pub const VARIABLES: [(&str, Type); 6] = [
     ("object", Type::Dyn),
     ("oldObject", Type::Dyn),
     ("request", Type::Dyn),
     ("namespaceObject", Type::Dyn),
     ("authorizer", Type::AUTHORIZER),
+    ("authorizer.requestResource", Type::RESOURCE_CHECK),
 ];
 
 /// Both kinds of configurations.
@@ -281,18 +282,11 @@ pub fn compile(expression: &str, variables: &[(&str, Type)], types: &[Type]) -> 
     if types.is_empty() || *result == Type::Dyn || types.contains(result) {
         return Ok(program);
     }
-    let (names, result): (Vec<String>, _) = (types.iter().map(type_name).collect(), type_name(result));
+    let names: Vec<String> = types.iter().map(ToString::to_string).collect();
     Err(match names.as_slice() {
         [one] => format!("must evaluate to {one} but got {result}"),
         many => format!("must evaluate to one of [{}] but got {result}", many.join(" ")),
     })
-}
-
-fn type_name(of: &Type) -> String {
-    match of {
-        Type::Opaque(name) => (*name).to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    }
 }
 
 #[cfg(test)]
