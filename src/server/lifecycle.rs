@@ -21,7 +21,7 @@ use super::objects::Objects;
 use super::reader::Reader;
 use super::registry::strategies::{self, StrategyConfig};
 use super::registry::{Live, Registry};
-use super::{addons, admission, bootstrap, expiry, scheduler};
+use super::{addons, admission, bootstrap, expiry, scheduler, service_addresses};
 use crate::client;
 use crate::config::ServerSettings;
 use crate::store::{self, Engine, Options, Store};
@@ -176,6 +176,11 @@ impl Server {
         self.supervisor.spawn("event-expiry", Stage::Controller, OnFailure::Restart, move |stop| {
             let api = Arc::clone(&api);
             async move { Ok(expiry::run(&api.objects, stop).await?) }
+        });
+        let (api, cidr) = (Arc::clone(&self.api), self.settings.service_cidr);
+        self.supervisor.spawn("service-addresses", Stage::Controller, OnFailure::Restart, move |stop| {
+            let api = Arc::clone(&api);
+            async move { Ok(service_addresses::run(&api.objects, cidr, stop).await?) }
         });
         let store = self.store.clone();
         self.supervisor.spawn("store", Stage::Store, OnFailure::StopProcess, move |stop| {

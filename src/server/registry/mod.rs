@@ -61,6 +61,8 @@ pub struct Resource {
     pub create_on_update: bool,
     /// A `PUT` need not say which resource version it is of.
     pub unconditional_update: bool,
+    /// What clients are warned of who use it at all.
+    pub deprecation: Option<&'static str>,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// Where the objects are.
@@ -199,6 +201,7 @@ impl Resource {
             returns_deleted: false,
             create_on_update: false,
             unconditional_update: true,
+            deprecation: None,
             durability: Durability::Synced,
             storage: Storage::Own,
             fields: Vec::new(),
@@ -268,6 +271,13 @@ impl Resource {
     #[must_use]
     pub fn returns_deleted(mut self) -> Self {
         self.returns_deleted = true;
+        self
+    }
+
+    /// Who uses it is warned.
+    #[must_use]
+    pub fn deprecated(mut self, warning: &'static str) -> Self {
+        self.deprecation = Some(warning);
         self
     }
 

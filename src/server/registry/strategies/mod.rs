@@ -9,12 +9,14 @@ mod limit_range;
 mod namespace;
 mod network;
 mod node;
+mod node_selector;
 mod plain;
 pub mod pod;
 pub mod policies;
 mod quota;
 mod rbac;
 mod rules;
+mod runtime_class;
 mod selector;
 mod service;
 mod storage;
@@ -57,6 +59,11 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
         "persistentvolumes" => Arc::new(storage::VolumeStrategy),
         "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
+        "volumeattributesclasses.storage.k8s.io" => Arc::new(storage::AttributesClassStrategy),
+        "csidrivers.storage.k8s.io" => Arc::new(storage::DriverStrategy),
+        "csinodes.storage.k8s.io" => Arc::new(storage::NodeStrategy),
+        "csistoragecapacities.storage.k8s.io" => Arc::new(storage::CapacityStrategy),
+        "volumeattachments.storage.k8s.io" => Arc::new(storage::AttachmentStrategy),
         "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
         "endpoints" => Arc::new(network::EndpointsStrategy),
         "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
@@ -70,6 +77,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
         "validatingadmissionpolicies.admissionregistration.k8s.io" => Arc::new(policies::PolicyStrategy),
         "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
             Arc::new(policies::PolicyBindingStrategy)
@@ -85,10 +93,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
         "resourcequotas" => Arc::new(quota::QuotaStrategy),
-        "csinodes.storage.k8s.io"
-        | "csidrivers.storage.k8s.io"
-        | "volumeattachments.storage.k8s.io"
-        | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
+        "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
         _ => Arc::new(Plain),
     }
 }
