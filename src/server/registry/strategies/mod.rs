@@ -13,6 +13,7 @@ mod node;
 mod node_selector;
 mod plain;
 pub mod pod;
+pub mod policies;
 mod quota;
 mod rbac;
 mod rules;
@@ -78,11 +79,9 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
         "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
-        "validatingadmissionpolicies.admissionregistration.k8s.io" => {
-            Arc::new(admission_policy::PolicyStrategy)
-        }
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => Arc::new(policies::PolicyStrategy),
         "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
-            Arc::new(admission_policy::BindingStrategy)
+            Arc::new(policies::PolicyBindingStrategy)
         }
         "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
             Arc::new(webhooks::WebhookStrategy { mutating: true })
