@@ -3,6 +3,7 @@
 //!
 //! Adding one is one row in [`all`].
 
+mod bootstrap_tokens;
 mod certificates;
 mod clusterrole;
 pub mod config;
@@ -70,7 +71,7 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 23] = [
+static CONTROLLERS: [Controller; 25] = [
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
@@ -110,6 +111,8 @@ static CONTROLLERS: [Controller; 23] = [
         serviceaccount::run_root_ca
     ),
     controller!("serviceaccount-token-controller", "tokens-controller", tokens::run),
+    controller!("token-cleaner-controller", "token-cleaner", bootstrap_tokens::run_cleaner),
+    controller!("bootstrap-signer-controller", "bootstrap-signer", bootstrap_tokens::run_signer),
     controller!("node-lifecycle-controller", "node-controller", node::run_health),
     controller!(
         "taint-eviction-controller",
