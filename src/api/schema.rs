@@ -4,6 +4,7 @@
 //! tree of its own. A [`Schema`] is one kind of a tree; patches walk it by [`Schema::root`].
 
 mod check;
+mod custom;
 mod docs;
 mod load;
 mod tree;

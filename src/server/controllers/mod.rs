@@ -16,6 +16,7 @@ pub mod kit;
 mod namespace;
 mod node;
 mod replicaset;
+mod resourcequota;
 mod serviceaccount;
 mod statefulset;
 mod tokens;
@@ -54,7 +55,7 @@ pub struct Controller {
 
 /// Every controller there is.
 pub fn all() -> &'static [Controller] {
-    &CONTROLLERS
+    CONTROLLERS
 }
 
 macro_rules! controller {
@@ -71,7 +72,7 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 25] = [
+static CONTROLLERS: &[Controller] = &[
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
@@ -122,6 +123,7 @@ static CONTROLLERS: [Controller; 25] = [
     ),
     controller!("node-ipam-controller", "node-controller", node::run_ipam),
     controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
+    controller!("resourcequota-controller", "resourcequota-controller", resourcequota::run),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.

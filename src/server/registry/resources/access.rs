@@ -31,7 +31,7 @@ pub(super) fn entries() -> Vec<Resource> {
 }
 
 fn rbac(kind: &'static str, plural: &'static str) -> Resource {
-    Resource::new("rbac.authorization.k8s.io", "v1", kind, plural).names(path_segment)
+    Resource::new("rbac.authorization.k8s.io", "v1", kind, plural).names(path_segment).create_on_update()
 }
 
 fn authorization(kind: &'static str, plural: &'static str) -> Resource {

@@ -3,21 +3,28 @@
 mod check;
 mod csr;
 mod data;
+pub mod event;
+mod ip;
+mod limit_range;
 mod namespace;
 mod network;
 mod node;
 mod plain;
 pub mod pod;
+mod quota;
 mod rbac;
+mod rules;
 mod selector;
 mod service;
 mod storage;
+pub mod webhooks;
 mod workloads;
 
 use std::sync::Arc;
 
 use super::strategy::{Plain, Strategy};
 use crate::config::Cidr;
+pub use ip::address_name;
 use workloads::Workload;
 
 /// What strategies depend on of the server's settings.
@@ -52,18 +59,28 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
         "endpoints" => Arc::new(network::EndpointsStrategy),
         "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
+        "events" => Arc::new(event::EventStrategy),
+        "ingressclasses.networking.k8s.io" => Arc::new(network::IngressClassStrategy),
+        "ipaddresses.networking.k8s.io" => Arc::new(network::AddressStrategy),
+        "servicecidrs.networking.k8s.io" => Arc::new(network::CidrStrategy),
         "ingresses.networking.k8s.io" => Arc::new(network::IngressStrategy),
         "networkpolicies.networking.k8s.io" => Arc::new(network::PolicyStrategy),
         "roles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: false }),
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: true })
+        }
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: false })
+        }
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
         "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
-        "limitranges"
-        | "resourcequotas"
-        | "csinodes.storage.k8s.io"
+        "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
+        "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "csinodes.storage.k8s.io"
         | "csidrivers.storage.k8s.io"
         | "volumeattachments.storage.k8s.io"
         | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),

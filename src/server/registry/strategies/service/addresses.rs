@@ -8,57 +8,64 @@ use super::allocator::Refused;
 use super::ports::Taken;
 use super::{ServiceStrategy, address, addresses_of, holder, is_headless, needs_address, stored};
 use crate::api::{FieldError, GroupKind, Meta, Path, Status};
-use crate::server::registry::strategies::check::{is_empty, items, text};
+use crate::server::registry::strategies::check::{is_empty, items, same, text};
 use crate::server::registry::strategy::Context;
 
 /// Fills in what follows from other fields: `clusterIPs` from `clusterIP`, families and their policy.
 pub fn normalize(spec: &mut Value) {
+    if !is_empty(&spec["clusterIP"]) && is_empty(&spec["clusterIPs"]) {
+        spec["clusterIPs"] = json!([spec["clusterIP"]]);
+    }
     if !needs_address(spec) {
         return;
     }
-    if !is_empty(&spec["clusterIP"]) && is_empty(&spec["clusterIPs"]) {
-        spec["clusterIPs"] = json!([spec["clusterIP"]]);
-    } else if is_empty(&spec["clusterIP"]) && !is_empty(&spec["clusterIPs"]) {
-        spec["clusterIP"] = spec["clusterIPs"][0].clone();
-    }
+    let two = items(&spec["clusterIPs"]).len() == 2 || items(&spec["ipFamilies"]).len() == 2;
     // A headless Service without a selector may have endpoints of any family.
-    if is_headless(spec) && is_empty(&spec["selector"]) {
-        if is_empty(&spec["ipFamilyPolicy"]) {
-            spec["ipFamilyPolicy"] = json!("RequireDualStack");
-        }
-        if is_empty(&spec["ipFamilies"]) {
-            let both = text(&spec["ipFamilyPolicy"]) != "SingleStack";
-            spec["ipFamilies"] = if both { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
-        }
-        return;
-    }
+    let free = is_headless(spec) && is_empty(&spec["selector"]);
     if is_empty(&spec["ipFamilyPolicy"]) {
-        spec["ipFamilyPolicy"] = json!("SingleStack");
+        let both = two || (free && is_empty(&spec["ipFamilies"]));
+        spec["ipFamilyPolicy"] = json!(if both || free { "RequireDualStack" } else { "SingleStack" });
     }
     if is_empty(&spec["ipFamilies"]) {
         spec["ipFamilies"] = json!(["IPv4"]);
     }
+    if free && text(&spec["ipFamilyPolicy"]) != "SingleStack" && items(&spec["ipFamilies"]).len() == 1 {
+        let other = if text(&spec["ipFamilies"][0]) == "IPv6" { "IPv4" } else { "IPv6" };
+        spec["ipFamilies"] = json!([spec["ipFamilies"][0], other]);
+    }
 }
 
-/// An update that says nothing of the address keeps it; one to ExternalName lets it go.
+/// An update that says nothing of the address keeps it; one to ExternalName lets it go, unless it was changed
+/// by hand, which validation then refuses.
 pub fn carry_over(spec: &mut Value, old: &Value) {
-    match (needs_address(spec), needs_address(old)) {
-        (true, true) => {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if is_empty(&spec[field]) && !is_empty(&old[field]) {
-                    spec[field] = old[field].clone();
-                }
+    if needs_address(spec) && needs_address(old) {
+        for field in ["ipFamilies", "ipFamilyPolicy", "clusterIP"] {
+            if is_empty(&spec[field]) && !is_empty(&old[field]) {
+                spec[field] = old[field].clone();
             }
         }
-        (false, true) => {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
-            {
-                if spec.get(field).is_some() && spec[field] == old[field] {
-                    remove(spec, field);
-                }
+    }
+    let same_one = same(&spec["clusterIP"], &old["clusterIP"]);
+    if is_empty(&spec["clusterIPs"]) && same_one && !is_empty(&old["clusterIPs"]) {
+        spec["clusterIPs"] = old["clusterIPs"].clone();
+    }
+    if !same_one && same(&spec["clusterIPs"], &old["clusterIPs"]) {
+        if is_empty(&spec["clusterIP"]) {
+            remove(spec, "clusterIPs");
+        } else {
+            spec["clusterIPs"] = json!([spec["clusterIP"]]);
+        }
+    }
+    if needs_address(old) && !needs_address(spec) {
+        if same_one && same(&spec["clusterIPs"], &old["clusterIPs"]) {
+            remove(spec, "clusterIP");
+            remove(spec, "clusterIPs");
+        }
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            if same(&spec[field], &old[field]) {
+                remove(spec, field);
             }
         }
-        _ => {}
     }
 }
 
