@@ -143,7 +143,7 @@ impl Objects {
             return Err(Refused::Failed(status));
         }
         if change.subresource.is_none() {
-            warnings.extend(strategy.warnings(&new));
+            warnings.extend(strategy.warnings_on_update(&new, old));
         }
         if call.options.dry_run || new == *old {
             strategy.rollback(&new);

@@ -1,6 +1,7 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
 mod check;
+mod conditions;
 mod data;
 mod namespace;
 mod network;
@@ -11,13 +12,14 @@ mod rbac;
 mod selector;
 mod service;
 mod storage;
+#[cfg(test)]
+mod testing;
 mod workloads;
 
 use std::sync::Arc;
 
 use super::strategy::{Plain, Strategy};
 use crate::config::Cidr;
-use workloads::Workload;
 
 /// What strategies depend on of the server's settings.
 #[derive(Clone, Debug)]
@@ -34,13 +36,17 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
     match resource {
         "pods" => Arc::new(pod::PodStrategy),
         "services" => Arc::new(service::ServiceStrategy::new(config)),
-        "deployments.apps" => Arc::new(Workload::Deployment),
-        "replicasets.apps" => Arc::new(Workload::ReplicaSet),
-        "daemonsets.apps" => Arc::new(Workload::DaemonSet),
-        "replicationcontrollers" => Arc::new(Workload::ReplicationController),
+        "deployments.apps" => Arc::new(workloads::DeploymentStrategy),
+        "replicasets.apps" => Arc::new(workloads::ReplicaSetStrategy),
+        "daemonsets.apps" => Arc::new(workloads::DaemonSetStrategy),
+        "replicationcontrollers" => Arc::new(workloads::ReplicationControllerStrategy),
         "statefulsets.apps" => Arc::new(workloads::StatefulSetStrategy),
-        "jobs.batch" => Arc::new(workloads::batch::JobStrategy),
-        "cronjobs.batch" => Arc::new(workloads::batch::CronJobStrategy),
+        "controllerrevisions.apps" => Arc::new(workloads::ControllerRevisionStrategy),
+        "podtemplates" => Arc::new(workloads::PodTemplateStrategy),
+        "jobs.batch" => Arc::new(workloads::JobStrategy),
+        "cronjobs.batch" => Arc::new(workloads::CronJobStrategy),
+        "horizontalpodautoscalers.autoscaling" => Arc::new(workloads::AutoscalerStrategy),
+        "poddisruptionbudgets.policy" => Arc::new(workloads::DisruptionBudgetStrategy),
         "namespaces" => Arc::new(namespace::NamespaceStrategy),
         "nodes" => Arc::new(node::NodeStrategy),
         "configmaps" => Arc::new(data::ConfigMapStrategy),
@@ -64,8 +70,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         | "resourcequotas"
         | "csinodes.storage.k8s.io"
         | "csidrivers.storage.k8s.io"
-        | "volumeattachments.storage.k8s.io"
-        | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
+        | "volumeattachments.storage.k8s.io" => Arc::new(plain::Uncounted),
         _ => Arc::new(Plain),
     }
 }
