@@ -40,6 +40,15 @@ fn plural(kind: &str) -> String {
     format!("{}s", kind.to_lowercase())
 }
 
+/// A server with the account that pods run as, which a controller makes elsewhere.
+async fn start() -> (TestServer, Client) {
+    let server = TestServer::start().await;
+    let client = server.admin();
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    send(&client, "POST", "/api/v1/namespaces/default/serviceaccounts", &account).await.unwrap();
+    (server, client)
+}
+
 fn pod(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
 }
@@ -50,8 +59,7 @@ fn template() -> Value {
 
 #[tokio::test]
 async fn wrong_objects_are_refused_with_causes() {
-    let server = TestServer::start().await;
-    let client = server.admin();
+    let (_server, client) = start().await;
     let selector = json!({"matchLabels": {"app": "web"}});
     let workload = |kind: &str, spec: Value| json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "w"}, "spec": spec});
     let table: Vec<(Value, &str, Vec<&str>)> = vec![
@@ -109,8 +117,7 @@ async fn wrong_objects_are_refused_with_causes() {
 
 #[tokio::test]
 async fn a_pods_subresources_change_their_part_alone() {
-    let server = TestServer::start().await;
-    let client = server.admin();
+    let (_server, client) = start().await;
     let pods = "/api/v1/namespaces/default/pods";
     let made = send(&client, "POST", pods, &pod("p")).await.unwrap();
     assert_eq!(
@@ -164,8 +171,7 @@ async fn a_pods_subresources_change_their_part_alone() {
 
 #[tokio::test]
 async fn autoscalers_keep_all_through_version_1() {
-    let server = TestServer::start().await;
-    let client = server.admin();
+    let (_server, client) = start().await;
     let v2 = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
     let object = json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"}, "spec": {
         "maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"},
@@ -194,8 +200,7 @@ async fn autoscalers_keep_all_through_version_1() {
 
 #[tokio::test]
 async fn what_users_apply_is_good() {
-    let server = TestServer::start().await;
-    let client = server.admin();
+    let (_server, client) = start().await;
     let good: Vec<Value> = vec![
         json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db"}, "spec": {
             "serviceName": "db", "replicas": 3, "selector": {"matchLabels": {"app": "web"}},
@@ -217,8 +222,7 @@ async fn what_users_apply_is_good() {
 
 #[tokio::test]
 async fn warnings_come_with_the_answer() {
-    let server = TestServer::start().await;
-    let client = server.admin();
+    let (_server, client) = start().await;
     let mut object = pod("w");
     object["spec"]["terminationGracePeriodSeconds"] = json!(-1);
     let request = Request::builder().method("POST").uri("/api/v1/namespaces/default/pods");
