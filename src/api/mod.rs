@@ -6,6 +6,7 @@
 //! [`Status`] with upstream's reason and text.
 
 pub mod cron;
+pub mod csr;
 pub mod decode;
 mod defaults;
 pub mod field;
@@ -17,6 +18,7 @@ pub mod openapi;
 pub mod pod_requests;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -10,23 +10,8 @@ use crate::api::field::quote;
 use crate::api::pod_requests::quantity;
 use crate::api::{Meta, Path, names};
 use crate::server::registry::strategies::check::{entries, indexed, is_empty, items, text};
+use crate::server::registry::strategies::node_selector;
 
-const NODE_LABELS: [(&str, &str); 5] = [
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
-    ),
-    (
-        "failure-domain.beta.kubernetes.io/zone",
-        "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead",
-    ),
-    (
-        "beta.kubernetes.io/instance-type",
-        "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead",
-    ),
-];
 const ANNOTATIONS: [(&str, &str); 3] = [
     (
         "scheduler.alpha.kubernetes.io/critical-pod",
@@ -121,24 +106,17 @@ fn spec_and_metadata(object: &Value, path: &Path, all: &mut Vec<String>) {
     affinity(&spec["affinity"], &at.child("affinity"), all);
 }
 
-fn deprecated_label(key: &str) -> Option<&'static str> {
-    NODE_LABELS.iter().find(|(label, _)| *label == key).map(|(_, message)| *message)
-}
-
 fn node_labels(spec: &Value, path: &Path, all: &mut Vec<String>) {
     for (key, _) in entries(&spec["nodeSelector"]) {
-        if let Some(message) = deprecated_label(key) {
+        if let Some(message) = node_selector::deprecated(key) {
             all.push(format!("{}: {message}", path.child("nodeSelector").key(key)));
         }
     }
     let (affinity, at) = (&spec["affinity"]["nodeAffinity"], path.child("affinity").child("nodeAffinity"));
-    let terms = at.child(REQUIRED).child("nodeSelectorTerms");
-    for (term, path) in indexed(&affinity[REQUIRED]["nodeSelectorTerms"], &terms) {
-        node_term(term, &path, all);
-    }
+    all.extend(node_selector::warnings(&affinity[REQUIRED], &at.child(REQUIRED)));
     for (term, path) in indexed(&affinity[PREFERRED], &at.child(PREFERRED)) {
         let (preference, path) = (&term["preference"], path.child("preference"));
-        node_term(preference, &path, all);
+        all.extend(node_selector::expression_warnings(&preference["matchExpressions"], &path));
         for (expression, path) in indexed(&preference["matchExpressions"], &path.child("matchExpressions")) {
             for (value, path) in indexed(&expression["values"], &path.child("values")) {
                 for why in names::label_value(text(value)) {
@@ -150,20 +128,11 @@ fn node_labels(spec: &Value, path: &Path, all: &mut Vec<String>) {
     for (item, path) in indexed(&spec["topologySpreadConstraints"], &path.child("topologySpreadConstraints"))
     {
         let key = text(&item["topologyKey"]);
-        if let Some(message) = deprecated_label(key) {
+        if let Some(message) = node_selector::deprecated(key) {
             all.push(format!("{}: {key} is {message}", path.child("topologyKey")));
         }
         if item["labelSelector"].is_null() {
             all.push(format!("{}: {NO_SELECTOR}", path.child("labelSelector")));
-        }
-    }
-}
-
-fn node_term(term: &Value, path: &Path, all: &mut Vec<String>) {
-    for (expression, path) in indexed(&term["matchExpressions"], &path.child("matchExpressions")) {
-        let key = text(&expression["key"]);
-        if let Some(message) = deprecated_label(key) {
-            all.push(format!("{}: {key} is {message}", path.child("key")));
         }
     }
 }

@@ -1,10 +1,10 @@
-//! Affinity to nodes and pods: `validateAffinity`, `ValidateNodeSelector`.
+//! Affinity to nodes and pods: `validateAffinity`.
 
 use serde_json::Value;
 
 use crate::api::{FieldError, Path, names};
 use crate::server::registry::strategies::check::{Errors, entries, indexed, items, text};
-use crate::server::registry::strategies::selector;
+use crate::server::registry::strategies::{node_selector, selector};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -20,83 +20,13 @@ pub fn validate(affinity: &Value, path: &Path, errors: &mut Errors) {
 
 fn of_nodes(affinity: &Value, path: &Path, errors: &mut Errors) {
     if !affinity[REQUIRED].is_null() {
-        node_selector(&affinity[REQUIRED], &path.child(REQUIRED), errors);
+        node_selector::validate(&affinity[REQUIRED], &path.child(REQUIRED), errors);
     }
     for (term, path) in indexed(&affinity[PREFERRED], &path.child(PREFERRED)) {
         weight(term, &path, errors);
         // Values that no label can have match nothing, which hurts no preference.
-        node_term(&term["preference"], false, &path.child("preference"), errors);
+        node_selector::term(&term["preference"], false, &path.child("preference"), errors);
     }
-}
-
-/// What is wrong with a `NodeSelector`.
-pub fn node_selector(selector: &Value, path: &Path, errors: &mut Errors) {
-    let at = path.child("nodeSelectorTerms");
-    if items(&selector["nodeSelectorTerms"]).is_empty() {
-        return errors.push(FieldError::required(&at, "must have at least one node selector term"));
-    }
-    for (term, path) in indexed(&selector["nodeSelectorTerms"], &at) {
-        node_term(term, true, &path, errors);
-    }
-}
-
-fn node_term(term: &Value, strict: bool, path: &Path, errors: &mut Errors) {
-    for (requirement, path) in indexed(&term["matchExpressions"], &path.child("matchExpressions")) {
-        label_requirement(requirement, strict, &path, errors);
-    }
-    for (requirement, path) in indexed(&term["matchFields"], &path.child("matchFields")) {
-        field_requirement(requirement, &path, errors);
-    }
-}
-
-fn label_requirement(requirement: &Value, strict: bool, path: &Path, errors: &mut Errors) {
-    let (values, at) = (items(&requirement["values"]), path.child("values"));
-    match text(&requirement["operator"]) {
-        "In" | "NotIn" if values.is_empty() => {
-            let detail = "must be specified when `operator` is 'In' or 'NotIn'";
-            errors.push(FieldError::required(&at, detail));
-        }
-        "Exists" | "DoesNotExist" if !values.is_empty() => {
-            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-            errors.push(FieldError::forbidden(&at, detail));
-        }
-        "Gt" | "Lt" if values.len() != 1 => {
-            let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
-            errors.push(FieldError::required(&at, detail));
-        }
-        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-        other => bad_operator(other, path, errors),
-    }
-    let key = text(&requirement["key"]);
-    errors.invalid_all(&path.child("key"), &key.into(), names::qualified_name(key));
-    for (value, path) in indexed(&requirement["values"], &at).filter(|_| strict) {
-        errors.invalid_all(&path, value, names::label_value(text(value)));
-    }
-}
-
-fn field_requirement(requirement: &Value, path: &Path, errors: &mut Errors) {
-    match text(&requirement["operator"]) {
-        "In" | "NotIn" => {
-            if items(&requirement["values"]).len() != 1 {
-                let detail =
-                    "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
-                errors.push(FieldError::required(&path.child("values"), detail));
-            }
-        }
-        other => bad_operator(other, path, errors),
-    }
-    if requirement["key"] != "metadata.name" {
-        let detail = "not a valid field selector key";
-        return errors.push(FieldError::invalid(&path.child("key"), text(&requirement["key"]), detail));
-    }
-    for (value, path) in indexed(&requirement["values"], &path.child("values")) {
-        errors.invalid_all(&path, value, names::dns1123_subdomain(text(value)));
-    }
-}
-
-fn bad_operator(operator: &str, path: &Path, errors: &mut Errors) {
-    let detail = "not a valid selector operator";
-    errors.push(FieldError::invalid(&path.child("operator"), operator, detail));
 }
 
 fn weight(term: &Value, path: &Path, errors: &mut Errors) {

@@ -29,6 +29,7 @@ pub use annotations::{
     specific as specific_annotations,
 };
 pub use network::ip;
+pub use resources::container_name as resource_name;
 pub use security::app_armor;
 
 use crate::api::{FieldError, Path, names};

@@ -115,7 +115,8 @@ fn resource_name(name: &str, path: &Path, errors: &mut Errors) -> bool {
     true
 }
 
-fn container_name(name: &str, path: &Path, errors: &mut Errors) {
+/// A resource that a container may ask for.
+pub fn container_name(name: &str, path: &Path, errors: &mut Errors) {
     resource_name(name, path, errors);
     if !name.contains('/') {
         if !OF_CONTAINERS.contains(&name) && !name.starts_with(HUGE) {
