@@ -17,8 +17,9 @@ use super::cache::{Cache, Feed, LoadError};
 use super::controllers::{self, CertificateOrder, ControllerConfig, LegacyToken};
 use super::http::{Api, ApiService, listener};
 use super::objects::Objects;
-use super::registry::Registry;
+use super::reader::Reader;
 use super::registry::strategies::{self, StrategyConfig};
+use super::registry::{Live, Registry};
 use super::{addons, admission, bootstrap, expiry, scheduler, service_addresses};
 use crate::client;
 use crate::config::ServerSettings;
@@ -254,7 +255,9 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
     }
     cache.load(opened.entries, opened.revision)?;
     let store = opened.store.clone();
-    let admission = admission::Chain::standard();
+    let reader = Arc::clone(&cache) as Arc<dyn Reader>;
+    let admission = admission::Chain::standard().with_webhooks(admission::Webhooks::new(reader));
+    let registry = Arc::new(Live::new(registry));
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }
 

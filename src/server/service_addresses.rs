@@ -102,8 +102,7 @@ fn is_managed(address: &Value) -> bool {
 
 impl<'a> Keeper<'a> {
     fn new(objects: &'a Objects, cidr: Cidr) -> Result<Self, Status> {
-        let entry =
-            |name: &str| objects.registry.stored(name).map(Arc::clone).ok_or_else(Status::no_such_path);
+        let entry = |name: &str| objects.registry.stored(name).ok_or_else(Status::no_such_path);
         Ok(Self {
             objects,
             cidr,
@@ -116,7 +115,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn call<'b>(&'b self, resource: &'b Arc<Resource>) -> Call<'b> {
-        Call { resource, namespace: None, user: &self.user, options: &self.options }
+        Call::own(resource, None, &self.user, &self.options)
     }
 
     /// A Service came, changed or went.

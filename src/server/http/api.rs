@@ -13,6 +13,7 @@ use super::metrics::Metrics;
 use super::params::Params;
 use super::proxy::NodeClient;
 use crate::api::Status;
+use crate::server::admission::Shown;
 use crate::server::auth::{Authenticator, Authorizer, Pki, User};
 use crate::server::objects::{Call, ListRefused, Objects, WriteOptions};
 use crate::server::registry::Resource;
@@ -54,7 +55,7 @@ impl Api {
         Ok(Self {
             authenticator: Authenticator::new(pki.clone(), Arc::clone(&reader)),
             authorizer: Authorizer::new(reader),
-            discovery: Discovery::new(&objects.registry),
+            discovery: Discovery::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),
             nodes: NodeClient::new(&pki)?,
@@ -96,7 +97,14 @@ impl Cx {
 
     /// The request as a write of the stored kind.
     pub(super) fn call<'a>(&'a self, options: &'a WriteOptions) -> Call<'a> {
-        Call { resource: &self.stored, namespace: self.namespace(), user: &self.user, options }
+        Call {
+            resource: &self.stored,
+            entry: &self.entry,
+            namespace: self.namespace(),
+            user: &self.user,
+            options,
+            shown: Shown::Itself,
+        }
     }
 
     /// Takes the request's body.

@@ -82,7 +82,8 @@ pub(super) fn text(api: &Api) -> String {
     let mut out = String::new();
     api.metrics.write(&mut out);
     out.push_str("# HELP apiserver_storage_objects Stored objects by resource.\n# TYPE apiserver_storage_objects gauge\n");
-    let mut kinds: Vec<_> = api.objects.cache.kinds().map(|k| (k.name(), k.len())).collect();
+    let mut kinds: Vec<_> =
+        api.objects.cache.kinds().iter().map(|k| (k.name().to_owned(), k.len())).collect();
     kinds.sort_unstable();
     for (name, count) in kinds {
         let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{name}\"}} {count}");

@@ -26,27 +26,35 @@ pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInf
     let registry = &api.objects.registry;
     let entry =
         registry.find(&info.api_group, &info.api_version, &info.resource).ok_or_else(Status::no_such_path)?;
-    let entry = Arc::clone(entry);
     let stored = match entry.storage {
-        Storage::View(_) => registry.stored(&entry.stored_name()).map(Arc::clone),
+        Storage::View(_) => registry.stored(&entry.stored_name()),
         Storage::Own | Storage::Virtual => Some(Arc::clone(&entry)),
     };
     let stored = stored.ok_or_else(Status::no_such_path)?;
     check_path(&entry, &info)?;
-    let deprecation = entry.deprecation;
     let cx = Cx { parts, info, params, user, body: Mutex::new(body), entry, stored };
-    let answer = match cx.info.subresource.clone() {
+    let entry = Arc::clone(&cx.entry);
+    let mut response = match cx.info.subresource.clone() {
         None => main(api, cx).await,
         Some(name) => {
-            let entry = Arc::clone(&cx.entry);
-            let sub = entry.subresource(&name).ok_or_else(Status::no_such_path)?;
+            let sub = entry.subresource(&name).ok_or_else(|| no_subresource(&cx))?;
             subresource(api, cx, sub).await
         }
-    };
-    answer.map(|mut response| {
-        render::add_warnings(&mut response, &deprecation.map(str::to_owned).into_iter().collect::<Vec<_>>());
-        response
-    })
+    }?;
+    if let Some(custom) = &entry.custom {
+        render::add_warnings(&mut response, custom.warnings());
+    }
+    if let Some(deprecation) = entry.deprecation {
+        render::add_warnings(&mut response, &[deprecation.to_owned()]);
+    }
+    Ok(response)
+}
+
+fn no_subresource(cx: &Cx) -> Status {
+    match (&cx.entry.custom, &cx.info.name) {
+        (Some(_), Some(name)) => Status::not_found(&cx.entry.group_resource(), name),
+        _ => Status::no_such_path(),
+    }
 }
 
 /// Namespaced objects are named within a namespace, others outside of all.

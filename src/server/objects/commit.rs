@@ -37,7 +37,11 @@ impl Objects {
         effect: Effect<'_>,
         expect: Expect,
     ) -> Result<Bytes, Refused> {
-        let (serialized, value) = stored(effect.new.as_deref().cloned().unwrap_or_default());
+        let mut object = effect.new.as_deref().cloned().unwrap_or_default();
+        if let Some(custom) = &call.resource.custom {
+            custom.to_stored(&mut object);
+        }
+        let (serialized, value) = stored(object);
         let op = Op::put(call.key(effect.review.name), value, expect);
         let revision = self.commit(call, effect, op).await?;
         Ok(serialized.at(revision))
@@ -91,7 +95,7 @@ impl Objects {
         let Some(kind) = self.cache.kind(quota::QUOTAS) else { return };
         let lost = read.iter().find(|(name, _)| *key == quota_key(namespace, name));
         if let Some((name, revision)) = lost {
-            wait_for(kind, Some(namespace), name, Some(*revision)).await;
+            wait_for(&kind, Some(namespace), name, Some(*revision)).await;
         }
     }
 }

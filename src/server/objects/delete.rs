@@ -2,8 +2,6 @@
 //!
 //! Follows `apiserver/pkg/registry/rest/delete.go` and `generic/registry/store.go`.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -102,7 +100,7 @@ impl Objects {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
-        let kind = Arc::clone(self.kind(call.resource)?);
+        let kind = self.kind(call.resource)?;
         for _ in 0..ATTEMPTS {
             let current = kind.get(call.namespace, name).ok_or_else(|| call.not_found(name))?;
             match self.delete_once(call, name, &current, options).await {
@@ -123,8 +121,8 @@ impl Objects {
     ) -> Result<Deleted, Refused> {
         let failed = Refused::Failed;
         check_preconditions(call, name, current, options).map_err(failed)?;
-        let object = current.value();
-        let review = Review { operation: Operation::Delete, subresource: None, name };
+        let object = call.resource.read(current);
+        let review = Review { delete: Some(options), ..Review::new(call, Operation::Delete, None, name) };
         let mut said = Said::default();
         self.mutate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;
         self.validate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;

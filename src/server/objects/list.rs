@@ -131,7 +131,7 @@ impl Objects {
         options: &ListOptions,
     ) -> Result<Listed, Refused> {
         let kind = self.kind(resource)?;
-        options.check_fields(self.stored_entry(resource)?)?;
+        options.check_fields(resource)?;
         let scope = options.scope(resource.namespaced, namespace);
         let page = match &options.continues {
             Some(token) => {
@@ -166,11 +166,6 @@ impl Objects {
         let message = format!("Too large resource version: {revision}, current: {current}");
         let status = Status::timeout(message, 1);
         Err(status.cause("ResourceVersionTooLarge", "Too large resource version", ""))
-    }
-
-    /// The entry whose fields selectors may name.
-    fn stored_entry<'a>(&'a self, resource: &Resource) -> Result<&'a Resource, Status> {
-        self.registry.stored(&resource.stored_name()).map(|e| &**e).ok_or_else(Status::no_such_path)
     }
 }
 

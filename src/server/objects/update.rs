@@ -1,6 +1,5 @@
 //! Changes objects: replace, patch, apply, and all of their subresources that are parts of the object.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +11,7 @@ use crate::api::{Meta, Object, Status};
 use crate::server::admission::Operation;
 use crate::server::cache::Kind;
 use crate::server::patch::managed;
+use crate::server::registry::Storage;
 use crate::store::{Expect, Revision};
 
 /// A change that names no revision is tried so often when others write at the same time: each time it
@@ -34,8 +34,8 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn review(&self) -> Review<'_> {
-        Review { operation: Operation::Update, subresource: self.subresource, name: self.name }
+    fn review<'b>(&'b self, call: &Call<'b>) -> Review<'b> {
+        Review::new(call, Operation::Update, self.subresource, self.name)
     }
 
     /// Subresources that are a field of the object, which strategies prepare on their own; a scale is a
@@ -70,7 +70,7 @@ impl Objects {
         change: Change<'_>,
         apply: &mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send),
     ) -> Result<Written, Status> {
-        let kind = Arc::clone(self.kind(call.resource)?);
+        let kind = self.kind(call.resource)?;
         for _ in 0..ATTEMPTS {
             let Some(current) = kind.get(call.namespace, change.name) else {
                 if !change.create {
@@ -87,7 +87,7 @@ impl Objects {
                     result => return result,
                 }
             };
-            let old = current.value();
+            let old = call.resource.read(&current);
             let new = self.changed(call, &change, &old, apply(Some(&old))?)?;
             match self.commit_change(call, &change, &current, &old, new).await {
                 Err(Refused::Conflict) => wait(&kind, call, change.name, Some(current.revision())).await,
@@ -122,7 +122,7 @@ impl Objects {
                 format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
             return Err(Status::conflict(&resource, change.name, why));
         }
-        schema_of(call.resource)?.default(&mut new);
+        call.resource.settle(&mut new)?;
         meta::carry(&mut new, old);
         // As every object in the store, so that an update that changes nothing is seen as such.
         MetaMut::of(&mut new).set_resource_version(Meta::of(old).resource_version());
@@ -139,8 +139,9 @@ impl Objects {
     ) -> Result<Written, Refused> {
         let failed = Refused::Failed;
         let mut said = Said::default();
-        let review = change.review();
+        let review = change.review(call);
         self.mutate(call, &review, Some(&mut new), Some(old), &mut said).await.map_err(failed)?;
+        meta::complete_update(call, change.name, &mut new, old).map_err(failed)?;
         let (strategy, context) = (&call.resource.strategy, self.context(call));
         match change.part() {
             None => strategy.prepare_update(&context, &mut new, old),
@@ -155,7 +156,9 @@ impl Objects {
         if change.subresource.is_none() {
             warnings.extend(strategy.warnings(&new));
         }
-        if call.options.dry_run || new == *old {
+        let unchanged =
+            new == *old && !self.kind(call.resource).map_err(failed)?.is_stale(call.namespace, change.name);
+        if call.options.dry_run || unchanged {
             strategy.rollback(&new);
             self.afford(call, Effect { review, new: Some(&mut new), old: Some(old) })?;
             return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
@@ -190,13 +193,13 @@ impl Objects {
             None => strategy.validate_update(&context, new, old),
             Some(part) => strategy.validate_subresource(&context, part, new, old),
         });
-        if let (Some(view), None) = (call.options.view, change.part()) {
+        if let (Storage::View(view), None) = (call.entry.storage, change.part()) {
             (view.validate)(new, Some(old), &mut errors);
         }
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
         }
-        self.validate(call, &change.review(), Some(new), Some(old), said).await?;
+        self.validate(call, &change.review(call), Some(new), Some(old), said).await?;
         if !change.owned {
             let (manager, version) = (&call.options.field_manager, call.resource.api_version());
             let part = change.subresource.unwrap_or_default();

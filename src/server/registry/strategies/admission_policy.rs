@@ -6,12 +6,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::check::{Errors, indexed, is_empty, items, text};
-use super::selector;
+use super::check::{Errors, indexed, is_empty, text};
+use super::{rules, selector};
 use crate::api::{FieldError, Path, Status, names};
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
-const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 
@@ -159,35 +158,7 @@ fn named_rule(rule: &Value, path: &Path, errors: &mut Errors) {
             errors.push(FieldError::duplicate(&path, name.clone()));
         }
     }
-    let at = path.child("operations");
-    errors.required(&at, &rule["operations"]);
-    let all = |value: &Value| text(value) == "*";
-    if items(&rule["operations"]).len() > 1 && items(&rule["operations"]).iter().any(all) {
-        let detail = "if '*' is present, must not specify other operations";
-        errors.push(FieldError::invalid(&at, rule["operations"].clone(), detail));
-    }
-    for (operation, path) in indexed(&rule["operations"], &at) {
-        if !OPERATIONS.contains(&text(operation)) {
-            errors.push(FieldError::not_supported(&path, operation.clone(), &OPERATIONS));
-        }
-    }
-    for (field, what) in
-        [("apiGroups", "API groups"), ("apiVersions", "API versions"), ("resources", "resources")]
-    {
-        let at = path.child(field);
-        errors.required(&at, &rule[field]);
-        if field != "resources" && items(&rule[field]).len() > 1 && items(&rule[field]).iter().any(all) {
-            let detail = format!("if '*' is present, must not specify other {what}");
-            errors.push(FieldError::invalid(&at, rule[field].clone(), detail));
-        }
-        if field != "apiGroups" {
-            for (value, path) in indexed(&rule[field], &at).filter(|(value, _)| is_empty(value)) {
-                let _ = value;
-                errors.push(FieldError::required(&path, ""));
-            }
-        }
-    }
-    errors.optionally_one_of(&path.child("scope"), &rule["scope"], &["*", "Cluster", "Namespaced"]);
+    rules::validate(rule, path, errors);
 }
 
 /// The strategy of ValidatingAdmissionPolicyBindings.

@@ -6,17 +6,21 @@ mod csr;
 mod data;
 pub mod event;
 mod ip;
+mod limit_range;
 mod namespace;
 mod network;
 mod node;
 mod node_selector;
 mod plain;
 pub mod pod;
+mod quota;
 mod rbac;
+mod rules;
 mod runtime_class;
 mod selector;
 mod service;
 mod storage;
+pub mod webhooks;
 mod workloads;
 
 use std::sync::Arc;
@@ -80,12 +84,18 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
             Arc::new(admission_policy::BindingStrategy)
         }
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: true })
+        }
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: false })
+        }
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
         "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
-        "limitranges" | "resourcequotas" | "horizontalpodautoscalers.autoscaling" => {
-            Arc::new(plain::Uncounted)
-        }
+        "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
+        "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
         _ => Arc::new(Plain),
     }
 }
