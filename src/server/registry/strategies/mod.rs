@@ -1,6 +1,5 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
-mod admission_policy;
 pub(in crate::server) mod check;
 mod conditions;
 mod csr;
