@@ -3,13 +3,16 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>. Each plugin is a file;
 //! [`Chain::standard`] is their order.
 
+mod asked;
 mod default_class;
 mod default_toleration_seconds;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_preset;
 mod pod_security;
+mod policy;
 mod priority;
 pub mod quota;
 mod runtime_class;
@@ -18,6 +21,9 @@ mod storage;
 mod taint_nodes;
 #[cfg(test)]
 mod testing;
+mod webhook;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -25,7 +31,10 @@ use crate::api::{Meta, Status};
 use crate::server::auth::user::User;
 use crate::server::reader::Reader;
 use crate::server::registry::Resource;
+pub use asked::{Asked, Face, Sent, Shown};
+use policy::Policies;
 pub use priority::system_classes;
+use webhook::Webhooks;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +75,8 @@ pub struct Attributes<'a> {
     pub warnings: Vec<String>,
     /// Events about the object, to be recorded when it is committed.
     pub notices: Vec<Notice>,
+    /// The request as its client sees it; without it webhooks are not asked.
+    pub asked: Option<Asked<'a>>,
 }
 
 /// An event about an object that was created.
@@ -122,9 +133,17 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// Equal, where nothing and empty are the same.
+fn same(a: &Value, b: &Value) -> bool {
+    let empty = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+    a == b || (empty(a) && empty(b))
+}
+
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    policies: Option<Policies>,
+    webhooks: Option<Webhooks>,
     /// Who writes next where quotas are; see [`quota`].
     pub turns: quota::Turns,
 }
@@ -149,7 +168,14 @@ impl Chain {
             Box::new(runtime_class::RuntimeClass),
             Box::new(default_class::INGRESS),
         ];
-        Self { plugins, turns: quota::Turns::default() }
+        Self { plugins, policies: None, webhooks: None, turns: quota::Turns::default() }
+    }
+
+    /// With the policies and webhooks that `reader` has, which come after all plugins.
+    #[must_use]
+    pub fn extended(self, reader: &Arc<dyn Reader>) -> Self {
+        let policies = Some(policy::Policies::new(Arc::clone(reader)));
+        Self { policies, webhooks: Some(Webhooks::new(Arc::clone(reader))), ..self }
     }
 
     /// Lets every plugin change the object.
@@ -158,7 +184,40 @@ impl Chain {
     /// What the first plugin that refuses says.
     pub async fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         service_account::wait_for_default(attributes).await;
-        self.plugins.iter().try_for_each(|p| p.mutate(attributes))
+        self.plugins.iter().try_for_each(|p| p.mutate(attributes))?;
+        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let mut rounds = webhook::Rounds::default();
+        webhooks.mutate(attributes, &mut rounds).await?;
+        if rounds.again() {
+            self.plugins.iter().try_for_each(|p| p.mutate(attributes))?;
+            webhooks.mutate(attributes, &mut rounds).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets policies and webhooks alone change and refuse what is posted to a subresource and not stored.
+    ///
+    /// # Errors
+    /// What the first that refuses says.
+    pub async fn ask(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if let Some(webhooks) = &self.webhooks {
+            let mut rounds = webhook::Rounds::default();
+            webhooks.mutate(attributes, &mut rounds).await?;
+            if rounds.again() {
+                webhooks.mutate(attributes, &mut rounds).await?;
+            }
+        }
+        self.validate_extended(attributes).await
+    }
+
+    async fn validate_extended(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if let Some(policies) = &self.policies {
+            policies.validate(attributes)?;
+        }
+        match &self.webhooks {
+            Some(webhooks) => webhooks.validate(attributes).await,
+            None => Ok(()),
+        }
     }
 
     /// Asks every plugin whether the finished object may be committed. What they warn of is in
@@ -170,7 +229,8 @@ impl Chain {
         let mut warnings = std::mem::take(&mut attributes.warnings);
         let result = self.plugins.iter().try_for_each(|p| p.validate(attributes, &mut warnings));
         attributes.warnings = warnings;
-        result
+        result?;
+        self.validate_extended(attributes).await
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Adding one is one row in [`all`].
 
+mod bootstrap_tokens;
 mod certificates;
 mod clusterrole;
 pub mod config;
@@ -112,6 +113,8 @@ static CONTROLLERS: &[Controller] = &[
         serviceaccount::run_root_ca
     ),
     controller!("serviceaccount-token-controller", "tokens-controller", tokens::run),
+    controller!("token-cleaner-controller", "token-cleaner", bootstrap_tokens::run_cleaner),
+    controller!("bootstrap-signer-controller", "bootstrap-signer", bootstrap_tokens::run_signer),
     controller!("node-lifecycle-controller", "node-controller", node::run_health),
     controller!(
         "taint-eviction-controller",

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::api::{Answer, Api, Cx, created_or_ok};
 use super::render::{self, view};
-use super::write::{options, to_stored};
+use super::write::to_stored;
 use crate::api::decode::{Decoded, decode};
 use crate::api::meta::now;
 use crate::api::{FieldError, GroupKind, Path, Schema, Status};
@@ -87,7 +87,7 @@ impl Patch {
 
 /// Patches an object, or one of its subresources that are parts of it. An apply makes what is missing.
 pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
-    let options = options(&cx, "PatchOptions")?;
+    let options = cx.params.write_options("PatchOptions", &cx.parts.headers)?;
     if cx.entry.custom.is_some() {
         Kind::of_custom(cx.content_type())?;
     }

@@ -11,6 +11,7 @@ use crate::api::{Meta, Object, Status};
 use crate::server::admission::Operation;
 use crate::server::cache::Kind;
 use crate::server::patch::managed;
+use crate::server::registry::Storage;
 use crate::store::{Expect, Revision};
 
 /// A change that names no revision is tried so often when others write at the same time: each time it
@@ -33,8 +34,8 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn review(&self) -> Review<'_> {
-        Review { operation: Operation::Update, subresource: self.subresource, name: self.name }
+    fn review<'b>(&'b self, call: &Call<'b>) -> Review<'b> {
+        Review::new(call, Operation::Update, self.subresource, self.name)
     }
 
     /// Subresources that are a field of the object, which strategies prepare on their own; a scale is a
@@ -138,8 +139,9 @@ impl Objects {
     ) -> Result<Written, Refused> {
         let failed = Refused::Failed;
         let mut said = Said::default();
-        let review = change.review();
+        let review = change.review(call);
         self.mutate(call, &review, Some(&mut new), Some(old), &mut said).await.map_err(failed)?;
+        meta::complete_update(call, change.name, &mut new, old).map_err(failed)?;
         let (strategy, context) = (&call.resource.strategy, self.context(call));
         match change.part() {
             None => strategy.prepare_update(&context, &mut new, old),
@@ -152,7 +154,7 @@ impl Objects {
         }
         let mut warnings = said.warnings;
         if change.subresource.is_none() {
-            warnings.extend(strategy.warnings(&new));
+            warnings.extend(strategy.warnings_on_update(&new, old));
         }
         let unchanged =
             new == *old && !self.kind(call.resource).map_err(failed)?.is_stale(call.namespace, change.name);
@@ -191,13 +193,13 @@ impl Objects {
             None => strategy.validate_update(&context, new, old),
             Some(part) => strategy.validate_subresource(&context, part, new, old),
         });
-        if let (Some(view), None) = (call.options.view, change.part()) {
+        if let (Storage::View(view), None) = (call.entry.storage, change.part()) {
             (view.validate)(new, Some(old), &mut errors);
         }
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
         }
-        self.validate(call, &change.review(), Some(new), Some(old), said).await?;
+        self.validate(call, &change.review(call), Some(new), Some(old), said).await?;
         if !change.owned {
             let (manager, version) = (&call.options.field_manager, call.resource.api_version());
             let part = change.subresource.unwrap_or_default();
