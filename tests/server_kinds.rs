@@ -91,6 +91,7 @@ fn minimal(entry: &Resource) -> Value {
         }
         "LimitRange" => json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}}]}}),
         "ResourceQuota" => json!({"spec": {"hard": {"pods": "5"}}}),
+        "PodPreset" => json!({"spec": {"selector": {}, "env": [{"name": "A", "value": "b"}]}}),
         "CustomResourceDefinition" => json!({"spec": {"group": "example.com", "scope": "Namespaced",
             "names": {"plural": "xs", "singular": "x", "kind": "X", "listKind": "XList"},
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
