@@ -84,7 +84,7 @@ fn left(object: &Object, now: Timestamp) -> Duration {
 
 async fn delete(objects: &Objects, entry: &Arc<super::registry::Resource>, due: &Due) -> Result<(), Status> {
     let (user, options) = (User::loopback(), WriteOptions::default());
-    let call = Call { resource: entry, namespace: Some(&due.namespace), user: &user, options: &options };
+    let call = Call::own(entry, Some(&due.namespace), &user, &options);
     let revision = Some(due.revision.to_string());
     let only_this = DeleteOptions { resource_version: revision, ..DeleteOptions::default() };
     match objects.delete(&call, &due.name, &only_this).await {

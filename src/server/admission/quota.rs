@@ -261,6 +261,7 @@ mod tests {
             reader: fake,
             warnings: Vec::new(),
             notices: Vec::new(),
+            asked: None,
         };
         let charges = charges(&attributes).map_err(|status| status.message)?;
         Ok(charges.into_iter().next().map(|c| c.into_value()["status"]["used"].clone()))

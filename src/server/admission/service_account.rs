@@ -246,6 +246,7 @@ mod tests {
             reader: &*fake,
             warnings: Vec::new(),
             notices: Vec::new(),
+            asked: None,
         };
         super::super::Chain::standard().mutate(&mut attributes).await.unwrap();
         assert_eq!(pod["spec"]["serviceAccountName"], "default");

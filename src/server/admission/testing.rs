@@ -52,6 +52,7 @@ impl Request<'_> {
             reader,
             warnings: Vec::new(),
             notices: Vec::new(),
+            asked: None,
         };
         plugin.mutate(&mut attributes)?;
         let (mut warnings, notices) = (attributes.warnings.clone(), attributes.notices.clone());

@@ -215,7 +215,10 @@ fn storage_version_hash(registry: &Registry, entry: &Resource) -> Option<String>
         Storage::Virtual => return None,
         Storage::Own => {
             let version = entry.custom.as_ref().map(|c| c.storage_version().to_owned());
-            GroupVersionKind { version: version.map_or_else(|| entry.version.clone(), Into::into), ..entry.gvk() }
+            GroupVersionKind {
+                version: version.map_or_else(|| entry.version.clone(), Into::into),
+                ..entry.gvk()
+            }
         }
         Storage::View(_) => registry.stored(&entry.stored_name())?.gvk(),
     };

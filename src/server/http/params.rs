@@ -81,8 +81,15 @@ impl Params {
             None => default_manager(headers),
         };
         let dry_run = self.dry_run(kind)?;
-        let (force, view) = (self.flag("force"), None);
-        Ok(WriteOptions { dry_run, field_manager, field_validation: validation, force, view })
+        Ok(WriteOptions {
+            dry_run,
+            field_manager,
+            field_validation: validation,
+            force: self.flag("force"),
+            view: None,
+            patch: kind == "PatchOptions",
+            named: self.get("fieldManager").is_some(),
+        })
     }
 
     /// `dryRun`.

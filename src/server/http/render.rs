@@ -18,7 +18,7 @@ use super::negotiate::{self, Form, Format, Output};
 use super::table;
 use crate::api::{Object, Status};
 use crate::server::objects::Listed;
-use crate::server::registry::{Resource, Storage};
+use crate::server::registry::Resource;
 
 /// Answers of this size and more are compressed for those who take it, as upstream.
 const GZIP_FROM: usize = 128 << 10;
@@ -31,14 +31,8 @@ pub(super) fn output(cx: &Cx) -> Result<Output, Status> {
 }
 
 /// The entry's form of a stored object.
-pub(super) fn view(entry: &Resource, mut stored: Value) -> Value {
-    if let Storage::View(view) = entry.storage {
-        (view.from_stored)(&mut stored);
-    }
-    if let Some(custom) = &entry.custom {
-        custom.from_stored(&mut stored);
-    }
-    stored
+pub(super) fn view(entry: &Resource, stored: Value) -> Value {
+    entry.from_stored(stored)
 }
 
 /// One object.

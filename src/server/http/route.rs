@@ -41,9 +41,9 @@ pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInf
             subresource(api, cx, sub).await
         }
     }?;
-    if let Some(custom) = &entry.custom {
-        render::add_warnings(&mut response, custom.warnings());
-    }
+    let custom = entry.custom.iter().flat_map(|custom| custom.warnings().iter().cloned());
+    let warnings: Vec<String> = entry.deprecation.iter().map(ToString::to_string).chain(custom).collect();
+    render::add_warnings(&mut response, &warnings);
     Ok(response)
 }
 

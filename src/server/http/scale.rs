@@ -10,8 +10,11 @@ use super::write::schema_of_kind;
 use super::{decode, render};
 use crate::api::decode::Decoded;
 use crate::api::meta::MetaMut;
-use crate::api::{FieldError, FieldValidation, GroupKind, LabelSelector, Meta, Path, Schema, Status};
-use crate::server::objects::Change;
+use crate::api::{
+    FieldError, FieldValidation, GroupKind, GroupVersionKind, LabelSelector, Meta, Path, Schema, Status,
+};
+use crate::server::admission::{Face, Shown};
+use crate::server::objects::{Call, Change};
 use crate::server::registry::ScalePaths;
 
 fn schema() -> Result<Schema, Status> {
@@ -114,6 +117,24 @@ fn scaled(object: &Value, scale: &Value, paths: Option<&ScalePaths>) -> Result<V
     Ok(object)
 }
 
+/// What webhooks see of an object that is scaled.
+struct Scaled<'a>(Option<&'a ScalePaths>);
+
+impl Face for Scaled<'_> {
+    fn kind(&self) -> GroupVersionKind {
+        GroupVersionKind::new("autoscaling", "v1", "Scale")
+    }
+
+    fn show(&self, stored: &Value) -> Result<Value, Status> {
+        scale_of(stored, self.0)
+    }
+
+    fn take(&self, shown: &Value, stored: &mut Value) -> Result<(), Status> {
+        *stored = scaled(stored, shown, self.0)?;
+        Ok(())
+    }
+}
+
 fn paths(cx: &Cx) -> Option<&ScalePaths> {
     cx.entry.custom.as_ref()?.scale()
 }
@@ -131,7 +152,9 @@ pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let (scale, warnings) = decode::checked(&schema()?, cx.content_type(), &body, options.field_validation)?;
     let mut apply = |old: Option<&Value>| scaled(old.unwrap_or(&Value::Null), &scale, paths(&cx));
     let change = Change { name: cx.name()?, subresource: Some("scale"), ..Change::default() };
-    let written = api.objects.update(&cx.call(&options), change, &mut apply).await?;
+    let face = Scaled(paths(&cx));
+    let call = Call { shown: Shown::As(&face), ..cx.call(&options) };
+    let written = api.objects.update(&call, change, &mut apply).await?;
     answer(&cx, &written.bytes, &[warnings, written.warnings].concat())
 }
 
@@ -149,7 +172,9 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
         scaled(old, &scale, paths(&cx))
     };
     let change = Change { name: cx.name()?, subresource: Some("scale"), ..Change::default() };
-    let written = api.objects.update(&cx.call(&options), change, &mut apply).await?;
+    let face = Scaled(paths(&cx));
+    let call = Call { shown: Shown::As(&face), ..cx.call(&options) };
+    let written = api.objects.update(&call, change, &mut apply).await?;
     answer(&cx, &written.bytes, &written.warnings)
 }
 

@@ -10,11 +10,8 @@ use crate::server::objects::{Change, WriteOptions, schema_of};
 use crate::server::registry::{Resource, Storage, View};
 
 /// The stored form of an object that is sent.
-pub(super) fn to_stored(entry: &Resource, mut object: Value) -> Value {
-    if let Storage::View(view) = entry.storage {
-        (view.to_stored)(&mut object);
-    }
-    object
+pub(super) fn to_stored(entry: &Resource, object: Value) -> Value {
+    entry.to_stored(object)
 }
 
 /// What a request says of its write.

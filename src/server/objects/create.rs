@@ -29,17 +29,22 @@ impl Objects {
         mut object: Value,
         owned: bool,
     ) -> Result<Written, Status> {
-        let generated = Meta::of(&object).name().is_empty() && !Meta::of(&object).generate_name().is_empty();
         call.resource.settle(&mut object)?;
         meta::begin_create(call, &mut object)?;
+        let name = Meta::of(&object).name().to_owned();
+        let review = Review::new(call, Operation::Create, None, &name);
+        let mut said = Said::default();
+        self.mutate(call, &review, Some(&mut object), None, &mut said).await?;
+        meta::complete_create(call, &mut object)?;
+        let generated = Meta::of(&object).name().is_empty() && !Meta::of(&object).generate_name().is_empty();
         for _ in 1..NAMES_TRIED {
-            match self.create_named(call, object.clone(), generated, owned).await {
+            match self.create_named(call, object.clone(), generated, owned, said.clone()).await {
                 Err(Refused::Conflict) if generated => {}
                 Err(refused) => return Err(self.why_not_created(call, &object, refused)),
                 Ok(written) => return Ok(written),
             }
         }
-        match self.create_named(call, object.clone(), generated, owned).await {
+        match self.create_named(call, object.clone(), generated, owned, said).await {
             Ok(written) => Ok(written),
             Err(Refused::Conflict) if generated => {
                 let prefix = Meta::of(&object).generate_name();
@@ -64,16 +69,15 @@ impl Objects {
         mut object: Value,
         generated: bool,
         owned: bool,
+        mut said: Said,
     ) -> Result<Written, Refused> {
         if generated {
             let name = generate_name(Meta::of(&object).generate_name());
             MetaMut::of(&mut object).set_name(&name);
         }
         let name = Meta::of(&object).name().to_owned();
-        let review = Review { operation: Operation::Create, subresource: None, name: &name };
-        let mut said = Said::default();
+        let review = Review::new(call, Operation::Create, None, &name);
         let failed = Refused::Failed;
-        self.mutate(call, &review, Some(&mut object), None, &mut said).await.map_err(failed)?;
         let strategy = &call.resource.strategy;
         strategy.prepare_create(&self.context(call), &mut object).map_err(failed)?;
         if let Err(status) = self.check_new(call, &review, &mut object, &mut said).await {

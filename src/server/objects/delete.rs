@@ -122,7 +122,7 @@ impl Objects {
         let failed = Refused::Failed;
         check_preconditions(call, name, current, options).map_err(failed)?;
         let mut object = call.resource.read(current);
-        let review = Review { operation: Operation::Delete, subresource: None, name };
+        let review = Review { delete: Some(options), ..Review::new(call, Operation::Delete, None, name) };
         let mut said = Said::default();
         self.mutate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;
         self.validate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;

@@ -17,15 +17,27 @@ const FOREGROUND: &str = "foregroundDeletion";
 const SYSTEM: [&str; 6] =
     ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"];
 
-/// Checks what the client said of a new object, and fills in what the server says.
+/// Checks what the client said of a new object, and drops what only the server says.
 pub(super) fn begin_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     fill_namespace(call, object)?;
     if !Meta::of(object).resource_version().is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
+    wipe(object);
+    Ok(())
+}
+
+fn wipe(object: &mut Value) {
     let mut meta = MetaMut::of(object);
     SYSTEM.iter().for_each(|field| drop(meta.remove(field)));
     meta.remove("resourceVersion");
+}
+
+/// Fills in what the server says of a new object, when admission has changed it.
+pub(super) fn complete_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    fill_namespace(call, object)?;
+    wipe(object);
+    let mut meta = MetaMut::of(object);
     meta.set_uid(&new_uid());
     meta.set_creation_timestamp(&now());
     Ok(())
@@ -91,6 +103,20 @@ pub(super) fn carry(new: &mut Value, old: &Value) {
             None => drop(meta.remove(field)),
         }
     }
+}
+
+/// What admission cannot change of an object stays as it was.
+pub(super) fn complete_update(
+    call: &Call<'_>,
+    name: &str,
+    new: &mut Value,
+    old: &Value,
+) -> Result<(), Status> {
+    fill_namespace(call, new)?;
+    fill_name(name, new)?;
+    carry(new, old);
+    MetaMut::of(new).set_resource_version(Meta::of(old).resource_version());
+    Ok(())
 }
 
 /// What is wrong with the metadata of a new object.
@@ -221,7 +247,7 @@ mod tests {
     fn with_call<T>(check: impl FnOnce(&Call<'_>) -> T) -> T {
         let resource = Arc::new(Resource::new("", "v1", "ConfigMap", "configmaps"));
         let (user, options) = (User::default(), WriteOptions::default());
-        check(&Call { resource: &resource, namespace: Some("a"), user: &user, options: &options })
+        check(&Call::own(&resource, Some("a"), &user, &options))
     }
 
     #[test]
@@ -229,6 +255,7 @@ mod tests {
         let mut object =
             json!({"metadata": {"name": "x", "uid": "mine", "deletionTimestamp": "t", "generation": 7}});
         with_call(|call| begin_create(call, &mut object)).unwrap();
+        with_call(|call| complete_create(call, &mut object)).unwrap();
         let meta = Meta::of(&object);
         assert_eq!((meta.namespace(), meta.generation(), meta.deletion_timestamp()), ("a", 0, None));
         assert_ne!(meta.uid(), "mine");

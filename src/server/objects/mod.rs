@@ -10,6 +10,7 @@ mod delete;
 mod list;
 mod meta;
 mod notices;
+mod sent;
 mod update;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::admission::{self, Attributes, Notice, Operation};
+use super::admission::{self, Asked, Attributes, Notice, Operation, Shown};
 use super::auth::user::User;
 use super::cache::{Cache, Kind, key};
 use super::reader::Reader;
@@ -47,12 +48,16 @@ pub struct Objects {
 pub struct Call<'a> {
     /// The kind whose objects are stored.
     pub resource: &'a Arc<Resource>,
+    /// The kind in the version of the request: another one if that shows stored objects in another form.
+    pub entry: &'a Arc<Resource>,
     /// The namespace, if it has one.
     pub namespace: Option<&'a str>,
     /// Who writes.
     pub user: &'a User,
     /// How.
     pub options: &'a WriteOptions,
+    /// As what webhooks see the object.
+    pub shown: Shown<'a>,
 }
 
 /// What a client may say about a write: `CreateOptions`, `UpdateOptions` and `PatchOptions` of `meta/v1`.
@@ -68,6 +73,10 @@ pub struct WriteOptions {
     pub force: bool,
     /// The version in which the object was sent, if it is not the stored one.
     pub view: Option<&'static View>,
+    /// They are `PatchOptions`.
+    pub patch: bool,
+    /// The client named the field manager, which is taken from its user agent else.
+    pub named: bool,
 }
 
 /// A write that succeeded.
@@ -81,7 +90,17 @@ pub struct Written {
     pub warnings: Vec<String>,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// A write of the server on its own account, of which webhooks are not asked.
+    pub fn own(
+        resource: &'a Arc<Resource>,
+        namespace: Option<&'a str>,
+        user: &'a User,
+        options: &'a WriteOptions,
+    ) -> Self {
+        Self { resource, entry: resource, namespace, user, options, shown: Shown::Nobody }
+    }
+
     fn key(&self, name: &str) -> Bytes {
         key(&self.resource.group, &self.resource.plural, self.namespace, name)
     }
@@ -97,10 +116,18 @@ struct Review<'a> {
     operation: Operation,
     subresource: Option<&'a str>,
     name: &'a str,
+    write: &'a WriteOptions,
+    delete: Option<&'a DeleteOptions>,
+}
+
+impl<'a> Review<'a> {
+    fn new(call: &Call<'a>, operation: Operation, subresource: Option<&'a str>, name: &'a str) -> Self {
+        Self { operation, subresource, name, write: call.options, delete: None }
+    }
 }
 
 /// What admission said of an object beside yes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Said {
     /// Texts for `Warning` headers.
     warnings: Vec<String>,
@@ -193,7 +220,7 @@ impl Objects {
     fn attributes<'a>(
         &'a self,
         call: &Call<'a>,
-        review: &Review<'a>,
+        review: &'a Review<'a>,
         object: Option<&'a mut Value>,
         old: Option<&'a Value>,
     ) -> Attributes<'a> {
@@ -210,18 +237,50 @@ impl Objects {
             reader: &*self.cache as &dyn Reader,
             warnings: Vec::new(),
             notices: Vec::new(),
+            asked: Some(Asked {
+                entry: call.entry,
+                shown: call.shown,
+                sent: review,
+                registry: &self.registry,
+            }),
         }
     }
 
-    /// Admission of a stream to an object: exec, attach, port-forward, proxy.
+    /// Admission of a stream to an object: exec, attach, port-forward, proxy. `options` is what upstream makes of
+    /// its query, such as `PodExecOptions`. The answer are texts for `Warning` headers.
     ///
     /// # Errors
     /// Why it is refused.
-    pub async fn connect(&self, call: &Call<'_>, name: &str, subresource: &str) -> Result<(), Status> {
-        let review = Review { operation: Operation::Connect, subresource: Some(subresource), name };
+    pub async fn connect(
+        &self,
+        call: &Call<'_>,
+        name: &str,
+        subresource: &str,
+        options: &mut Value,
+    ) -> Result<Vec<String>, Status> {
+        let review = Review::new(call, Operation::Connect, Some(subresource), name);
         let mut said = Said::default();
-        self.mutate(call, &review, None, None, &mut said).await?;
-        self.validate(call, &review, None, None, &mut said).await
+        self.mutate(call, &review, Some(options), None, &mut said).await?;
+        self.validate(call, &review, Some(options), None, &mut said).await?;
+        Ok(said.warnings)
+    }
+
+    /// Asks webhooks about what is posted to a subresource, or to a kind of which nothing is stored: a Binding, an
+    /// Eviction. The answer are texts for `Warning` headers.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn ask(
+        &self,
+        call: &Call<'_>,
+        name: &str,
+        subresource: Option<&str>,
+        object: &mut Value,
+    ) -> Result<Vec<String>, Status> {
+        let review = Review::new(call, Operation::Create, subresource, name);
+        let mut attributes = self.attributes(call, &review, Some(object), None);
+        self.admission.ask(&mut attributes).await?;
+        Ok(attributes.warnings)
     }
 }
 

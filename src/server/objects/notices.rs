@@ -18,7 +18,7 @@ impl Objects {
         let (user, options) = (User::loopback(), WriteOptions::default());
         let namespace = Some(call.namespace.unwrap_or(DEFAULT_NAMESPACE));
         for notice in notices {
-            let call = Call { resource: &resource, namespace, user: &user, options: &options };
+            let call = Call::own(&resource, namespace, &user, &options);
             // An event is a created object too, hence the box.
             let created = Box::pin(self.create(&call, event(object, namespace, notice))).await;
             if let Err(status) = created {

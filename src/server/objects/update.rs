@@ -33,8 +33,8 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn review(&self) -> Review<'_> {
-        Review { operation: Operation::Update, subresource: self.subresource, name: self.name }
+    fn review<'b>(&'b self, call: &Call<'b>) -> Review<'b> {
+        Review::new(call, Operation::Update, self.subresource, self.name)
     }
 
     /// Subresources that are a field of the object, which strategies prepare on their own; a scale is a
@@ -138,8 +138,9 @@ impl Objects {
     ) -> Result<Written, Refused> {
         let failed = Refused::Failed;
         let mut said = Said::default();
-        let review = change.review();
+        let review = change.review(call);
         self.mutate(call, &review, Some(&mut new), Some(old), &mut said).await.map_err(failed)?;
+        meta::complete_update(call, change.name, &mut new, old).map_err(failed)?;
         let (strategy, context) = (&call.resource.strategy, self.context(call));
         match change.part() {
             None => strategy.prepare_update(&context, &mut new, old),
@@ -197,7 +198,7 @@ impl Objects {
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
         }
-        self.validate(call, &change.review(), Some(new), Some(old), said).await?;
+        self.validate(call, &change.review(call), Some(new), Some(old), said).await?;
         if !change.owned {
             let (manager, version) = (&call.options.field_manager, call.resource.api_version());
             let part = change.subresource.unwrap_or_default();

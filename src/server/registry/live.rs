@@ -66,6 +66,19 @@ impl Live {
         custom.values().flat_map(|family| &family.served).find(|e| e.gvk() == *kind).cloned()
     }
 
+    /// The other versions and groups of a resource: what else shows the same stored objects.
+    pub fn equivalents(&self, of: &Resource) -> Vec<Arc<Resource>> {
+        let same = |other: &&Arc<Resource>| {
+            other.stored_at() == of.stored_at() && !(other.group == of.group && other.version == of.version)
+        };
+        if of.custom.is_none() {
+            return self.builtin.entries().iter().filter(same).cloned().collect();
+        }
+        let custom = self.custom.read();
+        let family = custom.get(of.stored_name().as_str());
+        family.into_iter().flat_map(|family| &family.served).filter(same).cloned().collect()
+    }
+
     /// A number that is another after each change.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::strategy::Strategy;
 use super::{Resource, Storage, resources};
 use crate::api::object::SelectableField;
@@ -93,6 +95,25 @@ impl Registry {
 }
 
 impl Resource {
+    /// This version's form of a stored object.
+    pub fn from_stored(&self, mut stored: Value) -> Value {
+        if let Storage::View(view) = self.storage {
+            (view.from_stored)(&mut stored);
+        }
+        if let Some(custom) = &self.custom {
+            custom.from_stored(&mut stored);
+        }
+        stored
+    }
+
+    /// The stored form of an object of this version. Custom kinds are worked on in the version of the request.
+    pub fn to_stored(&self, mut object: Value) -> Value {
+        if let Storage::View(view) = self.storage {
+            (view.to_stored)(&mut object);
+        }
+        object
+    }
+
     /// Group and plural of the stored objects.
     pub fn stored_at(&self) -> (&str, &str) {
         match self.storage {

@@ -6,7 +6,7 @@
 pub mod attributes;
 pub mod node;
 pub mod rbac;
-mod references;
+pub mod references;
 pub mod review;
 
 use std::sync::Arc;

@@ -1,19 +1,26 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
+mod admission_policy;
 pub(in crate::server) mod check;
 mod csr;
 mod data;
 pub mod event;
 mod ip;
+mod limit_range;
 mod namespace;
 mod network;
 mod node;
+mod node_selector;
 mod plain;
 pub mod pod;
+mod quota;
 mod rbac;
+mod rules;
+mod runtime_class;
 mod selector;
 mod service;
 mod storage;
+pub mod webhooks;
 mod workloads;
 
 use std::sync::Arc;
@@ -52,6 +59,11 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
         "persistentvolumes" => Arc::new(storage::VolumeStrategy),
         "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
+        "volumeattributesclasses.storage.k8s.io" => Arc::new(storage::AttributesClassStrategy),
+        "csidrivers.storage.k8s.io" => Arc::new(storage::DriverStrategy),
+        "csinodes.storage.k8s.io" => Arc::new(storage::NodeStrategy),
+        "csistoragecapacities.storage.k8s.io" => Arc::new(storage::CapacityStrategy),
+        "volumeattachments.storage.k8s.io" => Arc::new(storage::AttachmentStrategy),
         "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
         "endpoints" => Arc::new(network::EndpointsStrategy),
         "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
@@ -65,15 +77,25 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => {
+            Arc::new(admission_policy::PolicyStrategy)
+        }
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            Arc::new(admission_policy::BindingStrategy)
+        }
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: true })
+        }
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: false })
+        }
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
         "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
-        "limitranges"
-        | "resourcequotas"
-        | "csinodes.storage.k8s.io"
-        | "csidrivers.storage.k8s.io"
-        | "volumeattachments.storage.k8s.io"
-        | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
+        "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
+        "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
         _ => Arc::new(Plain),
     }
 }
