@@ -14,6 +14,7 @@ mod node_selector;
 mod plain;
 pub mod pod;
 pub mod policies;
+mod preset;
 mod quota;
 mod rbac;
 mod rules;
@@ -99,6 +100,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
         "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "podpresets.settings.k8s.io" => Arc::new(preset::PresetStrategy),
         _ => Arc::new(Plain),
     }
 }
