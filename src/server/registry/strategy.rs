@@ -163,16 +163,13 @@ pub mod defaults {
         new["metadata"]["generation"] = json!(generation.unwrap_or(1) + changed);
     }
 
-    /// Keeps everything but the status; of the metadata what a status update may change is
-    /// `managedFields` and `resourceVersion`.
+    /// Keeps everything but the status and the metadata: annotations, labels and finalizers may be changed
+    /// along with a status.
     pub fn prepare_status(new: &mut Value, old: &Value) {
-        let status = new.get("status").cloned();
-        let managed = new["metadata"].get("managedFields").cloned();
-        let version = new["metadata"].get("resourceVersion").cloned();
+        let [status, metadata] = ["status", "metadata"].map(|field| new.get(field).cloned());
         *new = old.clone();
         set(new, "status", status);
-        set(&mut new["metadata"], "managedFields", managed);
-        set(&mut new["metadata"], "resourceVersion", version);
+        set(new, "metadata", metadata);
     }
 
     /// Makes `new[field]` what it is in `old`, absent if it is absent there.
@@ -219,14 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn a_status_update_changes_nothing_else() {
+    fn a_status_update_changes_status_and_metadata_alone() {
         let old = json!({"metadata": {"name": "a", "labels": {"k": "v"}}, "spec": {"a": 1}});
-        let mut new = json!({"metadata": {"name": "a", "resourceVersion": "7", "labels": {}},
+        let mut new = json!({"metadata": {"name": "a", "resourceVersion": "7", "annotations": {"n": "o"}},
             "spec": {"a": 2}, "status": {"x": 1}});
         prepare_status(&mut new, &old);
         assert_eq!(
             new,
-            json!({"metadata": {"name": "a", "labels": {"k": "v"}, "resourceVersion": "7"},
+            json!({"metadata": {"name": "a", "resourceVersion": "7", "annotations": {"n": "o"}},
                 "spec": {"a": 1}, "status": {"x": 1}})
         );
     }
