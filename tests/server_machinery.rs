@@ -122,14 +122,38 @@ async fn revisions_of_lists_mean_what_upstreams_table_says() {
     }
     let far = second + 1_000_000;
     for (query, code, text) in [
-        ("resourceVersion=x".into(), 400, "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax"),
+        (
+            "resourceVersion=x".into(),
+            400,
+            "invalid resource version: resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax",
+        ),
         ("limit=x".into(), 400, "strconv.ParseInt: parsing \"x\": invalid syntax"),
-        ("resourceVersionMatch=Exact".into(), 422, "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"),
-        ("resourceVersionMatch=Other&resourceVersion=1".into(), 422, "resourceVersionMatch: Unsupported value: \"Other\": supported values: \"Exact\", \"NotOlderThan\", \"\""),
-        ("resourceVersionMatch=Exact&resourceVersion=0".into(), 422, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
-        ("sendInitialEvents=true".into(), 422, "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        (
+            "resourceVersionMatch=Exact".into(),
+            422,
+            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            "resourceVersionMatch=Other&resourceVersion=1".into(),
+            422,
+            "resourceVersionMatch: Unsupported value: \"Other\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+        ),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=0".into(),
+            422,
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        (
+            "sendInitialEvents=true".into(),
+            422,
+            "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+        ),
         (format!("resourceVersion={far}"), 504, "Too large resource version"),
-        ("fieldSelector=data.x=1".into(), 400, "\"data.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+        (
+            "fieldSelector=data.x=1".into(),
+            400,
+            "\"data.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+        ),
         ("fieldSelector=x".into(), 400, "invalid selector: 'x'; can't understand 'x'"),
     ] as [(String, u16, &str); 9]
     {
@@ -168,7 +192,10 @@ async fn pages_are_of_one_revision_and_an_expired_token_goes_on() {
     let token = first["metadata"]["continue"].as_str().unwrap().to_owned();
     let rest = api.get(&format!("{MAPS}?limit=9&continue={token}"), "*/*").await.json();
     assert_eq!((names(&rest), revision(&rest)), (vec!["c", "d"], revision(&first)));
-    assert_eq!((&rest["metadata"]["continue"], &rest["metadata"]["remainingItemCount"]), (&Value::Null, &Value::Null));
+    assert_eq!(
+        (&rest["metadata"]["continue"], &rest["metadata"]["remainingItemCount"]),
+        (&Value::Null, &Value::Null)
+    );
     let both = api.get(&format!("{MAPS}?continue={token}&resourceVersion=7"), "*/*").await;
     assert_eq!(both.json()["message"], "specifying resource version is not allowed when using continue");
     let content: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&token).unwrap()).unwrap();
@@ -203,14 +230,24 @@ async fn watches_begin_where_they_should() {
         ("resourceVersion=0".into(), &["ADDED", "ADDED"]),
         (format!("resourceVersion={first}"), &["ADDED"]),
         ("allowWatchBookmarks=true".into(), &["ADDED", "ADDED", "BOOKMARK"]),
-        ("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true".into(), &["ADDED", "ADDED", "BOOKMARK"]),
+        (
+            "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true".into(),
+            &["ADDED", "ADDED", "BOOKMARK"],
+        ),
         ("sendInitialEvents=true&resourceVersionMatch=NotOlderThan".into(), &["ADDED", "ADDED"]),
-        (format!("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion={first}"), &["ADDED", "ADDED"]),
+        (
+            format!("sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion={first}"),
+            &["ADDED", "ADDED"],
+        ),
         ("sendInitialEvents=false&resourceVersionMatch=NotOlderThan".into(), &[]),
         ("resourceVersion=99999999".into(), &[]),
     ] {
         let answer = watch(query.clone(), "*/*").await;
-        assert_eq!((answer.code, types(&answer)), (200, wanted.iter().map(ToString::to_string).collect()), "{query}");
+        assert_eq!(
+            (answer.code, types(&answer)),
+            (200, wanted.iter().map(ToString::to_string).collect()),
+            "{query}"
+        );
         assert_eq!(answer.header("content-type"), "application/json");
     }
     let initial = watch("allowWatchBookmarks=true".into(), "*/*").await.events();
@@ -252,12 +289,16 @@ async fn watches_come_as_tables_and_as_metadata() {
         assert_eq!(event["object"]["kind"], "PartialObjectMetadata", "{event}");
         assert_eq!(event["object"]["apiVersion"], "meta.k8s.io/v1");
     }
-    let bare = api.get(&format!("{MAPS}?labelSelector=of&includeObject=None&noHeaders=true"), TABLE).await.json();
+    let bare =
+        api.get(&format!("{MAPS}?labelSelector=of&includeObject=None&noHeaders=true"), TABLE).await.json();
     assert_eq!((&bare["columnDefinitions"], &bare["rows"][0]["object"]), (&Value::Null, &Value::Null));
     let wrong = api.get(&format!("{MAPS}?includeObject=x"), TABLE).await;
     assert_eq!(
         (wrong.code, wrong.json()["message"].as_str().unwrap()),
-        (400, "Unable to convert to Table as requested: includeObject: Invalid value: \"x\": must be 'Metadata', 'Object', 'None', or empty")
+        (
+            400,
+            "Unable to convert to Table as requested: includeObject: Invalid value: \"x\": must be 'Metadata', 'Object', 'None', or empty"
+        )
     );
 }
 
@@ -271,10 +312,26 @@ async fn answers_come_in_the_form_the_client_accepts() {
     assert_eq!(api.get(MAPS, list).await.json()["kind"], "PartialObjectMetadataList");
     assert_eq!(api.get(&one, single).await.json()["kind"], "PartialObjectMetadata");
     for (uri, accept, text) in [
-        (MAPS, single, "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)"),
-        (&one, list, "you requested PartialObjectMetadataList, but the requested object is not a list (*core.ConfigMap)"),
-        (MAPS, "application/vnd.kubernetes.protobuf", "only the following media types are accepted: application/json"),
-        (MAPS, "application/json;as=Table;v=v9;g=meta.k8s.io", "only the following media types are accepted: "),
+        (
+            MAPS,
+            single,
+            "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)",
+        ),
+        (
+            &one,
+            list,
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*core.ConfigMap)",
+        ),
+        (
+            MAPS,
+            "application/vnd.kubernetes.protobuf",
+            "only the following media types are accepted: application/json",
+        ),
+        (
+            MAPS,
+            "application/json;as=Table;v=v9;g=meta.k8s.io",
+            "only the following media types are accepted: ",
+        ),
     ] {
         let answer = api.get(uri, accept).await;
         let status = answer.json();
@@ -303,7 +360,8 @@ async fn answers_come_in_the_form_the_client_accepts() {
         let packed = api.send("GET", &uri, &[("accept-encoding", "gzip")], "").await;
         assert_eq!((packed.header("content-encoding"), packed.bytes.len() < 20_000), ("gzip", true), "{uri}");
         let mut text = String::new();
-        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed.bytes[..]), &mut text).unwrap();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed.bytes[..]), &mut text)
+            .unwrap();
         assert_eq!(text, api.get(&uri, "*/*").await.text(), "{uri}");
     }
 }
@@ -316,10 +374,19 @@ async fn paths_and_methods_that_are_not_served() {
         assert_eq!((answer.code, &*answer.text()), (404, "404 page not found\n"), "{uri}");
         assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
     }
-    for uri in ["/api/v1/nosuch", "/apis/apps/v1/nosuch", "/apis/apps/v1/deployments/x", "/api/v1/namespaces/n/nodes"] {
+    for uri in [
+        "/api/v1/nosuch",
+        "/apis/apps/v1/nosuch",
+        "/apis/apps/v1/deployments/x",
+        "/api/v1/namespaces/n/nodes",
+    ] {
         let answer = api.get(uri, "*/*").await;
         let status = answer.json();
-        assert_eq!((answer.code, &status["message"]), (404, &json!("the server could not find the requested resource")), "{uri}");
+        assert_eq!(
+            (answer.code, &status["message"]),
+            (404, &json!("the server could not find the requested resource")),
+            "{uri}"
+        );
     }
     for (method, uri) in [
         ("HEAD", MAPS.to_owned()),
@@ -330,7 +397,11 @@ async fn paths_and_methods_that_are_not_served() {
         ("POST", "/version".to_owned()),
     ] {
         let answer = api.send(method, &uri, &[("content-type", "application/json")], "{}").await;
-        assert_eq!((answer.code, &answer.json()["reason"]), (405, &json!("MethodNotAllowed")), "{method} {uri}");
+        assert_eq!(
+            (answer.code, &answer.json()["reason"]),
+            (405, &json!("MethodNotAllowed")),
+            "{method} {uri}"
+        );
     }
 }
 
@@ -372,15 +443,26 @@ async fn unknown_and_duplicate_fields() {
     let one = format!("{MAPS}/p?fieldValidation=Strict");
     let merge = api.patch(&one, "merge-patch+json", r#"{"dat":{"a":"b"}}"#).await;
     let message = merge.json()["message"].as_str().unwrap().to_owned();
-    assert!(merge.code == 422 && message.starts_with(" \"\" is invalid: patch: Invalid value: \"{"), "{message}");
+    assert!(
+        merge.code == 422 && message.starts_with(" \"\" is invalid: patch: Invalid value: \"{"),
+        "{message}"
+    );
     assert!(message.ends_with(": strict decoding error: unknown field \"dat\""), "{message}");
     let strategic = api.patch(&one, "strategic-merge-patch+json", r#"{"dat":{"a":"b"}}"#).await;
     assert_eq!(
         (strategic.code, strategic.json()["message"].as_str().unwrap()),
-        (422, " \"\" is invalid: patch: Invalid value: \"map[dat:map[a:b]]\": strict decoding error: unknown field \"dat\"")
+        (
+            422,
+            " \"\" is invalid: patch: Invalid value: \"map[dat:map[a:b]]\": strict decoding error: unknown field \"dat\""
+        )
     );
     let typed = api.patch(&one, "merge-patch+json", r#"{"data":"x"}"#).await;
-    assert!(typed.code == 422 && typed.text().contains("json: cannot unmarshal string into Go struct field ConfigMap.data"), "{}", typed.text());
+    assert!(
+        typed.code == 422
+            && typed.text().contains("json: cannot unmarshal string into Go struct field ConfigMap.data"),
+        "{}",
+        typed.text()
+    );
     let json_patch = api.patch(&one, "json-patch+json", r#"[{"op":"add","path":"/dat","value":1}]"#).await;
     assert_eq!(json_patch.code, 422, "{}", json_patch.text());
     assert_eq!(api.patch(&one, "merge-patch+json", "{").await.json()["message"], "invalid JSON patch");
@@ -399,14 +481,25 @@ async fn server_side_apply_takes_declared_fields_only() {
     let none = apply("", "data: {a: b}").await;
     assert_eq!(
         (none.code, none.json()["message"].as_str().unwrap()),
-        (422, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch")
+        (
+            422,
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+        )
     );
-    let unknown = apply("fieldManager=m&fieldValidation=Ignore", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, dat: 1}").await;
+    let unknown = apply(
+        "fieldManager=m&fieldValidation=Ignore",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, dat: 1}",
+    )
+    .await;
     assert_eq!(
         (unknown.code, unknown.json()["message"].as_str().unwrap()),
-        (500, "failed to create typed patch object (/a; /v1, Kind=ConfigMap): .dat: field not declared in schema")
+        (
+            500,
+            "failed to create typed patch object (/a; /v1, Kind=ConfigMap): .dat: field not declared in schema"
+        )
     );
-    let made = apply("fieldManager=m", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {a: b}}").await;
+    let made =
+        apply("fieldManager=m", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {a: b}}").await;
     assert_eq!((made.code, &made.json()["data"]), (201, &json!({"a": "b"})));
     let twice = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: b, a: c}\n";
     assert_eq!(apply("fieldManager=m", twice).await.warnings().len(), 1);
@@ -423,17 +516,26 @@ async fn server_side_apply_takes_declared_fields_only() {
 async fn a_status_carries_annotations_but_no_spec() {
     let api = Api::start().await;
     let path = "/apis/apps/v1/namespaces/default/deployments";
-    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     let spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": template});
     api.post(path, json!({"metadata": {"name": "d"}, "spec": spec})).await;
     let body = json!({"metadata": {"annotations": {"patched": "true"}}, "spec": {"replicas": 9}, "status": {"observedGeneration": 1}});
     let patched = api.patch(&format!("{path}/d/status"), "merge-patch+json", &body.to_string()).await.json();
     assert_eq!(
-        (&patched["metadata"]["annotations"]["patched"], &patched["spec"]["replicas"], &patched["metadata"]["generation"]),
+        (
+            &patched["metadata"]["annotations"]["patched"],
+            &patched["spec"]["replicas"],
+            &patched["metadata"]["generation"]
+        ),
         (&json!("true"), &json!(1), &json!(1))
     );
     assert_eq!(patched["status"]["observedGeneration"], 1);
-    let owner = patched["metadata"]["managedFields"].as_array().unwrap().iter().find(|m| m["subresource"] == "status");
+    let owner = patched["metadata"]["managedFields"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|m| m["subresource"] == "status");
     assert!(owner.unwrap()["fieldsV1"]["f:metadata"]["f:annotations"]["f:patched"].is_object(), "{patched}");
 }
 
@@ -446,11 +548,27 @@ async fn deletions_take_their_options_from_body_or_query() {
     };
     let map = api.map("a").await;
     for (body, code, text) in [
-        (r#"{"propagationPolicy":"Other"}"#, 422, "propagationPolicy: Unsupported value: \"Other\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""),
-        (r#"{"propagationPolicy":"Orphan","orphanDependents":true}"#, 422, "orphanDependents and deletionPropagation cannot be both set"),
+        (
+            r#"{"propagationPolicy":"Other"}"#,
+            422,
+            "propagationPolicy: Unsupported value: \"Other\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"",
+        ),
+        (
+            r#"{"propagationPolicy":"Orphan","orphanDependents":true}"#,
+            422,
+            "orphanDependents and deletionPropagation cannot be both set",
+        ),
         (r#"{"dryRun":["x"]}"#, 422, "dryRun: Unsupported value: [\"x\"]: supported values: \"All\""),
-        (r#"{"preconditions":{"uid":"x"}}"#, 409, "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (x) does not match the UID in record ("),
-        (r#"{"preconditions":{"resourceVersion":"1"}}"#, 409, "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record ("),
+        (
+            r#"{"preconditions":{"uid":"x"}}"#,
+            409,
+            "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (x) does not match the UID in record (",
+        ),
+        (
+            r#"{"preconditions":{"resourceVersion":"1"}}"#,
+            409,
+            "the ResourceVersion in the precondition (1) does not match the ResourceVersion in record (",
+        ),
     ] {
         let answer = send(format!("{MAPS}/a"), body).await;
         let message = answer.json()["message"].as_str().unwrap().to_owned();
@@ -459,7 +577,10 @@ async fn deletions_take_their_options_from_body_or_query() {
     assert_eq!(send(format!("{MAPS}/a?dryRun=All"), "").await.code, 200);
     assert_eq!(api.get(&format!("{MAPS}/a"), "*/*").await.code, 200);
     let deleted = send(format!("{MAPS}/a"), "").await.json();
-    assert_eq!((&deleted["status"], &deleted["details"]["uid"]), (&json!("Success"), &map["metadata"]["uid"]));
+    assert_eq!(
+        (&deleted["status"], &deleted["details"]["uid"]),
+        (&json!("Success"), &map["metadata"]["uid"])
+    );
     api.post(MAPS, json!({"metadata": {"name": "held", "finalizers": ["a.b/c"]}})).await;
     let held = send(format!("{MAPS}/held?orphanDependents=false"), "").await;
     assert_eq!((held.code, &held.json()["metadata"]["deletionGracePeriodSeconds"]), (202, &json!(0)));
@@ -477,7 +598,9 @@ async fn health_and_metrics_have_upstreams_names() {
         let answer = api.get(uri, "*/*").await;
         assert_eq!((answer.code, &*answer.text()), (StatusCode::OK.as_u16(), line), "{uri}");
     }
-    assert!(api.get("/readyz?verbose", "*/*").await.text().ends_with("[+]shutdown ok\nreadyz check passed\n"));
+    assert!(
+        api.get("/readyz?verbose", "*/*").await.text().ends_with("[+]shutdown ok\nreadyz check passed\n")
+    );
     api.map("a").await;
     let metrics = api.get("/metrics", "*/*").await;
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");

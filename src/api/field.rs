@@ -211,6 +211,12 @@ impl FieldError {
     }
 }
 
+/// A list of strings as Go's `%q` writes it: `["a" "b"]`.
+pub fn quote_list<T: AsRef<str>>(texts: &[T]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quote(text.as_ref())).collect();
+    format!("[{}]", quoted.join(" "))
+}
+
 /// A string in double quotes, with escapes as Go's `%q` writes them.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

@@ -5,6 +5,7 @@
 //! (types, unknown and duplicate fields), `default`. Everything a client can do wrong becomes a
 //! [`Status`] with upstream's reason and text.
 
+pub mod csr;
 pub mod decode;
 mod defaults;
 pub mod field;
@@ -15,6 +16,7 @@ pub mod object;
 pub mod openapi;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod status;

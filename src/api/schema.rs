@@ -4,6 +4,7 @@
 //! tree of its own. A [`Schema`] is one kind of a tree; patches walk it by [`Schema::root`].
 
 mod check;
+mod custom;
 mod docs;
 mod load;
 mod tree;
@@ -122,11 +123,15 @@ impl Schema {
 
     /// Checks types and drops nulls and unknown fields in place.
     pub fn check(&self, object: &mut Value, validation: FieldValidation) -> Checked {
-        check::check(self.root(), object, validation)
+        if self.tree.is_builtin() {
+            check::check(self.root(), object, validation)
+        } else {
+            custom::check_custom(self.root(), object, validation)
+        }
     }
 
     /// Drops unknown fields.
     pub fn prune(&self, object: &mut Value) {
-        check::check(self.root(), object, FieldValidation::Ignore);
+        self.check(object, FieldValidation::Ignore);
     }
 }

@@ -10,7 +10,9 @@ pub mod admission;
 pub mod auth;
 mod bootstrap;
 pub mod cache;
+pub mod cel;
 pub mod controllers;
+pub mod crd;
 mod expiry;
 pub mod http;
 mod lifecycle;
@@ -20,5 +22,6 @@ pub mod reader;
 pub mod registry;
 pub mod request_info;
 pub mod scheduler;
+mod service_addresses;
 
 pub use lifecycle::{Error, Server};

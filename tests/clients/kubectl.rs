@@ -49,9 +49,10 @@ fn versions() -> Vec<Version> {
     let on_path = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.exists());
     let fetched = std::env::var_os("KEDGE_TEST_KUBECTL").map(PathBuf::from);
     let beside = on_path.iter().filter_map(|f| f.canonicalize().ok()?.parent().map(Path::to_owned));
-    let others = beside.flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten()).map(|e| e.path());
     let others =
-        others.filter(|f| f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("kubectl.1.")));
+        beside.flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten()).map(|e| e.path());
+    let others = others
+        .filter(|f| f.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("kubectl.1.")));
     let mut versions: Vec<Version> =
         fetched.into_iter().chain(on_path.clone()).chain(others).filter_map(version).collect();
     versions.sort_by_key(|v| std::cmp::Reverse(v.minor));

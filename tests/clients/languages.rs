@@ -10,10 +10,7 @@ use crate::harness::{Cluster, show};
 
 /// One suite a language.
 pub fn suites() -> Vec<Suite> {
-    vec![
-        ("python".to_owned(), Box::new(python)),
-        ("javascript".to_owned(), Box::new(javascript)),
-    ]
+    vec![("python".to_owned(), Box::new(python)), ("javascript".to_owned(), Box::new(javascript))]
 }
 
 fn here() -> PathBuf {

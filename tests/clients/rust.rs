@@ -7,8 +7,8 @@ use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{
-    AttachParams, DeleteParams, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams, WatchEvent,
-    WatchParams,
+    AttachParams, DeleteParams, EvictParams, ListParams, LogParams, Patch, PatchParams, PostParams,
+    WatchEvent, WatchParams,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::PartialObjectMeta;
@@ -137,7 +137,9 @@ async fn watches(client: Client, namespace: String) {
         other => panic!("{other:?}"),
     }
 
-    for config in [watcher::Config::default().labels("w"), watcher::Config::default().labels("w").streaming_lists()] {
+    for config in
+        [watcher::Config::default().labels("w"), watcher::Config::default().labels("w").streaming_lists()]
+    {
         let (reader, writer) = reflector::store();
         let mut reflected = reflector(writer, watcher(api.clone(), config)).boxed();
         let api = api.clone();
@@ -176,7 +178,11 @@ async fn pods(client: Client, namespace: String) {
         "command": ["sh", "-c", "echo one; echo two; httpd -p 8080 -h /www; sleep 10000"]}]}}))
     .expect("a pod");
     api.create(&PostParams::default(), &pod).await.expect("created");
-    let running = kube::runtime::wait::await_condition(api.clone(), "p", kube::runtime::wait::conditions::is_pod_running());
+    let running = kube::runtime::wait::await_condition(
+        api.clone(),
+        "p",
+        kube::runtime::wait::conditions::is_pod_running(),
+    );
     tokio::time::timeout(PATIENCE, running).await.expect("in time").expect("it runs");
     let follow = LogParams { follow: true, ..LogParams::default() };
     let mut lines = api.log_stream("p", &follow).await.expect("a log").lines();

@@ -159,7 +159,8 @@ fn matches(pattern: &str, line: &str) -> bool {
 
 /// What the matcher must be able to tell apart, checked before it is relied on.
 pub fn check_itself() {
-    let text = "# c\n# d\n\n@since 1.29\n@until-so\n$ cat <<E\n> a\n>\n> E\na\n# b\n\nc\n[3]\n\n# e\n$ true\n";
+    let text =
+        "# c\n# d\n\n@since 1.29\n@until-so\n$ cat <<E\n> a\n>\n> E\na\n# b\n\nc\n[3]\n\n# e\n$ true\n";
     let steps = parse(text);
     assert_eq!((steps.len(), &*steps[0].command, steps[0].status), (2, "cat <<E\na\n\nE", 3));
     assert_eq!(steps[0].expected, ["a", "# b", "", "c"]);

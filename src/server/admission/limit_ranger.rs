@@ -25,7 +25,7 @@ impl Plugin for LimitRanger {
         Ok(())
     }
 
-    fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+    fn validate(&self, attributes: &Attributes<'_>, _: &mut Vec<String>) -> Result<(), Status> {
         let claim = attributes.is("persistentvolumeclaims");
         let created = attributes.operation == Operation::Create;
         if !(created && (claim || attributes.is("pods"))

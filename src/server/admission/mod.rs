@@ -3,16 +3,21 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>. Each plugin is a file;
 //! [`Chain::standard`] is their order.
 
+mod asked;
 mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
+pub mod quota;
 mod service_account;
 mod taint_nodes;
 #[cfg(test)]
 mod testing;
+mod webhook;
 
 use serde_json::Value;
 
@@ -20,7 +25,9 @@ use crate::api::{Meta, Status};
 use crate::server::auth::user::User;
 use crate::server::reader::Reader;
 use crate::server::registry::Resource;
+pub use asked::{Asked, Face, Sent, Shown};
 pub use priority::system_classes;
+pub use webhook::Webhooks;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +66,23 @@ pub struct Attributes<'a> {
     pub reader: &'a dyn Reader,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// Events about the object, to be recorded when it is committed.
+    pub notices: Vec<Notice>,
+    /// The request as its client sees it; without it webhooks are not asked.
+    pub asked: Option<Asked<'a>>,
+}
+
+/// An event about an object that was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The plugin, as the source of the event.
+    pub component: &'static str,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
 }
 
 impl Attributes<'_> {
@@ -92,19 +116,28 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
-    /// Refuses the object as all plugins and the kind's strategy made it.
+    /// Refuses the object as all plugins and the kind's strategy made it, or warns of it.
     ///
     /// # Errors
     /// Why the request is refused.
-    fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        let _ = attributes;
+    fn validate(&self, attributes: &Attributes<'_>, warnings: &mut Vec<String>) -> Result<(), Status> {
+        let _ = (attributes, warnings);
         Ok(())
     }
+}
+
+/// Equal, where nothing and empty are the same.
+fn same(a: &Value, b: &Value) -> bool {
+    let empty = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+    a == b || (empty(a) && empty(b))
 }
 
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    webhooks: Option<Webhooks>,
+    /// Who writes next where quotas are; see [`quota`].
+    pub turns: quota::Turns,
 }
 
 impl Chain {
@@ -116,11 +149,18 @@ impl Chain {
             Box::new(service_account::ServiceAccount),
             Box::new(node_restriction::NodeRestriction),
             Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
             Box::new(default_storage_class::DefaultStorageClass),
         ];
-        Self { plugins }
+        Self { plugins, webhooks: None, turns: quota::Turns::default() }
+    }
+
+    /// With the webhooks of the cluster, which come after all plugins.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Self { webhooks: Some(webhooks), ..self }
     }
 
     /// Lets every plugin change the object.
@@ -129,15 +169,45 @@ impl Chain {
     /// What the first plugin that refuses says.
     pub async fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         service_account::wait_for_default(attributes).await;
-        self.plugins.iter().try_for_each(|p| p.mutate(attributes))
+        self.plugins.iter().try_for_each(|p| p.mutate(attributes))?;
+        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let mut rounds = webhook::Rounds::default();
+        webhooks.mutate(attributes, &mut rounds).await?;
+        if rounds.again() {
+            self.plugins.iter().try_for_each(|p| p.mutate(attributes))?;
+            webhooks.mutate(attributes, &mut rounds).await?;
+        }
+        Ok(())
     }
 
-    /// Asks every plugin whether the finished object may be committed.
+    /// Lets webhooks alone change and refuse what is posted to a subresource and not stored.
+    ///
+    /// # Errors
+    /// What the first that refuses says.
+    pub async fn ask(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let mut rounds = webhook::Rounds::default();
+        webhooks.mutate(attributes, &mut rounds).await?;
+        if rounds.again() {
+            webhooks.mutate(attributes, &mut rounds).await?;
+        }
+        webhooks.validate(attributes).await
+    }
+
+    /// Asks every plugin whether the finished object may be committed. What they warn of is in
+    /// the attributes' `warnings` then. Quotas are asked later, with the commit.
     ///
     /// # Errors
     /// What the first plugin that refuses says.
-    pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.plugins.iter().try_for_each(|p| p.validate(attributes))
+    pub async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let mut warnings = std::mem::take(&mut attributes.warnings);
+        let result = self.plugins.iter().try_for_each(|p| p.validate(attributes, &mut warnings));
+        attributes.warnings = warnings;
+        result?;
+        match &self.webhooks {
+            Some(webhooks) => webhooks.validate(attributes).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -88,7 +88,7 @@ impl Plugin for Priority {
         Ok(())
     }
 
-    fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+    fn validate(&self, attributes: &Attributes<'_>, _: &mut Vec<String>) -> Result<(), Status> {
         let Some(class) = attributes.object.as_deref().filter(|_| attributes.is(CLASSES)) else {
             return Ok(());
         };

@@ -245,6 +245,8 @@ mod tests {
             old: None,
             reader: &*fake,
             warnings: Vec::new(),
+            notices: Vec::new(),
+            asked: None,
         };
         super::super::Chain::standard().mutate(&mut attributes).await.unwrap();
         assert_eq!(pod["spec"]["serviceAccountName"], "default");

@@ -3,6 +3,7 @@
 //!
 //! Adding one is one row in [`all`].
 
+mod certificates;
 mod clusterrole;
 pub mod config;
 mod daemonset;
@@ -14,6 +15,7 @@ pub mod kit;
 mod namespace;
 mod node;
 mod replicaset;
+mod resourcequota;
 mod serviceaccount;
 mod statefulset;
 mod tokens;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{ControllerConfig, LegacyToken};
+pub use config::{CertificateOrder, ControllerConfig, LegacyToken};
 use kit::recorder::Broadcaster;
 use kit::{Context, Informers};
 
@@ -52,7 +54,7 @@ pub struct Controller {
 
 /// Every controller there is.
 pub fn all() -> &'static [Controller] {
-    &CONTROLLERS
+    CONTROLLERS
 }
 
 macro_rules! controller {
@@ -69,7 +71,7 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 20] = [
+static CONTROLLERS: &[Controller] = &[
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
@@ -78,6 +80,21 @@ static CONTROLLERS: [Controller; 20] = [
     controller!("job-controller", "job-controller", job::run),
     controller!("ttl-after-finished-controller", "ttl-after-finished-controller", job::run_ttl),
     controller!("clusterrole-aggregation-controller", "clusterrole-aggregation-controller", clusterrole::run),
+    controller!(
+        "certificatesigningrequest-approving-controller",
+        "certificate-controller",
+        certificates::run_approving
+    ),
+    controller!(
+        "certificatesigningrequest-signing-controller",
+        "certificate-controller",
+        certificates::run_signing
+    ),
+    controller!(
+        "certificatesigningrequest-cleaner-controller",
+        "certificate-controller",
+        certificates::run_cleaner
+    ),
     controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
     controller!("namespace-controller", "namespace-controller", namespace::run),
     controller!("endpointslice-controller", "endpointslice-controller", endpoints::run_slices),
@@ -103,6 +120,7 @@ static CONTROLLERS: [Controller; 20] = [
     ),
     controller!("node-ipam-controller", "node-controller", node::run_ipam),
     controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
+    controller!("resourcequota-controller", "resourcequota-controller", resourcequota::run),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.

@@ -30,7 +30,8 @@ pub(super) async fn serve(api: &Api, sender: Sender, request: Request<Body>) -> 
     let started = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri());
     let headers = request.headers().clone();
-    let dry_run = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
+    let dry_run =
+        request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
     let outcome = AssertUnwindSafe(filtered(api, sender, request, info.clone())).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,

@@ -82,7 +82,8 @@ fn report(which: &str, all: &[Check], excluded: &[String], verbose: bool) -> Res
         .map(|name| format!("{name:?}"))
         .collect();
     if !unknown.is_empty() {
-        let line = format!("warn: some health checks cannot be excluded: no matches for {}\n", unknown.join(","));
+        let line =
+            format!("warn: some health checks cannot be excluded: no matches for {}\n", unknown.join(","));
         lines.push_str(&line);
     }
     match (failed, verbose) {

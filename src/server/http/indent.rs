@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn the_same_as_from_a_value_however_it_is_cut() {
-        let value: Value = json!({"a": [], "b": {}, "c": [1, {"d": "x,{\"]\\", "e": [[true], null]}], "f": "ü\\u0041"});
+        let value: Value =
+            json!({"a": [], "b": {}, "c": [1, {"d": "x,{\"]\\", "e": [[true], null]}], "f": "ü\\u0041"});
         for size in [1, 2, 7, 1000] {
             assert_eq!(pieces(&value.to_string(), size), format!("{value:#}\n"));
         }

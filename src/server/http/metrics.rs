@@ -12,8 +12,8 @@ use crate::server::request_info::RequestInfo;
 
 /// Upper bounds of the duration buckets, in seconds: upstream's.
 const BUCKETS: [f64; 23] = [
-    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
-    45.0, 60.0,
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
+    20.0, 30.0, 45.0, 60.0,
 ];
 
 /// What requests are counted by.
@@ -150,7 +150,8 @@ pub(super) fn text(api: &Api) -> String {
     let mut out = String::new();
     api.metrics.write(&mut out);
     out.push_str("# HELP apiserver_storage_objects Stored objects by resource.\n# TYPE apiserver_storage_objects gauge\n");
-    let mut kinds: Vec<_> = api.objects.cache.kinds().map(|k| (k.name(), k.len())).collect();
+    let mut kinds: Vec<_> =
+        api.objects.cache.kinds().iter().map(|k| (k.name().to_owned(), k.len())).collect();
     kinds.sort_unstable();
     for (name, count) in kinds {
         let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{name}\"}} {count}");

@@ -16,6 +16,7 @@ mod list;
 pub mod listener;
 mod metrics;
 mod negotiate;
+mod openapi;
 mod params;
 mod patch;
 mod proxy;

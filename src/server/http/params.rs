@@ -74,7 +74,8 @@ impl Params {
             errors.push(FieldError::required(&Path::new("fieldManager"), "is required for apply patch"));
         }
         if !applies && self.has("force") {
-            errors.push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+            errors
+                .push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
         }
         self.options("PatchOptions", headers, errors)
     }
@@ -88,7 +89,8 @@ impl Params {
         let manager = self.get("fieldManager");
         errors.extend(manager.map(manager_errors).unwrap_or_default());
         errors.extend(dry_run_error(self.all("dryRun")));
-        let validation = self.get("fieldValidation").map_or(Some(FieldValidation::Warn), FieldValidation::parse);
+        let validation =
+            self.get("fieldValidation").map_or(Some(FieldValidation::Warn), FieldValidation::parse);
         if validation.is_none() {
             let text = self.get("fieldValidation").unwrap_or_default();
             let supported = ["", "Ignore", "Strict", "Warn"];
@@ -100,6 +102,9 @@ impl Params {
                 field_manager: manager.map_or_else(|| default_manager(headers), str::to_owned),
                 field_validation,
                 force: self.flag("force"),
+                view: None,
+                patch: kind == "PatchOptions",
+                named: manager.is_some(),
             }),
             _ => Err(invalid(kind, &errors)),
         }
@@ -157,7 +162,10 @@ impl Params {
         }
         if let Some(matching) = given {
             if watch && !initial {
-                forbidden(&path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                forbidden(
+                    &path,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             if !watch && self.get("resourceVersion").is_none() {
                 forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
@@ -340,7 +348,8 @@ mod tests {
         assert_eq!((options.uid.as_deref(), dry_run), (Some("u"), false));
         let (options, _) = params("orphanDependents=true").delete_options(None).unwrap();
         assert_eq!(options.propagation, Some(Propagation::Orphan));
-        let status = params("orphanDependents=true&propagationPolicy=x&dryRun=y").delete_options(None).unwrap_err();
+        let status =
+            params("orphanDependents=true&propagationPolicy=x&dryRun=y").delete_options(None).unwrap_err();
         assert_eq!(
             status.message,
             "DeleteOptions.meta.k8s.io \"\" is invalid: [propagationPolicy: Invalid value: \"x\": \
@@ -358,7 +367,11 @@ mod tests {
         for (query, applies, wrong) in [
             ("", true, "fieldManager: Required value: is required for apply patch"),
             ("force=false", false, "force: Forbidden: may not be specified for non-apply patch"),
-            ("fieldManager=a%07b", false, "fieldManager: Invalid value: \"a\\ab\": invalid character U+0007 (at position 1)"),
+            (
+                "fieldManager=a%07b",
+                false,
+                "fieldManager: Invalid value: \"a\\ab\": invalid character U+0007 (at position 1)",
+            ),
         ] {
             let status = outcome(query, applies).unwrap_err();
             assert!(status.code == 422 && status.message.ends_with(wrong), "{query}: {status}");

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::api::{Answer, Api, Cx, created_or_ok};
 use super::render::{self, view};
-use super::write::to_stored;
+use super::write::{of_view, to_stored};
 use crate::api::decode::{self, Decoded};
 use crate::api::meta::now;
 use crate::api::{FieldError, FieldValidation, GroupKind, Path, Schema, Status};
@@ -41,6 +41,16 @@ impl Kind {
         let known = [Self::Json, Self::Merge, Self::Strategic, Self::Apply];
         let found = ACCEPTED.iter().position(|a| *a == media);
         found.map(|i| known[i]).ok_or_else(|| Status::unsupported_media_type(&ACCEPTED))
+    }
+
+    /// From a content type, for a kind of which there are no Go types to merge by.
+    ///
+    /// # Errors
+    /// 415.
+    fn of_custom(content_type: &str) -> Result<Self, Status> {
+        let custom = [ACCEPTED[0], ACCEPTED[1], ACCEPTED[3]];
+        let unsupported = || Status::unsupported_media_type(&custom);
+        Self::of(content_type).ok().filter(|kind| *kind != Self::Strategic).ok_or_else(unsupported)
     }
 }
 
@@ -109,7 +119,10 @@ impl Patch {
 /// Patches an object, or one of its subresources that are parts of it. An apply makes what is missing.
 pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     let applies = Kind::of(cx.content_type())? == Kind::Apply;
-    let options = cx.params.patch_options(applies, &cx.parts.headers)?;
+    let options = of_view(&cx, cx.params.patch_options(applies, &cx.parts.headers)?);
+    if cx.entry.custom.is_some() {
+        Kind::of_custom(cx.content_type())?;
+    }
     let body = cx.read_body().await?;
     let (patch, duplicates) = Patch::decode(cx.content_type(), body)?;
     let schema = schema_of(&cx.entry)?;
@@ -121,7 +134,8 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     };
     let mut warnings = Vec::new();
     let written = if applies {
-        let config = configuration(&schema, patch.value, &duplicates, options.field_validation, &mut warnings)?;
+        let config =
+            configuration(&schema, patch.value, &duplicates, options.field_validation, &mut warnings)?;
         let mut apply = |live: Option<&Value>| apply(&cx, &schema, live, &config, &options);
         api.objects.update(&cx.call(&options), change, &mut apply).await?
     } else {
@@ -148,7 +162,8 @@ fn configuration(
 ) -> Result<Value, Status> {
     patch::declared(schema, &value)?;
     let (config, _) = schema.accept(value.into(), FieldValidation::Ignore)?;
-    let keys: Vec<String> = duplicates.iter().map(|path| format!("key {path:?} already set in map")).collect();
+    let keys: Vec<String> =
+        duplicates.iter().map(|path| format!("key {path:?} already set in map")).collect();
     if !keys.is_empty() {
         let why = format!("yaml: unmarshal errors:\n  {}", keys.join("\n  "));
         match validation {
@@ -188,5 +203,8 @@ mod tests {
         let status = Kind::of("application/json").unwrap_err();
         assert_eq!(status.code, 415);
         assert!(status.message.contains("application/merge-patch+json"), "{status}");
+        assert_eq!(Kind::of_custom("application/apply-patch+yaml").unwrap(), Kind::Apply);
+        let status = Kind::of_custom("application/strategic-merge-patch+json").unwrap_err();
+        assert!(status.code == 415 && !status.message.contains("strategic"), "{status}");
     }
 }

@@ -19,7 +19,7 @@ use super::negotiate::{self, Form, Format, Output};
 use super::table;
 use crate::api::{Object, Reason, Status};
 use crate::server::objects::Listed;
-use crate::server::registry::{Resource, Storage};
+use crate::server::registry::Resource;
 
 /// Answers of this size and more are compressed for those who take it, as upstream.
 const GZIP_FROM: usize = 128 << 10;
@@ -32,11 +32,8 @@ pub(super) fn output(cx: &Cx) -> Result<Output, Status> {
 }
 
 /// The entry's form of a stored object.
-pub(super) fn view(entry: &Resource, mut stored: Value) -> Value {
-    if let Storage::View(view) = entry.storage {
-        (view.from_stored)(&mut stored);
-    }
-    stored
+pub(super) fn view(entry: &Resource, stored: Value) -> Value {
+    entry.from_stored(stored)
 }
 
 /// One object.
@@ -47,7 +44,7 @@ pub(super) fn object(
     warnings: &[String],
 ) -> Result<Response<Body>, Failure> {
     let output = output(cx)?;
-    let plain = output.form == Form::Object && matches!(cx.entry.storage, Storage::Own);
+    let plain = output.form == Form::Object && cx.entry.is_stored_form();
     let mut response = if plain && output.format == Format::Json {
         let bytes = if output.pretty { Indent::default().piece(&stored) } else { stored };
         bytes_response(code, Format::Json, bytes, &cx.parts.headers)
@@ -78,7 +75,7 @@ pub(super) fn value(cx: &Cx, code: StatusCode, value: &Value) -> Result<Response
 pub(super) fn list(cx: &Cx, listed: Listed) -> Result<Response<Body>, Failure> {
     let output = output(cx)?;
     let metadata = list_metadata(&listed);
-    let plain = output.form == Form::Object && matches!(cx.entry.storage, Storage::Own);
+    let plain = output.form == Form::Object && cx.entry.is_stored_form();
     if plain && output.format == Format::Json {
         return Ok(streamed_list(cx, &metadata, listed.objects, output.pretty));
     }

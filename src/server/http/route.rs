@@ -25,24 +25,39 @@ pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInf
     }
     let registry = &api.objects.registry;
     let Some(entry) = registry.find(&info.api_group, &info.api_version, &info.resource) else {
-        let version_is_served = registry.of_version(&info.api_group, &info.api_version).next().is_some();
-        return if version_is_served { Err(Status::no_such_path().into()) } else { Ok(not_found()) };
+        let all = registry.all();
+        let mut of_version = all.of_version(&info.api_group, &info.api_version);
+        return if of_version.next().is_some() {
+            Err(Status::no_such_path().into())
+        } else {
+            Ok(not_found())
+        };
     };
-    let entry = Arc::clone(entry);
     let stored = match entry.storage {
-        Storage::View(_) => registry.stored(&entry.stored_name()).map(Arc::clone),
+        Storage::View(_) => registry.stored(&entry.stored_name()),
         Storage::Own | Storage::Virtual => Some(Arc::clone(&entry)),
     };
     let stored = stored.ok_or_else(Status::no_such_path)?;
     check_path(&entry, &info)?;
     let cx = Cx { parts, info, params, user, body: Mutex::new(body), entry, stored };
-    match cx.info.subresource.clone() {
+    let entry = Arc::clone(&cx.entry);
+    let mut response = match cx.info.subresource.clone() {
         None => main(api, cx).await,
         Some(name) => {
-            let entry = Arc::clone(&cx.entry);
-            let sub = entry.subresource(&name).ok_or_else(Status::no_such_path)?;
+            let sub = entry.subresource(&name).ok_or_else(|| no_subresource(&cx))?;
             subresource(api, cx, sub).await
         }
+    }?;
+    let custom = entry.custom.iter().flat_map(|custom| custom.warnings().iter().cloned());
+    let warnings: Vec<String> = entry.deprecation.iter().map(ToString::to_string).chain(custom).collect();
+    render::add_warnings(&mut response, &warnings);
+    Ok(response)
+}
+
+fn no_subresource(cx: &Cx) -> Status {
+    match (&cx.entry.custom, &cx.info.name) {
+        (Some(_), Some(name)) => Status::not_found(&cx.entry.group_resource(), name),
+        _ => Status::no_such_path(),
     }
 }
 

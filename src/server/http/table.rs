@@ -28,7 +28,8 @@ impl Include {
             None | Some("Metadata") => Ok(Self::Metadata),
             Some(other) => {
                 let path = Path::new("includeObject");
-                let error = FieldError::invalid(&path, other, "must be 'Metadata', 'Object', 'None', or empty");
+                let error =
+                    FieldError::invalid(&path, other, "must be 'Metadata', 'Object', 'None', or empty");
                 Err(Status::bad_request(format!("Unable to convert to Table as requested: {error}")))
             }
         }
@@ -41,12 +42,16 @@ pub(super) fn partial(object: &Value, version: &str) -> Value {
         "metadata": object["metadata"]})
 }
 
+/// The columns of a built-in kind.
 fn columns(resource: &Resource) -> &'static [Column] {
     if resource.columns.is_empty() { printers::DEFAULT } else { resource.columns }
 }
 
 /// The titles.
 pub(super) fn definitions(resource: &Resource) -> Value {
+    if let Some(custom) = &resource.custom {
+        return custom.columns();
+    }
     columns(resource)
         .iter()
         .map(|c| {
@@ -58,7 +63,17 @@ pub(super) fn definitions(resource: &Resource) -> Value {
 
 /// One row of a stored object.
 pub(super) fn row(entry: &Resource, stored: Value, version: &str, include: Include, clock: &Clock) -> Value {
-    let cells: Value = columns(entry).iter().map(|c| (c.cell)(&stored, clock)).collect();
+    let (stored, cells): (Value, Value) = match &entry.custom {
+        Some(custom) => {
+            let object = render::view(entry, stored);
+            let cells = custom.cells(&object, clock);
+            (object, cells.into())
+        }
+        None => {
+            let cells = columns(entry).iter().map(|c| (c.cell)(&stored, clock)).collect();
+            (stored, cells)
+        }
+    };
     match include {
         Include::None => json!({"cells": cells, "object": null}),
         Include::Metadata => json!({"cells": cells, "object": partial(&stored, version)}),

@@ -24,7 +24,7 @@ use crate::api::object::SelectableField;
 use crate::api::{Object, Status};
 use crate::server::cache::{Event, EventType, Expired, Watcher, event_frame, with_revision};
 use crate::server::objects::ListOptions;
-use crate::server::registry::{Clock, Resource, Storage};
+use crate::server::registry::{Clock, Resource};
 use crate::store::Revision;
 
 /// A watch of a client that names no time ends after this and up to as much again.
@@ -42,7 +42,7 @@ pub(super) fn start(api: &Api, cx: &Cx, options: ListOptions) -> Answer {
     if output.format != Format::Json {
         return Err(Status::not_acceptable(&["application/json"]).into());
     }
-    let kind = Arc::clone(api.objects.kind(&cx.stored)?);
+    let kind = api.objects.kind(&cx.stored)?;
     options.check_fields(&cx.stored)?;
     let scope = options.scope(cx.entry.namespaced, cx.namespace());
     let initial = cx.params.has("sendInitialEvents").then(|| cx.params.flag("sendInitialEvents"));
@@ -226,7 +226,7 @@ impl Encoder {
 
     /// Whether events go out as they are stored.
     fn is_plain(&self) -> bool {
-        self.form == Form::Object && matches!(self.entry.storage, Storage::Own)
+        self.form == Form::Object && self.entry.is_stored_form()
     }
 
     fn frame(&mut self, kind: EventType, stored: &[u8]) -> Bytes {

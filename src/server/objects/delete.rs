@@ -2,15 +2,13 @@
 //!
 //! Follows `apiserver/pkg/registry/rest/delete.go` and `generic/registry/store.go`.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::commit::Refused;
+use super::commit::{Effect, Refused};
 use super::update::wait;
-use super::{Call, Objects, Review, meta};
+use super::{Call, Objects, Review, Said, meta};
 use crate::api::meta::{MetaMut, parse_time, time};
 use crate::api::{GroupResource, Meta, Object, Status};
 use crate::server::admission::Operation;
@@ -94,7 +92,7 @@ impl Objects {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deleted, Status> {
-        let kind = Arc::clone(self.kind(call.resource)?);
+        let kind = self.kind(call.resource)?;
         for _ in 0..ATTEMPTS {
             let current = kind.get(call.namespace, name).ok_or_else(|| call.not_found(name))?;
             match self.delete_once(call, name, &current, options).await {
@@ -115,23 +113,27 @@ impl Objects {
     ) -> Result<Deleted, Refused> {
         let failed = Refused::Failed;
         check_preconditions(call, name, current, options).map_err(failed)?;
-        let object = current.value();
-        let review = Review { operation: Operation::Delete, subresource: None, name };
-        let mut warnings = Vec::new();
-        self.mutate(call, &review, None, Some(&object), &mut warnings).await.map_err(failed)?;
-        self.validate(call, &review, None, Some(&object)).await.map_err(failed)?;
+        let object = call.resource.read(current);
+        let review = Review { delete: Some(options), ..Review::new(call, Operation::Delete, None, name) };
+        let mut said = Said::default();
+        self.mutate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;
+        self.validate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;
         let deletion =
             call.resource.strategy.begin_delete(&self.context(call), &object, options.grace_period_seconds);
         let uid = current.uid().to_owned();
         let expect = Expect::Revision(current.revision());
-        let answer = |bytes: Bytes, gone: bool| Deleted { bytes, uid, gone, warnings };
+        let answer = |bytes: Bytes, gone: bool| Deleted { bytes, uid, gone, warnings: said.warnings };
         match step(&object, deletion, options, Timestamp::now()) {
             Step::Nothing => Ok(answer(current.bytes().clone(), false)),
             Step::Mark(marked) if call.options.dry_run => Ok(answer(marked.to_string().into(), false)),
-            Step::Mark(marked) => Ok(answer(self.put(call, name, marked, expect).await?, false)),
+            Step::Mark(mut marked) => {
+                let effect = Effect { review, new: Some(&mut marked), old: Some(&object) };
+                Ok(answer(self.put(call, effect, expect).await?, false))
+            }
             Step::Remove if call.options.dry_run => Ok(answer(current.bytes().clone(), true)),
             Step::Remove => {
-                let revision = self.remove(call, name, expect).await?;
+                let effect = Effect { review, new: None, old: Some(&object) };
+                let revision = self.remove(call, effect, expect).await?;
                 call.resource.strategy.deleted(&object);
                 Ok(answer(with_revision(current.bytes(), revision), true))
             }

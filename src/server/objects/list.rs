@@ -122,7 +122,7 @@ impl Objects {
         options: &ListOptions,
     ) -> Result<Listed, Refused> {
         let kind = self.kind(resource)?;
-        options.check_fields(self.stored_entry(resource)?)?;
+        options.check_fields(resource)?;
         let scope = options.scope(resource.namespaced, namespace);
         let page = match &options.continues {
             Some(token) => {
@@ -162,11 +162,6 @@ impl Objects {
         let message = format!("Too large resource version: {revision}, current: {current}");
         let status = Status::timeout(message, 1);
         Err(status.cause("ResourceVersionTooLarge", "Too large resource version", ""))
-    }
-
-    /// The entry whose fields selectors may name.
-    fn stored_entry<'a>(&'a self, resource: &Resource) -> Result<&'a Resource, Status> {
-        self.registry.stored(&resource.stored_name()).map(|e| &**e).ok_or_else(Status::no_such_path)
     }
 }
 
@@ -219,7 +214,8 @@ fn encode_token(revision: i64, last: &[u8]) -> String {
 
 /// The revision of a page token, `None` for the newest, and the key after which its page begins.
 fn decode_token(token: &str) -> Result<(Option<Revision>, String), Status> {
-    let bad = |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+    let bad =
+        |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|e| bad(format!(": {e}")))?;
     let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!(": {e}")))?;
     let version = value["v"].as_str().unwrap_or_default();
@@ -236,7 +232,9 @@ fn decode_token(token: &str) -> Result<(Option<Revision>, String), Status> {
     };
     match value["start"].as_str().unwrap_or_default() {
         "" => Err(bad(": encoded start key empty (version meta.k8s.io/v1)".to_owned())),
-        start if start.split('/').any(|part| matches!(part, "" | "." | "..")) => Err(bad(format!(": {start}"))),
+        start if start.split('/').any(|part| matches!(part, "" | "." | "..")) => {
+            Err(bad(format!(": {start}")))
+        }
         start => Ok((revision, start.trim_end_matches('\0').to_owned())),
     }
 }

@@ -44,7 +44,7 @@ fn check(node: NodeRef<'_>, value: &Value, path: &str, errors: &mut Vec<String>)
                     let path = format!("{path}.{key}");
                     match node.child(key) {
                         Some(child) => check(child, value, &path, errors),
-                        None if keyed => {}
+                        None if keyed || node.is_open() => {}
                         None => errors.push(format!("{path}: field not declared in schema")),
                     }
                 }
@@ -75,7 +75,9 @@ fn check(node: NodeRef<'_>, value: &Value, path: &str, errors: &mut Vec<String>)
 /// How an item of a list is named in a path.
 fn element(list: NodeRef<'_>, index: usize, item: &Value) -> String {
     match list.list_kind() {
-        Some(ListKind::Set) if !item.is_object() && !item.is_array() => fieldset::show(&fieldset::value(item)),
+        Some(ListKind::Set) if !item.is_object() && !item.is_array() => {
+            fieldset::show(&fieldset::value(item))
+        }
         Some(ListKind::Map) => {
             let keys = list.list_keys().filter_map(|key| Some((key, item.get(key)?.clone())));
             fieldset::show(&fieldset::keys(&keys.collect()))
@@ -127,8 +129,11 @@ mod tests {
         let status = declared(&schema, &config).unwrap_err();
         assert_eq!(
             (status.code, &*status.message),
-            (500, "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): \
-                .spec.template.spec.containers[name=\"c\"].imag: field not declared in schema")
+            (
+                500,
+                "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): \
+                .spec.template.spec.containers[name=\"c\"].imag: field not declared in schema"
+            )
         );
         config["spec"]["replicas"] = json!("x");
         config["spec"]["paused"] = json!(["x"]);

@@ -5,8 +5,13 @@ use serde_json::{Map, Value, json};
 use super::View;
 
 /// `events.k8s.io/v1`: core events with other names of fields.
-pub static EVENTS: View =
-    View { group: "", plural: "events", from_stored: event_from_core, to_stored: event_to_core };
+pub static EVENTS: View = View {
+    group: "",
+    plural: "events",
+    from_stored: event_from_core,
+    to_stored: event_to_core,
+    validate: super::strategies::event::validate_new_form,
+};
 
 /// `autoscaling/v1`: autoscalers whose only metric is the processor's utilisation.
 pub static AUTOSCALERS_V1: View = View {
@@ -14,6 +19,7 @@ pub static AUTOSCALERS_V1: View = View {
     plural: "horizontalpodautoscalers",
     from_stored: autoscaler_from_v2,
     to_stored: autoscaler_to_v2,
+    validate: |_, _, _| {},
 };
 
 /// Field names of core events and of `events.k8s.io`.

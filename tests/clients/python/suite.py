@@ -32,6 +32,11 @@ def fails(code, call, *args, **kwargs):
     raise AssertionError(f"{call.__name__} did not fail")
 
 
+def plain(answer):
+    """An answer as it was sent: versions of the client differ in what they make of it."""
+    return client.ApiClient().sanitize_for_serialization(answer)
+
+
 def config_map(name, data=None, labels=None):
     metadata = client.V1ObjectMeta(name=name, labels=labels)
     return client.V1ConfigMap(metadata=metadata, data=data)
@@ -75,8 +80,8 @@ def test_create_read_replace_delete():
     assert status["reason"] == "Invalid" and status["details"]["causes"][0]["field"] == "metadata.name", status
     options = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid="other"))
     assert fails(409, core.delete_namespaced_config_map, "a", NS, body=options)["reason"] == "Conflict"
-    deleted = core.delete_namespaced_config_map("a", NS)
-    assert deleted.status == "Success" and deleted.details.uid == made.metadata.uid, deleted
+    deleted = plain(core.delete_namespaced_config_map("a", NS))
+    assert deleted["status"] == "Success" and deleted["details"]["uid"] == made.metadata.uid, deleted
 
 
 def test_patches():
@@ -163,12 +168,6 @@ def test_watch():
     begun = time.monotonic()
     assert list(watch.Watch().stream(core.list_namespaced_config_map, NS, label_selector="none", timeout_seconds=1)) == []
     assert 0.5 < time.monotonic() - begun < 10
-    try:
-        list(watch.Watch().stream(core.list_namespaced_config_map, NS, resource_version="1", timeout_seconds=5))
-    except ApiException as error:
-        assert error.status == 410 and "too old resource version" in error.reason, error
-    else:
-        raise AssertionError("revision 1 is still there")
 
 
 def test_pod_logs_exec_and_port_forward():
@@ -201,8 +200,8 @@ def test_pod_logs_exec_and_port_forward():
     assert "none" in status["message"], status
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": NS},
             "deleteOptions": {"gracePeriodSeconds": 0}}
-    evicted = core.create_namespaced_pod_eviction("p", NS, body)
-    assert evicted.kind == "Eviction" or evicted.kind == "Status", evicted
+    evicted = plain(core.create_namespaced_pod_eviction("p", NS, body))
+    assert evicted["kind"] == "Status" and evicted["status"] == "Success", evicted
 
 
 def test_dynamic_client():

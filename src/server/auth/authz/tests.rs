@@ -134,6 +134,19 @@ fn a_node_reads_what_its_own_pods_name_and_nothing_else() {
     fake.put("pods", pod("q", "n2", json!({"volumes": [{"secret": {"secretName": "other"}}]})));
     let claim = json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "a", "name": "data"}}});
     fake.put("persistentvolumes", claim);
+    let claim = json!({"namespace": "a", "name": "data"});
+    let driver = json!({"nodePublishSecretRef": {"name": "driver", "namespace": "a"}});
+    fake.put(
+        "persistentvolumes",
+        json!({"metadata": {"name": "csi"}, "spec": {"claimRef": claim, "csi": driver}}),
+    );
+    let mut mirror = pod("m", "n1", json!({"volumes": [{"secret": {"secretName": "mirrored"}}]}));
+    mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+    fake.put("pods", mirror);
+    for (name, node) in [("here", "n1"), ("there", "n2")] {
+        let attachment = json!({"metadata": {"name": name}, "spec": {"nodeName": node}});
+        fake.put("volumeattachments.storage.k8s.io", attachment);
+    }
     let authorizer = Authorizer::new(fake);
     let node = User::node("n1");
     for (ok, verb, path) in [
@@ -155,13 +168,49 @@ fn a_node_reads_what_its_own_pods_name_and_nothing_else() {
         (true, "patch", "/api/v1/namespaces/a/pods/p/status"),
         (true, "create", "/api/v1/nodes"),
         (true, "patch", "/api/v1/nodes/n1/status"),
-        (false, "patch", "/api/v1/nodes/n2/status"),
+        // Which Node it changes, NodeRestriction checks.
+        (true, "patch", "/api/v1/nodes/n2/status"),
+        (false, "delete", "/api/v1/nodes/n1"),
         (true, "update", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1"),
         (false, "update", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2"),
         (false, "update", "/apis/coordination.k8s.io/v1/namespaces/a/leases/n1"),
         (true, "list", "/apis/discovery.k8s.io/v1/endpointslices"),
         (true, "list", "/api/v1/services"),
         (true, "create", "/api/v1/namespaces/a/events"),
+        (true, "list", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dp"),
+        (false, "list", "/api/v1/namespaces/a/pods?fieldSelector=metadata.name%3Dq"),
+        (true, "create", "/api/v1/namespaces/a/pods/p/eviction"),
+        (true, "delete", "/api/v1/namespaces/a/pods/p"),
+        (false, "patch", "/api/v1/namespaces/a/pods/p"),
+        (false, "get", "/api/v1/namespaces/a/pods/p/log"),
+        (false, "create", "/api/v1/namespaces/a/pods/p/exec"),
+        (false, "create", "/api/v1/namespaces/a/pods/p/binding"),
+        (true, "patch", "/api/v1/namespaces/a/persistentvolumeclaims/data/status"),
+        (false, "get", "/api/v1/namespaces/a/persistentvolumeclaims/data/status"),
+        (false, "patch", "/api/v1/namespaces/a/persistentvolumeclaims/data"),
+        (false, "list", "/api/v1/persistentvolumes"),
+        (true, "get", "/api/v1/namespaces/a/secrets/driver"),
+        (false, "get", "/api/v1/namespaces/b/secrets/driver"),
+        (false, "get", "/api/v1/namespaces/a/secrets/mirrored"),
+        (true, "get", "/api/v1/namespaces/a/serviceaccounts/robot"),
+        (false, "list", "/api/v1/namespaces/a/serviceaccounts"),
+        (false, "create", "/api/v1/namespaces/a/serviceaccounts"),
+        (true, "create", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
+        (true, "delete", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1"),
+        (false, "list", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"),
+        (true, "create", "/apis/storage.k8s.io/v1/csinodes"),
+        (true, "update", "/apis/storage.k8s.io/v1/csinodes/n1"),
+        (false, "update", "/apis/storage.k8s.io/v1/csinodes/n2"),
+        (false, "list", "/apis/storage.k8s.io/v1/csinodes"),
+        (true, "get", "/apis/storage.k8s.io/v1/volumeattachments/here"),
+        (false, "get", "/apis/storage.k8s.io/v1/volumeattachments/there"),
+        (false, "list", "/apis/storage.k8s.io/v1/volumeattachments"),
+        (false, "list", "/apis/resource.k8s.io/v1/resourceslices"),
+        (false, "create", "/apis/resource.k8s.io/v1/resourceslices"),
+        (true, "create", "/apis/certificates.k8s.io/v1/certificatesigningrequests"),
+        (false, "update", "/apis/certificates.k8s.io/v1/certificatesigningrequests/x/approval"),
+        (true, "create", "/apis/authentication.k8s.io/v1/tokenreviews"),
+        (false, "list", "/apis/rbac.authorization.k8s.io/v1/clusterroles"),
         (false, "create", "/apis/apps/v1/namespaces/a/deployments"),
     ] {
         assert_eq!(may(&authorizer, &node, verb, path), ok, "{verb} {path}");

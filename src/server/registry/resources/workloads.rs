@@ -28,6 +28,7 @@ pub(super) fn entries() -> Vec<Resource> {
             .fields(vec![Field::new("status.successful").at("status.succeeded").or("0")])
             .columns(workloads::JOBS),
         Resource::new("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+            .conditional_update()
             .short(&["pdb"])
             .status()
             .columns(workloads::DISRUPTION_BUDGETS),

@@ -1,22 +1,33 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
+mod admission_policy;
 mod check;
+mod csr;
 mod data;
+pub mod event;
+mod ip;
+mod limit_range;
 mod namespace;
 mod network;
 mod node;
+mod node_selector;
 mod plain;
 pub mod pod;
+mod quota;
 mod rbac;
+mod rules;
+mod runtime_class;
 mod selector;
 mod service;
 mod storage;
+pub mod webhooks;
 mod workloads;
 
 use std::sync::Arc;
 
 use super::strategy::{Plain, Strategy};
 use crate::config::Cidr;
+pub use ip::address_name;
 use workloads::Workload;
 
 /// What strategies depend on of the server's settings.
@@ -48,24 +59,43 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
         "persistentvolumes" => Arc::new(storage::VolumeStrategy),
         "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
+        "volumeattributesclasses.storage.k8s.io" => Arc::new(storage::AttributesClassStrategy),
+        "csidrivers.storage.k8s.io" => Arc::new(storage::DriverStrategy),
+        "csinodes.storage.k8s.io" => Arc::new(storage::NodeStrategy),
+        "csistoragecapacities.storage.k8s.io" => Arc::new(storage::CapacityStrategy),
+        "volumeattachments.storage.k8s.io" => Arc::new(storage::AttachmentStrategy),
         "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
         "endpoints" => Arc::new(network::EndpointsStrategy),
         "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
+        "events" => Arc::new(event::EventStrategy),
+        "ingressclasses.networking.k8s.io" => Arc::new(network::IngressClassStrategy),
+        "ipaddresses.networking.k8s.io" => Arc::new(network::AddressStrategy),
+        "servicecidrs.networking.k8s.io" => Arc::new(network::CidrStrategy),
         "ingresses.networking.k8s.io" => Arc::new(network::IngressStrategy),
         "networkpolicies.networking.k8s.io" => Arc::new(network::PolicyStrategy),
         "roles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: false }),
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => {
+            Arc::new(admission_policy::PolicyStrategy)
+        }
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            Arc::new(admission_policy::BindingStrategy)
+        }
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: true })
+        }
+        "validatingwebhookconfigurations.admissionregistration.k8s.io" => {
+            Arc::new(webhooks::WebhookStrategy { mutating: false })
+        }
         "priorityclasses.scheduling.k8s.io" => Arc::new(plain::PriorityClassStrategy),
-        "certificatesigningrequests.certificates.k8s.io" => Arc::new(plain::SigningRequestStrategy),
+        "certificatesigningrequests.certificates.k8s.io" => Arc::new(csr::SigningRequestStrategy),
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
-        "limitranges"
-        | "resourcequotas"
-        | "csinodes.storage.k8s.io"
-        | "csidrivers.storage.k8s.io"
-        | "volumeattachments.storage.k8s.io"
-        | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
+        "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
+        "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
         _ => Arc::new(Plain),
     }
 }

@@ -161,7 +161,8 @@ fn overcommits(name: &str) -> bool {
     !name.contains('/') && !name.starts_with("hugepages-")
 }
 
-fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
+/// A resource that a container may ask for.
+pub fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
     let reasons = names::qualified_name(name);
     let well_formed = reasons.is_empty();
     errors.invalid_all(path, &name.into(), reasons);

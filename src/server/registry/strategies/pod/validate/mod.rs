@@ -5,6 +5,8 @@ mod environment;
 mod probe;
 mod volume;
 
+pub use container::resource_name;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;

@@ -1,0 +1,3 @@
+//! CustomResourceDefinitions: kinds that users add while the server runs.
+
+pub mod schema;
