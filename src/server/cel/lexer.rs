@@ -28,8 +28,8 @@ pub(super) enum Token {
 
 /// Longer ones first.
 const SYMBOLS: [&str; 26] = [
-    "==", "!=", "<=", ">=", "&&", "||", "[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", ":", "+", "*", "/",
-    "%", "<", ">", "=", "&",
+    "==", "!=", "<=", ">=", "&&", "||", "[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", ":", "+", "*",
+    "/", "%", "<", ">", "=", "&",
 ];
 
 /// The tokens of a text, [`Token::End`] last.
@@ -202,8 +202,8 @@ impl Lexer<'_> {
                 self.at = self.chars.len();
                 return Err(self.unrecognized(start));
             };
-            let closing = c == quote
-                && (!long || (self.peek(1) == Some(quote) && self.peek(2) == Some(quote)));
+            let closing =
+                c == quote && (!long || (self.peek(1) == Some(quote) && self.peek(2) == Some(quote)));
             if closing {
                 self.at += if long { 3 } else { 1 };
                 return Ok(content);
@@ -287,12 +287,8 @@ mod tests {
                 Token::End
             ]
         );
-        let strings = [
-            (r#""a\n\x41\u00e4""#, "a\nAä"),
-            (r"r'\d'", r"\d"),
-            ("'''a'b\n'''", "a'b\n"),
-            (r"'\101'", "A"),
-        ];
+        let strings =
+            [(r#""a\n\x41\u00e4""#, "a\nAä"), (r"r'\d'", r"\d"), ("'''a'b\n'''", "a'b\n"), (r"'\101'", "A")];
         for (text, content) in strings {
             assert_eq!(kinds(text), [Token::String(content.into()), Token::End], "{text}");
         }

@@ -177,14 +177,13 @@ fn collecting(
     build.fold(Fold { range, variable, second, accumulator, start, condition, step, result })
 }
 
-fn list(
-    build: &mut Build<'_, '_>,
-    function: &str,
-    range: Expr,
-    mut args: Vec<Expr>,
-) -> Result<Expr, Issue> {
+fn list(build: &mut Build<'_, '_>, function: &str, range: Expr, mut args: Vec<Expr>) -> Result<Expr, Issue> {
     let (variable, _) = variables(&mut args, false)?;
-    let item = if function == "filter" { build.ident(&variable) } else { args.pop().unwrap_or_else(|| build.bool(false)) };
+    let item = if function == "filter" {
+        build.ident(&variable)
+    } else {
+        args.pop().unwrap_or_else(|| build.bool(false))
+    };
     let predicate = args.pop();
     let (start, accumulator, added) = (build.list(Vec::new()), build.accumulator(), build.list(vec![item]));
     let step = build.call("_+_", vec![accumulator, added]);
@@ -233,8 +232,16 @@ fn optional(
     let (present, value) = (build.method(target, "hasValue"), build.method(copy, "value"));
     let (range, condition, step) = (build.list(Vec::new()), build.bool(false), build.ident(&name));
     let variable = "#unused".into();
-    let bound =
-        build.fold(Fold { range, variable, second: None, accumulator: name, start: value, condition, step, result });
+    let bound = build.fold(Fold {
+        range,
+        variable,
+        second: None,
+        accumulator: name,
+        start: value,
+        condition,
+        step,
+        result,
+    });
     let some = if function == "optMap" { build.call("optional.of", vec![bound]) } else { bound };
     let none = build.call("optional.none", Vec::new());
     Ok(build.call("_?_:_", vec![present, some, none]))

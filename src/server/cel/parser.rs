@@ -12,8 +12,22 @@ const MOST_LENGTH: usize = 100_000;
 
 /// Names that are kept for other uses.
 const RESERVED: [&str; 16] = [
-    "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
-    "namespace", "return", "var", "void",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
 ];
 
 /// What may stand where an expression begins, as the grammar's errors list it.
@@ -24,7 +38,8 @@ const EXPECTED: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', 
 pub(super) fn parse(text: &str) -> Result<Expr, Issue> {
     let length = text.chars().count();
     if length > MOST_LENGTH {
-        let message = format!("expression code point size exceeds limit: size: {length}, limit {MOST_LENGTH}");
+        let message =
+            format!("expression code point size exceeds limit: size: {length}, limit {MOST_LENGTH}");
         return Err(Issue::new(0, message));
     }
     let tokens = tokens(text)?;
@@ -64,7 +79,9 @@ fn depth(expr: &Expr) -> u32 {
                 push(&e.value);
             }),
             Kind::Fold(fold) => {
-                [&fold.range, &fold.start, &fold.condition, &fold.step, &fold.result].into_iter().for_each(push);
+                [&fold.range, &fold.start, &fold.condition, &fold.step, &fold.result]
+                    .into_iter()
+                    .for_each(push);
             }
         }
     }
@@ -279,13 +296,7 @@ impl Parser<'_> {
         self.member_call(open, operand, field, args)
     }
 
-    fn member_call(
-        &mut self,
-        at: u32,
-        target: Expr,
-        function: Name,
-        args: Vec<Expr>,
-    ) -> Result<Expr, Issue> {
+    fn member_call(&mut self, at: u32, target: Expr, function: Name, args: Vec<Expr>) -> Result<Expr, Issue> {
         match macros::expand(self, at, &function, target, args)? {
             macros::Expanded::Macro(expr) => Ok(expr),
             macros::Expanded::Call(target, args) => {
@@ -324,9 +335,9 @@ impl Parser<'_> {
         let negative = self.take("-");
         let token = self.peek().clone();
         let literal = match &token {
-            Token::Int(digits) => Literal::Int(integer(digits, negative).ok_or_else(|| {
-                Issue::new(at, "invalid int literal")
-            })?),
+            Token::Int(digits) => {
+                Literal::Int(integer(digits, negative).ok_or_else(|| Issue::new(at, "invalid int literal"))?)
+            }
             Token::Float(number) => Literal::Double(if negative { -number } else { *number }),
             Token::Uint(digits) => {
                 Literal::Uint(unsigned(digits).ok_or_else(|| Issue::new(at, "invalid uint literal"))?)

@@ -228,15 +228,38 @@ impl Decl {
     /// A field by its name in expressions.
     pub fn field(&self, name: &str) -> Option<&Field> {
         match &self.shape {
-            Shape::Object { fields, .. } => fields.get(name),
+            // Words that are kept for other uses may stand for fields as they are.
+            Shape::Object { fields, .. } => fields.get(name).or_else(|| {
+                let escaped = RESERVED.contains(&name).then(|| format!("__{name}__"))?;
+                fields.get(&*escaped)
+            }),
             _ => None,
         }
     }
 }
 
 const RESERVED: [&str; 21] = [
-    "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-    "let", "loop", "package", "namespace", "return", "var", "void", "while",
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
 ];
 
 /// The name of a property in expressions: `a-b` is `a__dash__b`. `None` if it has none.

@@ -92,7 +92,9 @@ impl<'a> Value<'a> {
     /// # Errors
     /// It is something else.
     pub fn declared(json: &'a Json, decl: &'a Decl) -> Result<Self, EvalError> {
-        let wrong = |wanted: &str| Err(EvalError::Failed(format!("invalid data, expected {wanted}, got {}", what(json))));
+        let wrong = |wanted: &str| {
+            Err(EvalError::Failed(format!("invalid data, expected {wanted}, got {}", what(json))))
+        };
         match (&decl.shape, json) {
             (_, Json::Null) if decl.nullable => Ok(Self::Null),
             (_, Json::Null) => {
@@ -110,14 +112,21 @@ impl<'a> Value<'a> {
             (Shape::Int, _) => wrong("int"),
             (Shape::Double, Json::Number(n)) => Ok(Self::Double(n.as_f64().unwrap_or_default())),
             (Shape::Double, _) => wrong("float"),
-            (Shape::String | Shape::Bytes | Shape::Duration | Shape::Date | Shape::DateTime, Json::String(text)) => {
-                Self::formatted(text, &decl.shape)
+            (
+                Shape::String | Shape::Bytes | Shape::Duration | Shape::Date | Shape::DateTime,
+                Json::String(text),
+            ) => Self::formatted(text, &decl.shape),
+            (Shape::String | Shape::Bytes | Shape::Duration | Shape::Date | Shape::DateTime, _) => {
+                wrong("string")
             }
-            (Shape::String | Shape::Bytes | Shape::Duration | Shape::Date | Shape::DateTime, _) => wrong("string"),
             (Shape::List { .. }, Json::Array(items)) => Ok(Self::List(List::Json { items, decl })),
             (Shape::List { .. }, _) => wrong("an array for the provided schema with type=array"),
-            (Shape::Map(_) | Shape::Object { .. }, Json::Object(fields)) => Ok(Self::Map(Map::Json { fields, decl })),
-            (Shape::Map(_) | Shape::Object { .. }, _) => wrong("a map for the provided schema with type=object"),
+            (Shape::Map(_) | Shape::Object { .. }, Json::Object(fields)) => {
+                Ok(Self::Map(Map::Json { fields, decl }))
+            }
+            (Shape::Map(_) | Shape::Object { .. }, _) => {
+                wrong("a map for the provided schema with type=object")
+            }
         }
     }
 

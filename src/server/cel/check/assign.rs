@@ -97,7 +97,12 @@ impl Bindings {
             (Type::Dyn, _) | (_, Type::Dyn) => true,
             (Type::Null, other) | (other, Type::Null) => matches!(
                 other,
-                Type::Null | Type::Object(_) | Type::Timestamp | Type::Duration | Type::Opaque(_) | Type::Optional(_)
+                Type::Null
+                    | Type::Object(_)
+                    | Type::Timestamp
+                    | Type::Duration
+                    | Type::Opaque(_)
+                    | Type::Optional(_)
             ),
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.fits(a, b),
             (Type::Map(a), Type::Map(b)) => self.fits(&a.0, &b.0) && self.fits(&a.1, &b.1),

@@ -74,7 +74,8 @@ impl Checker<'_> {
         let mut found: Vec<&'static Overload> = Vec::new();
         for overload in known.iter().filter(|o| o.member == member && o.params.len() == types.len()) {
             let mut map = HashMap::new();
-            let params: Vec<Type> = overload.params.iter().map(|p| self.bindings.instance(p, &mut map)).collect();
+            let params: Vec<Type> =
+                overload.params.iter().map(|p| self.bindings.instance(p, &mut map)).collect();
             let pairs: Vec<(Type, Type)> = types.iter().cloned().zip(params).collect();
             if !self.bindings.assign_all(&pairs) {
                 continue;

@@ -40,8 +40,12 @@ impl Estimator<'_, '_> {
         if &**function == "_?._" {
             return arg_sum.plus(Range::ONE);
         }
-        let overloads: Vec<&'static str> =
-            self.checked.calls.get(&expr.id).map(|all| all.iter().map(|o| o.id).collect()).unwrap_or_default();
+        let overloads: Vec<&'static str> = self
+            .checked
+            .calls
+            .get(&expr.id)
+            .map(|all| all.iter().map(|o| o.id).collect())
+            .unwrap_or_default();
         if overloads.is_empty() {
             return Range::ZERO;
         }
@@ -112,7 +116,10 @@ impl Estimator<'_, '_> {
             }
             ("string_to_bytes", _, [arg]) => {
                 let size = self.size_or_unknown(arg);
-                Estimate::sized(size.scaled(TRAVERSAL), Range { min: size.min, max: size.max.saturating_mul(4) })
+                Estimate::sized(
+                    size.scaled(TRAVERSAL),
+                    Range { min: size.min, max: size.max.saturating_mul(4) },
+                )
             }
             ("bytes_to_string", _, [arg]) => {
                 let size = self.size_or_unknown(arg);
@@ -142,8 +149,16 @@ impl Estimator<'_, '_> {
                 Estimate::sized(cost, size)
             }
             (
-                "less_string" | "less_equals_string" | "greater_string" | "greater_equals_string" | "less_bytes"
-                | "less_equals_bytes" | "greater_bytes" | "greater_equals_bytes" | "equals" | "not_equals",
+                "less_string"
+                | "less_equals_string"
+                | "greater_string"
+                | "greater_equals_string"
+                | "less_bytes"
+                | "less_equals_bytes"
+                | "greater_bytes"
+                | "greater_equals_bytes"
+                | "equals"
+                | "not_equals",
                 _,
                 [left, right],
             ) => {
@@ -193,13 +208,17 @@ impl Estimator<'_, '_> {
                 let requirements = size.scaled(0.5).scaled(50.0);
                 Estimate::of(Range::fixed(CREATE_LIST).plus(size.scaled(TRAVERSAL)).plus(requirements))
             }
-            ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(target)) => self.scan(target),
+            ("isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf", Some(target)) => {
+                self.scan(target)
+            }
             ("url" | "cidr" | "isIP" | "isCIDR" | "quantity" | "isQuantity" | "semver" | "isSemver", _) => {
                 let size = self.size_or_unknown(first?);
                 let cost = size.scaled(TRAVERSAL);
                 if function == "url" { Estimate::sized(cost, size) } else { Estimate::of(cost) }
             }
-            ("ip", None) if overload != "cidr_ip" => Estimate::of(self.size_or_unknown(first?).scaled(TRAVERSAL)),
+            ("ip", None) if overload != "cidr_ip" => {
+                Estimate::of(self.size_or_unknown(first?).scaled(TRAVERSAL))
+            }
             ("ip.isCanonical", _) => Estimate::of(self.size_or_unknown(first?).scaled(2.0 * TRAVERSAL)),
             ("lowerAscii" | "upperAscii" | "substring" | "trim", Some(target)) => {
                 let size = self.size_or_unknown(target);
@@ -240,17 +259,20 @@ impl Estimator<'_, '_> {
                 Estimate::of(pairs.scaled(factor).plus(Range::ONE))
             }
             ("distinct" | "sort" | "@sortByAssociatedKeys", Some(target)) => {
-                let size = self.size_or_unknown(target);
-                Estimate::sized(size.times(size).plus(Range::fixed(CREATE_LIST)), size)
+                let compared = if function == "@sortByAssociatedKeys" { first? } else { target };
+                let size = self.size_or_unknown(compared);
+                let text = matches!(self.item_size(compared), Some((Type::String | Type::Bytes, _)));
+                let factor = if text && function != "distinct" { 2.0 + TRAVERSAL } else { 2.0 };
+                Estimate::sized(size.times(size).scaled(factor).plus(Range::fixed(CREATE_LIST + 1)), size)
             }
             ("reverse" | "slice" | "flatten", Some(target)) => {
                 let size = self.size_or_unknown(target);
-                Estimate::sized(size.plus(Range::fixed(CREATE_LIST)), size)
+                Estimate::sized(size.plus(Range::fixed(CREATE_LIST + 1)), size)
             }
             ("lists.range", _) => match first.map(|arg| &arg.kind) {
                 Some(Kind::Literal(Literal::Int(n))) => {
                     let size = Range::fixed(u64::try_from(*n).unwrap_or_default());
-                    Estimate::sized(size.plus(Range::fixed(CREATE_LIST)), size)
+                    Estimate::sized(size.plus(Range::fixed(CREATE_LIST + 1)), size)
                 }
                 _ => Estimate::of(Range::UNKNOWN),
             },

@@ -54,7 +54,9 @@ pub(super) const LIBRARY: Library = &[
     ("duration_to_duration duration duration > duration", |a| Ok(a[0].clone())),
     ("int64_to_duration duration int > duration", |a| Ok(Value::Duration(super::int(a, 0)?))),
     ("string_to_duration duration string > duration", |a| {
-        time::parse_duration(super::text(a, 0)?).map(Value::Duration).ok_or_else(|| unconverted(&a[0], "duration"))
+        time::parse_duration(super::text(a, 0)?)
+            .map(Value::Duration)
+            .ok_or_else(|| unconverted(&a[0], "duration"))
     }),
     ("timestamp_to_timestamp timestamp timestamp > timestamp", |a| Ok(a[0].clone())),
     ("int64_to_timestamp timestamp int > timestamp", |a| {
@@ -63,7 +65,9 @@ pub(super) const LIBRARY: Library = &[
         time.map(Value::Timestamp).ok_or_else(|| EvalError::failed("timestamp overflow"))
     }),
     ("string_to_timestamp timestamp string > timestamp", |a| {
-        time::parse_time(super::text(a, 0)?).map(Value::Timestamp).ok_or_else(|| unconverted(&a[0], "timestamp"))
+        time::parse_time(super::text(a, 0)?)
+            .map(Value::Timestamp)
+            .ok_or_else(|| unconverted(&a[0], "timestamp"))
     }),
 ];
 
@@ -83,7 +87,10 @@ fn to_double<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         Value::Uint(n) => *n as f64,
         Value::String(text) => match text.trim() == &**text {
             true => text.parse().map_err(|_| {
-                EvalError::failed(format!("strconv.ParseFloat: parsing {}: invalid syntax", crate::api::field::quote(text)))
+                EvalError::failed(format!(
+                    "strconv.ParseFloat: parsing {}: invalid syntax",
+                    crate::api::field::quote(text)
+                ))
             })?,
             false => return Err(unconverted(&args[0], "double")),
         },
@@ -102,7 +109,10 @@ fn to_int<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         Value::Duration(nanos) => *nanos,
         Value::Timestamp(time) => time.as_second(),
         Value::String(text) => text.parse().map_err(|_| {
-            EvalError::failed(format!("strconv.ParseInt: parsing {}: invalid syntax", crate::api::field::quote(text)))
+            EvalError::failed(format!(
+                "strconv.ParseInt: parsing {}: invalid syntax",
+                crate::api::field::quote(text)
+            ))
         })?,
         other => return Err(unconverted(other, "int")),
     }))
@@ -116,7 +126,10 @@ fn to_uint<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         Value::Double(n) if *n >= 0.0 && *n < u64::MAX as f64 => *n as u64,
         Value::Double(_) => return Err(overflow()),
         Value::String(text) => text.parse().map_err(|_| {
-            EvalError::failed(format!("strconv.ParseUint: parsing {}: invalid syntax", crate::api::field::quote(text)))
+            EvalError::failed(format!(
+                "strconv.ParseUint: parsing {}: invalid syntax",
+                crate::api::field::quote(text)
+            ))
         })?,
         other => return Err(unconverted(other, "uint")),
     }))
@@ -141,7 +154,8 @@ pub(super) fn to_text(value: &Value<'_>) -> Result<String, EvalError> {
         Value::String(text) => text.to_string(),
         Value::Bytes(bytes) => {
             let text = std::str::from_utf8(bytes);
-            text.map_err(|_| EvalError::failed("invalid UTF-8 in bytes, cannot convert to string"))?.to_owned()
+            text.map_err(|_| EvalError::failed("invalid UTF-8 in bytes, cannot convert to string"))?
+                .to_owned()
         }
         Value::Timestamp(at) => time::format_time(*at),
         Value::Duration(nanos) => time::format_duration(*nanos),

@@ -21,14 +21,30 @@ const FORMATS: [Format; 13] = [
     Format { name: "dns1035Label", size: 30, validate: names::dns1035_label },
     Format { name: "qualifiedName", size: 60, validate: names::qualified_name },
     Format { name: "dns1123LabelPrefix", size: 30, validate: |s| names::dns1123_label(&unfinished(s)) },
-    Format { name: "dns1123SubdomainPrefix", size: 60, validate: |s| names::dns1123_subdomain(&unfinished(s)) },
+    Format {
+        name: "dns1123SubdomainPrefix",
+        size: 60,
+        validate: |s| names::dns1123_subdomain(&unfinished(s)),
+    },
     Format { name: "dns1035LabelPrefix", size: 30, validate: |s| names::dns1035_label(&unfinished(s)) },
     Format { name: "labelValue", size: 40, validate: names::label_value },
-    Format { name: "uri", size: 100, validate: |s| one(Url::parse_request(s).is_some(), "invalid URI for request") },
-    Format { name: "uuid", size: 60, validate: |s| one(uuid::Uuid::try_parse(s).is_ok(), "does not match the UUID format") },
+    Format {
+        name: "uri",
+        size: 100,
+        validate: |s| one(Url::parse_request(s).is_some(), "invalid URI for request"),
+    },
+    Format {
+        name: "uuid",
+        size: 60,
+        validate: |s| one(uuid::Uuid::try_parse(s).is_ok(), "does not match the UUID format"),
+    },
     Format { name: "byte", size: 60, validate: |s| one(is_base64(s), "invalid base64") },
     Format { name: "date", size: 30, validate: |s| one(time::parse_date(s).is_some(), "invalid date") },
-    Format { name: "datetime", size: 30, validate: |s| one(time::parse_time(s).is_some(), "invalid datetime") },
+    Format {
+        name: "datetime",
+        size: 30,
+        validate: |s| one(time::parse_time(s).is_some(), "invalid datetime"),
+    },
 ];
 
 /// How long the pattern behind a format is.
@@ -76,7 +92,8 @@ pub(super) const LIBRARY: Library = &[
             },
             _ => return Err(EvalError::no_such_overload()),
         };
-        let wrong = FORMATS.get(index).map(|f| (f.validate)(text(a, 1).unwrap_or_default())).unwrap_or_default();
+        let wrong =
+            FORMATS.get(index).map(|f| (f.validate)(text(a, 1).unwrap_or_default())).unwrap_or_default();
         if wrong.is_empty() {
             return Ok(Value::none());
         }

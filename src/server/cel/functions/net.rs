@@ -29,7 +29,9 @@ pub(super) const LIBRARY: Library = &[
         let other = ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || is_link_local(ip);
         Ok(Value::Bool(!other && ip != IpAddr::V4(Ipv4Addr::BROADCAST)))
     }),
-    ("string_to_cidr cidr string > cidr", |a| parse_cidr(text(a, 0)?).map(|c| Value::opaque(Opaque::Cidr(c)))),
+    ("string_to_cidr cidr string > cidr", |a| {
+        parse_cidr(text(a, 0)?).map(|c| Value::opaque(Opaque::Cidr(c)))
+    }),
     ("is_cidr isCIDR string > bool", |a| Ok(Value::Bool(parse_cidr(text(a, 0)?).is_ok()))),
     ("cidr_contains_ip_string .containsIP cidr string > bool", |a| {
         Ok(Value::Bool(holds(cidr(a, 0)?, parse_ip(text(a, 1)?)?)))
@@ -38,7 +40,9 @@ pub(super) const LIBRARY: Library = &[
     ("cidr_contains_cidr_string .containsCIDR cidr string > bool", |a| {
         Ok(Value::Bool(covers(cidr(a, 0)?, parse_cidr(text(a, 1)?)?)))
     }),
-    ("cidr_contains_cidr .containsCIDR cidr cidr > bool", |a| Ok(Value::Bool(covers(cidr(a, 0)?, cidr(a, 1)?)))),
+    ("cidr_contains_cidr .containsCIDR cidr cidr > bool", |a| {
+        Ok(Value::Bool(covers(cidr(a, 0)?, cidr(a, 1)?)))
+    }),
     ("cidr_ip .ip cidr > ip", |a| Ok(Value::opaque(Opaque::Ip(cidr(a, 0)?.address)))),
     ("cidr_masked .masked cidr > cidr", |a| {
         let Cidr { address, length } = cidr(a, 0)?;

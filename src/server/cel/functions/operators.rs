@@ -122,9 +122,8 @@ fn add<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
         (Value::String(a), Value::String(b)) => Ok(Value::text([&**a, &**b].concat())),
         (Value::Bytes(a), Value::Bytes(b)) => Ok(Value::Bytes([&**a, &**b].concat().into())),
         (Value::Duration(a), Value::Duration(b)) => duration(a.checked_add(*b)),
-        (Value::Timestamp(time), Value::Duration(nanos)) | (Value::Duration(nanos), Value::Timestamp(time)) => {
-            moved(*time, *nanos)
-        }
+        (Value::Timestamp(time), Value::Duration(nanos))
+        | (Value::Duration(nanos), Value::Timestamp(time)) => moved(*time, *nanos),
         (Value::List(a), Value::List(b)) => concatenated(a, b),
         _ => Err(EvalError::no_such_overload()),
     }
@@ -134,7 +133,8 @@ fn add<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
 fn concatenated<'a>(a: &List<'a>, b: &List<'a>) -> Result<Value<'a>, EvalError> {
     use crate::server::cel::types::ListKind;
     let mut items = a.to_vec()?;
-    match a.kind().clone() {
+    let kind = a.kind();
+    match kind {
         ListKind::Atomic => items.extend(b.to_vec()?),
         ListKind::Set => {
             for item in b.iter() {
@@ -147,14 +147,17 @@ fn concatenated<'a>(a: &List<'a>, b: &List<'a>) -> Result<Value<'a>, EvalError> 
         ListKind::Map(keys) => {
             for item in b.iter() {
                 let item = item?;
-                match items.iter().position(|other| same_keys(&keys, other, &item)) {
+                match items.iter().position(|other| same_keys(keys, other, &item)) {
                     Some(at) => items[at] = item,
                     None => items.push(item),
                 }
             }
         }
     }
-    Ok(Value::list(items))
+    if *kind == ListKind::Atomic {
+        return Ok(Value::list(items));
+    }
+    Ok(Value::List(List::Merged { items: std::sync::Arc::new(items), kind }))
 }
 
 fn same_keys(keys: &[Box<str>], a: &Value<'_>, b: &Value<'_>) -> bool {

@@ -12,7 +12,9 @@ pub(super) const LIBRARY: Library = &[
         let quantity = text(a, 0)?.parse::<Quantity>().map_err(|e| EvalError::failed(e.to_string()))?;
         Ok(Value::opaque(Opaque::Quantity(quantity)))
     }),
-    ("is_quantity_string isQuantity string > bool", |a| Ok(Value::Bool(text(a, 0)?.parse::<Quantity>().is_ok()))),
+    ("is_quantity_string isQuantity string > bool", |a| {
+        Ok(Value::Bool(text(a, 0)?.parse::<Quantity>().is_ok()))
+    }),
     ("quantity_sign .sign quantity > int", |a| {
         let quantity = of(a, 0)?;
         Ok(Value::Int(if quantity.is_zero() { 0 } else { 1 - 2 * i64::from(quantity.is_negative()) }))
@@ -25,7 +27,9 @@ pub(super) const LIBRARY: Library = &[
     ("quantity_is_greater_than .isGreaterThan quantity quantity > bool", |a| {
         Ok(Value::Bool(of(a, 0)? > of(a, 1)?))
     }),
-    ("quantity_is_less_than .isLessThan quantity quantity > bool", |a| Ok(Value::Bool(of(a, 0)? < of(a, 1)?))),
+    ("quantity_is_less_than .isLessThan quantity quantity > bool", |a| {
+        Ok(Value::Bool(of(a, 0)? < of(a, 1)?))
+    }),
     ("quantity_compare_to .compareTo quantity quantity > int", |a| {
         Ok(Value::Int(of(a, 0)?.cmp(&of(a, 1)?) as i64))
     }),

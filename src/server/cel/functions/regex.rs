@@ -29,7 +29,11 @@ pub(in crate::server::cel) fn matches_compiled<'a>(
     Ok(match function {
         "find" => Value::text(regexp.find(subject).unwrap_or_default()),
         "findAll" => {
-            let limit = if args.len() > 2 { usize::try_from(int(args, 2)?).unwrap_or(usize::MAX) } else { usize::MAX };
+            let limit = if args.len() > 2 {
+                usize::try_from(int(args, 2)?).unwrap_or(usize::MAX)
+            } else {
+                usize::MAX
+            };
             Value::list(regexp.find_all(subject, limit).into_iter().map(Value::text).collect())
         }
         _ => Value::Bool(regexp.is_match(subject)),

@@ -11,7 +11,9 @@ use crate::server::cel::value::Value;
 
 pub(super) const LIBRARY: Library = &[
     ("string_to_semver semver string > semver", |a| parse(text(a, 0)?, false).map(made)),
-    ("string_bool_to_semver semver string bool > semver", |a| parse(text(a, 0)?, a[1].as_bool() == Some(true)).map(made)),
+    ("string_bool_to_semver semver string bool > semver", |a| {
+        parse(text(a, 0)?, a[1].as_bool() == Some(true)).map(made)
+    }),
     ("is_semver_string isSemver string > bool", |a| Ok(Value::Bool(parse(text(a, 0)?, false).is_ok()))),
     ("is_semver_string_bool isSemver string bool > bool", |a| {
         Ok(Value::Bool(parse(text(a, 0)?, a[1].as_bool() == Some(true)).is_ok()))

@@ -5,8 +5,12 @@ use crate::server::cel::EvalError;
 use crate::server::cel::value::Value;
 
 pub(super) const LIBRARY: Library = &[
-    ("contains_string .contains string string > bool", |a| Ok(Value::Bool(text(a, 0)?.contains(text(a, 1)?)))),
-    ("ends_with_string .endsWith string string > bool", |a| Ok(Value::Bool(text(a, 0)?.ends_with(text(a, 1)?)))),
+    ("contains_string .contains string string > bool", |a| {
+        Ok(Value::Bool(text(a, 0)?.contains(text(a, 1)?)))
+    }),
+    ("ends_with_string .endsWith string string > bool", |a| {
+        Ok(Value::Bool(text(a, 0)?.ends_with(text(a, 1)?)))
+    }),
     ("starts_with_string .startsWith string string > bool", |a| {
         Ok(Value::Bool(text(a, 0)?.starts_with(text(a, 1)?)))
     }),
@@ -15,7 +19,9 @@ pub(super) const LIBRARY: Library = &[
         let length = text.chars().count();
         match usize::try_from(index) {
             Ok(index) if index == length => Ok(Value::text("")),
-            Ok(index) if index < length => Ok(Value::text(text.chars().skip(index).take(1).collect::<String>())),
+            Ok(index) if index < length => {
+                Ok(Value::text(text.chars().skip(index).take(1).collect::<String>()))
+            }
             _ => Err(EvalError::failed(format!("index out of range: {index}"))),
         }
     }),
@@ -31,7 +37,9 @@ pub(super) const LIBRARY: Library = &[
     ("string_upper_ascii .upperAscii string > string", |a| Ok(Value::text(text(a, 0)?.to_ascii_uppercase()))),
     ("string_trim .trim string > string", |a| Ok(Value::text(text(a, 0)?.trim()))),
     ("string_replace_string_string .replace string string string > string", |a| replace(a, -1)),
-    ("string_replace_string_string_int .replace string string string int > string", |a| replace(a, int(a, 3)?)),
+    ("string_replace_string_string_int .replace string string string int > string", |a| {
+        replace(a, int(a, 3)?)
+    }),
     ("string_split_string .split string string > list(string)", |a| split(a, -1)),
     ("string_split_string_int .split string string int > list(string)", |a| split(a, int(a, 2)?)),
     ("string_substring_int .substring string int > string", |a| {
@@ -73,7 +81,8 @@ fn out_of_range(index: i64) -> EvalError {
 fn index_of<'a>(args: &[Value<'a>], from: i64) -> Result<Value<'a>, EvalError> {
     let (text, wanted) = (text(args, 0)?, text(args, 1)?);
     let characters: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-    let start = usize::try_from(from).ok().filter(|f| *f < characters.len()).ok_or_else(|| out_of_range(from))?;
+    let start =
+        usize::try_from(from).ok().filter(|f| *f < characters.len()).ok_or_else(|| out_of_range(from))?;
     let found = text[characters[start]..].find(wanted).map(|at| at + characters[start]);
     let place = found.and_then(|at| characters.binary_search(&at).ok());
     Ok(Value::Int(place.map_or(-1, |p| p as i64)))
@@ -84,7 +93,9 @@ fn last_index_of<'a>(args: &[Value<'a>], to: Option<i64>) -> Result<Value<'a>, E
     let characters: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
     let last = match to {
         None => characters.len() - 1,
-        Some(to) => usize::try_from(to).ok().filter(|t| *t < characters.len()).ok_or_else(|| out_of_range(to))?,
+        Some(to) => {
+            usize::try_from(to).ok().filter(|t| *t < characters.len()).ok_or_else(|| out_of_range(to))?
+        }
     };
     let place = (0..=last).rev().find(|place| text[characters[*place]..].starts_with(wanted));
     Ok(Value::Int(place.map_or(-1, |p| p as i64)))

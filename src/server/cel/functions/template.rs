@@ -17,7 +17,8 @@ pub(super) fn fill(template: &str, args: &[Value<'_>]) -> Result<String, EvalErr
             rest = after;
             continue;
         }
-        let digits = rest.strip_prefix('.').map_or(0, |r| r.bytes().take_while(u8::is_ascii_digit).count() + 1);
+        let digits =
+            rest.strip_prefix('.').map_or(0, |r| r.bytes().take_while(u8::is_ascii_digit).count() + 1);
         let precision = rest.get(1..digits).and_then(|d| d.parse::<usize>().ok()).map(|p| p.min(1000));
         let clause = rest[digits..].chars().next();
         let clause = clause.ok_or_else(|| EvalError::failed("unexpected end of string"))?;
@@ -65,9 +66,12 @@ fn write(clause: char, precision: Option<usize>, value: &Value<'_>) -> Result<St
         ('x' | 'X', Value::Uint(n)) => cased(clause, format!("{n:x}")),
         ('x' | 'X', Value::String(text)) => cased(clause, hex::encode(text.as_bytes())),
         ('x' | 'X', Value::Bytes(bytes)) => cased(clause, hex::encode(bytes)),
-        ('x' | 'X', _) => return Err(wrong("only integers, byte buffers, and strings can be formatted as hex")),
+        ('x' | 'X', _) => {
+            return Err(wrong("only integers, byte buffers, and strings can be formatted as hex"));
+        }
         (other, _) => {
-            let message = format!("could not parse formatting clause: unrecognized formatting clause \"{other}\"");
+            let message =
+                format!("could not parse formatting clause: unrecognized formatting clause \"{other}\"");
             return Err(EvalError::failed(message));
         }
     })
@@ -91,12 +95,16 @@ fn cased(clause: char, text: String) -> String {
     if clause == 'X' { text.to_uppercase() } else { text }
 }
 
-/// At least two digits of exponent, with a sign.
+/// As the format of upstream's language has it: `1.234500×10⁰³`.
 fn scientific(number: f64, precision: usize) -> String {
+    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     let text = format!("{number:.precision$e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    let raised = format!("{:02}", exponent.abs());
+    let raised = raised.bytes().filter_map(|b| DIGITS.get(usize::from(b.wrapping_sub(b'0'))));
+    let sign = if exponent < 0 { "⁻" } else { "" };
+    format!("{digits}×10{sign}{}", raised.collect::<String>())
 }
 
 /// A value as `%s` shows it.

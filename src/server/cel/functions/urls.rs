@@ -13,7 +13,10 @@ pub(super) const LIBRARY: Library = &[
     ("string_to_url url string > url", |a| {
         let text = text(a, 0)?;
         let url = Url::parse_request(text).ok_or_else(|| {
-            EvalError::failed(format!("URL parse error during conversion from string: parse {}: invalid URI for request", crate::api::field::quote(text)))
+            EvalError::failed(format!(
+                "URL parse error during conversion from string: parse {}: invalid URI for request",
+                crate::api::field::quote(text)
+            ))
         })?;
         Ok(Value::opaque(Opaque::Url(url)))
     }),
