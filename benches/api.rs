@@ -104,6 +104,58 @@ async fn watchers(client: &Client, count: usize, events: usize) -> Duration {
     delays[delays.len() * 99 / 100]
 }
 
+/// Requests a second with 32 in flight.
+async fn rate(count: usize, send: impl AsyncFn(usize)) -> f64 {
+    let start = Instant::now();
+    stream::iter(0..count).for_each_concurrent(32, |i| send(i)).await;
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn get(client: &Client, uri: &str) -> usize {
+    client.request_text(Request::get(uri).body(Vec::new()).unwrap()).await.unwrap().len()
+}
+
+/// Gets, selective lists and applies among 5,000 pods.
+async fn requests(client: &Client, what: &str) {
+    let gets = rate(5000, async |i| {
+        get(client, &format!("{PODS}/pod-{:05}", i % 5000)).await;
+    });
+    println!("gets of pods, 32 in flight, {what}: {:.0}/s", gets.await);
+    for (selector, count) in
+        [("labelSelector=shard%3D3", 100), ("fieldSelector=metadata.name%3Dpod-00007", 2000)]
+    {
+        let lists = rate(count, async |_| {
+            get(client, &format!("{PODS}?{selector}")).await;
+        });
+        println!("lists of 5,000 pods by {selector}, 32 in flight, {what}: {:.0}/s", lists.await);
+    }
+    for change in ["new", "same"] {
+        let applies = rate(2000, async |i| {
+            let uri = format!("{MAPS}/{what}-apply-{i}?fieldManager=bench");
+            let config =
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"key": "value", "other": "one"}});
+            let request = Request::patch(uri).header("content-type", "application/apply-patch+yaml");
+            client.request::<Value>(request.body(config.to_string().into_bytes()).unwrap()).await.unwrap();
+        });
+        println!("applies, {change}, 32 in flight, {what}: {:.0}/s", applies.await);
+    }
+}
+
+/// The time until a server with 50,000 stored objects answers, and its memory then.
+async fn start_with_many(server: TestServer) {
+    let client = server.admin();
+    creates(&client, "many", 50_000).await;
+    drop(client);
+    let start = Instant::now();
+    let server = server.restart().await;
+    get(&server.admin(), "/readyz").await;
+    println!(
+        "stop and start with 60,000 objects: {:.0} ms; memory then: {:.0} MiB",
+        start.elapsed().as_secs_f64() * 1e3,
+        memory()
+    );
+}
+
 #[tokio::main]
 async fn main() {
     let server = TestServer::start().await;
@@ -127,8 +179,12 @@ async fn main() {
     println!("list 5,000 pods ({:.1} MB), in-process: {:.1} ms", size as f64 / 1e6, time.as_secs_f64() * 1e3);
     let (time, _) = median_list(&https).await;
     println!("list 5,000 pods, HTTPS: {:.1} ms", time.as_secs_f64() * 1e3);
+    requests(&inside, "in-process").await;
+    requests(&https, "https").await;
     println!(
         "memory of server and clients before 5,000 pods: {before:.0} MiB; with them: {:.0} MiB",
         memory()
     );
+    drop((inside, https));
+    start_with_many(server).await;
 }

@@ -138,6 +138,11 @@ impl<'a> OwnerReference<'a> {
         self.0.get(field).and_then(Value::as_bool).unwrap_or_default()
     }
 
+    /// The whole reference.
+    pub fn value(self) -> &'a Value {
+        self.0
+    }
+
     /// The owner's `apiVersion`.
     pub fn api_version(self) -> &'a str {
         self.text("apiVersion")

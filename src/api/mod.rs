@@ -5,6 +5,8 @@
 //! (types, unknown and duplicate fields), `default`. Everything a client can do wrong becomes a
 //! [`Status`] with upstream's reason and text.
 
+pub mod cron;
+pub mod csr;
 pub mod decode;
 mod defaults;
 pub mod field;
@@ -13,8 +15,10 @@ pub mod meta;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod pod_requests;
 pub mod protobuf;
 pub mod quantity;
+pub mod quota;
 pub mod schema;
 pub mod selector;
 pub mod status;

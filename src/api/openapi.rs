@@ -3,6 +3,7 @@
 //! A document is written when it is asked for and not kept: clients keep it by its hash. The hash is of what the
 //! document is made from, so the index costs no document.
 
+mod custom;
 mod operations;
 mod protobuf;
 mod schemas;
@@ -15,6 +16,8 @@ use sha2::{Digest, Sha256};
 
 use super::identity::GroupVersionKind;
 use super::schema::Schema;
+
+pub use custom::CustomTypes;
 
 /// A resource as the documents describe it.
 #[derive(Clone, Debug)]
@@ -30,7 +33,16 @@ pub struct Served {
     /// Its subresources.
     pub subresources: Vec<Subresource>,
     /// The schema of the kind.
-    pub schema: Schema,
+    pub types: Types,
+}
+
+/// Where the schema of a kind comes from.
+#[derive(Clone, Debug)]
+pub enum Types {
+    /// A tree of types.
+    Tree(Schema),
+    /// A definition of users.
+    Custom(CustomTypes),
 }
 
 /// A subresource of a resource.
@@ -104,9 +116,6 @@ impl OpenApi {
         digest.update(&self.version);
         // What is served, and the definitions' texts, which are the executable's own.
         digest.update(format!("{resources:?}"));
-        for resource in resources.iter().filter(|r| !r.schema.tree().is_builtin()) {
-            digest.update(format!("{:?}", resource.schema.tree()));
-        }
         digest.update(env!("CARGO_PKG_VERSION"));
         let mut hash = String::new();
         for byte in digest.finalize() {
@@ -183,7 +192,7 @@ fn path_of(kind: &GroupVersionKind) -> String {
 
 /// The names of the definitions that operations refer to, without lists.
 fn roots(resources: &[Served]) -> BTreeSet<String> {
-    let common = ["APIResourceList", "DeleteOptions", "ListMeta", "Status", "WatchEvent"];
+    let common = ["APIResourceList", "DeleteOptions", "ListMeta", "ObjectMeta", "Status", "WatchEvent"];
     let mut roots: BTreeSet<String> = common.into_iter().map(operations::meta).collect();
     for resource in resources {
         roots.insert(operations::definition_of(resource, &resource.kind));

@@ -12,6 +12,7 @@ use super::auth::User;
 use super::auth::authz::rbac::bootstrap::{self as roles, Outcome};
 use super::objects::{Call, Change, DeleteOptions, Objects, WriteOptions};
 use super::registry::Resource;
+use super::service_addresses;
 use crate::api::{GroupVersionKind, Meta, Status};
 use crate::config::ServerSettings;
 
@@ -32,6 +33,7 @@ pub(super) async fn ensure(objects: &Objects, settings: &ServerSettings, port: u
     let Some(address) = settings.service_cidr.nth(1) else {
         return Err(format!("{} has no room for a Service", settings.service_cidr));
     };
+    create_if_missing(objects, service_addresses::default_network(settings.service_cidr)).await?;
     create_if_missing(objects, service(address.into(), port)).await?;
     for object in [endpoints(settings.node.node_ip, port), slice(settings.node.node_ip, port)] {
         // Where the API is may have changed since the last start. That nobody else can reach it, as
@@ -50,11 +52,10 @@ where
     stream::iter(list).map(ensure).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await.map(drop)
 }
 
-fn entry<'a>(objects: &'a Objects, object: &Value) -> Result<&'a Arc<Resource>, String> {
+fn entry(objects: &Objects, object: &Value) -> Result<Arc<Resource>, String> {
     let (version, kind) = (Meta::of(object).api_version(), Meta::of(object).kind());
     let wanted = GroupVersionKind::from_api_version(version, kind);
-    let found = objects.registry.entries().iter().find(|e| e.gvk() == wanted);
-    found.ok_or_else(|| format!("{wanted} is not served"))
+    objects.registry.of_kind(&wanted).ok_or_else(|| format!("{wanted} is not served"))
 }
 
 fn namespace(object: &Value) -> Option<&str> {
@@ -70,11 +71,11 @@ fn failed(object: &Value, status: &Status) -> String {
 }
 
 async fn create_if_missing(objects: &Objects, object: Value) -> Result<(), String> {
-    let (resource, user, options) = (entry(objects, &object)?, User::loopback(), options());
+    let (resource, user, options) = (&entry(objects, &object)?, User::loopback(), options());
     if objects.get(resource, namespace(&object), Meta::of(&object).name()).is_ok() {
         return Ok(());
     }
-    let call = Call { resource, namespace: namespace(&object), user: &user, options: &options };
+    let call = Call::own(resource, namespace(&object), &user, &options);
     match objects.create(&call, object.clone()).await {
         Ok(_) => Ok(()),
         Err(status) if status.code == 409 => Ok(()),
@@ -84,12 +85,12 @@ async fn create_if_missing(objects: &Objects, object: Value) -> Result<(), Strin
 
 /// Makes a default role or binding what it has to be at least.
 async fn reconcile(objects: &Objects, wanted: Value) -> Result<(), String> {
-    let (resource, user, options) = (entry(objects, &wanted)?, User::loopback(), options());
+    let (resource, user, options) = (&entry(objects, &wanted)?, User::loopback(), options());
     let (namespace, name) = (namespace(&wanted), Meta::of(&wanted).name());
     let Ok(existing) = objects.get(resource, namespace, name) else {
         return create_if_missing(objects, wanted).await;
     };
-    let call = Call { resource, namespace, user: &user, options: &options };
+    let call = Call::own(resource, namespace, &user, &options);
     let done = match roles::reconcile(&existing.value(), &wanted) {
         Outcome::Keep => return Ok(()),
         Outcome::Update(object) => {
@@ -103,8 +104,8 @@ async fn reconcile(objects: &Objects, wanted: Value) -> Result<(), String> {
 }
 
 async fn create_or_replace(objects: &Objects, object: Value) -> Result<(), String> {
-    let (resource, user, options) = (entry(objects, &object)?, User::loopback(), options());
-    let call = Call { resource, namespace: namespace(&object), user: &user, options: &options };
+    let (resource, user, options) = (&entry(objects, &object)?, User::loopback(), options());
+    let call = Call::own(resource, namespace(&object), &user, &options);
     let change = Change { name: Meta::of(&object).name(), create: true, ..Change::default() };
     let replaced = objects.update(&call, change, &mut |_| Ok(object.clone())).await;
     replaced.map(drop).map_err(|status| failed(&object, &status))

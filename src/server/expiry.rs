@@ -48,7 +48,7 @@ impl Due {
 
 /// Deletes events whose time is over, until `stop`.
 pub(super) async fn run(objects: &Objects, stop: CancellationToken) -> Result<(), Error> {
-    let entry = Arc::clone(objects.registry.stored("events").ok_or_else(Status::no_such_path)?);
+    let entry = objects.registry.stored("events").ok_or_else(Status::no_such_path)?;
     let (page, mut watcher) = objects.kind(&entry)?.list_and_watch(Scope::All);
     let (now, wall) = (Instant::now(), Timestamp::now());
     let mut queue: Vec<Due> = page.objects.iter().map(|(_, o)| Due::of(o, now + left(o, wall))).collect();
@@ -84,7 +84,7 @@ fn left(object: &Object, now: Timestamp) -> Duration {
 
 async fn delete(objects: &Objects, entry: &Arc<super::registry::Resource>, due: &Due) -> Result<(), Status> {
     let (user, options) = (User::loopback(), WriteOptions::default());
-    let call = Call { resource: entry, namespace: Some(&due.namespace), user: &user, options: &options };
+    let call = Call::own(entry, Some(&due.namespace), &user, &options);
     let revision = Some(due.revision.to_string());
     let only_this = DeleteOptions { resource_version: revision, ..DeleteOptions::default() };
     match objects.delete(&call, &due.name, &only_this).await {

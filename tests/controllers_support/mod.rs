@@ -7,6 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::StreamExt;
+use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kedge::config::{Layer, Layers, ServerSettings};
 use kedge::server::Server;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tower::ServiceExt;
 
 /// The longest a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -27,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Cluster {
     pub client: Client,
     pub supervisor: Supervisor,
-    _server: Server,
+    server: Server,
     _dir: TempDir,
 }
 
@@ -58,7 +60,7 @@ impl Cluster {
         let server = Server::bind(settings, supervisor.clone()).await.expect("the server starts");
         server.run();
         let client = kedge::client::in_process(server.service_as(User::loopback()));
-        Self { client, supervisor, _server: server, _dir: dir }
+        Self { client, supervisor, server, _dir: dir }
     }
 
     /// Adds a node with room for 4 CPUs and 8 GiB, ready.
@@ -166,6 +168,17 @@ impl Cluster {
             ))
         })
         .await
+    }
+
+    /// The answer to a request of this user, as it comes over the wire.
+    pub async fn answer(
+        &self,
+        user: User,
+        request: http::Request<kube::client::Body>,
+    ) -> (http::response::Parts, bytes::Bytes) {
+        let response = self.server.service_as(user).oneshot(request).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        (parts, body.collect().await.expect("a whole body").to_bytes())
     }
 
     /// Stops everything.

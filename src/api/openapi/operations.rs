@@ -2,12 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Served, Style, Subresource};
+use super::{Served, Style, Subresource, Types};
 use crate::api::identity::GroupVersionKind;
 use crate::api::schema::Schemas;
 
 /// The media types that responses have.
 const PRODUCES: [&str; 2] = ["application/json", "application/yaml"];
+/// The last is not for custom kinds.
 const PATCHES: [&str; 4] = [
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -57,8 +58,10 @@ pub(super) fn meta(name: &str) -> String {
 /// The name of a kind's definition: the built-in schemas know it; a custom kind's is its reversed group, version
 /// and kind.
 pub(super) fn definition_of(resource: &Served, kind: &GroupVersionKind) -> String {
-    let schema =
-        if *kind == resource.kind { Some(resource.schema.clone()) } else { Schemas::builtin().get(kind) };
+    let schema = match &resource.types {
+        Types::Tree(schema) if *kind == resource.kind => Some(schema.clone()),
+        _ => Schemas::builtin().get(kind),
+    };
     let name = schema.map(|s| s.root().definition().to_owned()).unwrap_or_default();
     if !name.is_empty() {
         return name;
@@ -77,6 +80,7 @@ pub(super) fn paths(style: Style, base: &str, resources: &[Served]) -> Map<Strin
         description: "get available resources".into(),
         action: "",
         kind: None,
+        custom: false,
         parameters: &[],
         body: None,
         answers: &[(200, "OK")],
@@ -121,6 +125,7 @@ struct Operation<'a> {
     description: String,
     action: &'static str,
     kind: Option<&'a GroupVersionKind>,
+    custom: bool,
     parameters: &'a [Parameter],
     /// The definition of the request's body.
     body: Option<String>,
@@ -132,7 +137,8 @@ struct Operation<'a> {
 impl Operation<'_> {
     fn to_value(&self, style: Style, group_version: &GroupVersion) -> Value {
         let mut parameters: Vec<Value> = self.parameters.iter().map(|p| parameter(style, p)).collect();
-        let media_types: Vec<&str> = if self.action == "patch" { PATCHES.to_vec() } else { vec!["*/*"] };
+        let patches = if self.custom { &PATCHES[..3] } else { &PATCHES };
+        let media_types: Vec<&str> = if self.action == "patch" { patches.to_vec() } else { vec!["*/*"] };
         let schema = |name: &String| json!({"$ref": style.reference(name)});
         let content = |types: &[&str], name: &String| -> Value {
             types
@@ -283,6 +289,7 @@ impl Writer<'_> {
             description,
             action,
             kind: Some(kind),
+            custom: matches!(self.resource.types, Types::Custom(_)),
             parameters: &[],
             body: None,
             answers: &[(200, "OK")],

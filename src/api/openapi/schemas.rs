@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Served, Style, object, operations};
+use super::{Served, Style, Types, custom, object, operations};
 use crate::api::schema::{Definition, Docs, Field, ListKind, Node, NodeRef, Schemas, Tree};
 
 /// The definitions with these names and all they refer to, and the lists of the resources.
@@ -19,8 +19,15 @@ pub(super) fn definitions(
     let mut trees: Vec<&Arc<Tree>> =
         Schemas::builtin().kinds().next().map(|s| s.tree()).into_iter().collect();
     for resource in resources {
-        if !trees.iter().any(|t| Arc::ptr_eq(t, resource.schema.tree())) {
-            trees.push(resource.schema.tree());
+        match &resource.types {
+            Types::Tree(schema) if !trees.iter().any(|t| Arc::ptr_eq(t, schema.tree())) => {
+                trees.push(schema.tree());
+            }
+            Types::Tree(_) => {}
+            Types::Custom(types) => {
+                let name = operations::definition_of(resource, &resource.kind);
+                result.insert(name, custom::definition(style, &resource.kind, (types.read)()));
+            }
         }
     }
     for tree in trees {
@@ -65,7 +72,7 @@ fn list(style: Style, resource: &Served, item: &str) -> Value {
 }
 
 /// A reference with a description beside it, which JSON references do not have in v3.
-fn refer(style: Style, name: &str, description: &str) -> Value {
+pub(super) fn refer(style: Style, name: &str, description: &str) -> Value {
     let reference = json!({"$ref": style.reference(name)});
     let mut schema = match style {
         Style::V2 => reference,

@@ -16,7 +16,7 @@ fn served(api_version: &str, kind: &str, plural: &str, namespaced: bool) -> Serv
         namespaced,
         verbs: verbs.map(str::to_owned).to_vec(),
         subresources: vec![status],
-        schema,
+        types: Types::Tree(schema),
     }
 }
 

@@ -250,6 +250,11 @@ impl<'t> NodeRef<'t> {
         matches!(self.node(), Node::Any) && !self.tree.typed
     }
 
+    /// Whether it is an object that may have fields it does not know.
+    pub fn is_open(self) -> bool {
+        matches!(self.node(), Node::Object(object) if object.open)
+    }
+
     /// The type of a list's items.
     pub fn item(self) -> Option<NodeRef<'t>> {
         match self.node() {

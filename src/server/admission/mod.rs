@@ -3,16 +3,27 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/>. Each plugin is a file;
 //! [`Chain::standard`] is their order.
 
-mod default_storage_class;
+mod asked;
+mod default_class;
 mod default_toleration_seconds;
 mod limit_ranger;
+mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_preset;
+mod pod_security;
+mod policy;
 mod priority;
+pub mod quota;
+mod runtime_class;
 mod service_account;
+mod storage;
 mod taint_nodes;
 #[cfg(test)]
 mod testing;
+mod webhook;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -20,7 +31,10 @@ use crate::api::{Meta, Status};
 use crate::server::auth::user::User;
 use crate::server::reader::Reader;
 use crate::server::registry::Resource;
+pub use asked::{Asked, Face, Sent, Shown};
+use policy::Policies;
 pub use priority::system_classes;
+use webhook::Webhooks;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +73,23 @@ pub struct Attributes<'a> {
     pub reader: &'a dyn Reader,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// Events about the object, to be recorded when it is committed.
+    pub notices: Vec<Notice>,
+    /// The request as its client sees it; without it webhooks are not asked.
+    pub asked: Option<Asked<'a>>,
+}
+
+/// An event about an object that was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The plugin, as the source of the event.
+    pub component: &'static str,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub message: String,
 }
 
 impl Attributes<'_> {
@@ -92,35 +123,59 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
-    /// Refuses the object as all plugins and the kind's strategy made it.
+    /// Refuses the object as all plugins and the kind's strategy made it, or warns of it.
     ///
     /// # Errors
     /// Why the request is refused.
-    fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        let _ = attributes;
+    fn validate(&self, attributes: &Attributes<'_>, warnings: &mut Vec<String>) -> Result<(), Status> {
+        let _ = (attributes, warnings);
         Ok(())
     }
+}
+
+/// Equal, where nothing and empty are the same.
+fn same(a: &Value, b: &Value) -> bool {
+    let empty = |v: &Value| v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+    a == b || (empty(a) && empty(b))
 }
 
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    policies: Option<Policies>,
+    webhooks: Option<Webhooks>,
+    /// Who writes next where quotas are; see [`quota`].
+    pub turns: quota::Turns,
 }
 
 impl Chain {
-    /// The plugins upstream has on by default, as far as kedge has what they are about.
+    /// The plugins upstream has on by default, in its order, as far as kedge has what they are about;
+    /// those for certificates are in the strategy of their kind. And PodPreset, where upstream had it.
     pub fn standard() -> Self {
         let plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(pod_preset::PodPreset),
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount),
             Box::new(node_restriction::NodeRestriction),
             Box::new(taint_nodes::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
-            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(default_class::STORAGE),
+            Box::new(storage::InUseProtection),
+            Box::new(storage::ClaimResize),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(default_class::INGRESS),
         ];
-        Self { plugins }
+        Self { plugins, policies: None, webhooks: None, turns: quota::Turns::default() }
+    }
+
+    /// With the policies and webhooks that `reader` has, which come after all plugins.
+    #[must_use]
+    pub fn extended(self, reader: &Arc<dyn Reader>) -> Self {
+        let policies = Some(policy::Policies::new(Arc::clone(reader)));
+        Self { policies, webhooks: Some(Webhooks::new(Arc::clone(reader))), ..self }
     }
 
     /// Lets every plugin change the object.
@@ -129,15 +184,53 @@ impl Chain {
     /// What the first plugin that refuses says.
     pub async fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         service_account::wait_for_default(attributes).await;
-        self.plugins.iter().try_for_each(|p| p.mutate(attributes))
+        self.plugins.iter().try_for_each(|p| p.mutate(attributes))?;
+        let Some(webhooks) = &self.webhooks else { return Ok(()) };
+        let mut rounds = webhook::Rounds::default();
+        webhooks.mutate(attributes, &mut rounds).await?;
+        if rounds.again() {
+            self.plugins.iter().try_for_each(|p| p.mutate(attributes))?;
+            webhooks.mutate(attributes, &mut rounds).await?;
+        }
+        Ok(())
     }
 
-    /// Asks every plugin whether the finished object may be committed.
+    /// Lets policies and webhooks alone change and refuse what is posted to a subresource and not stored.
+    ///
+    /// # Errors
+    /// What the first that refuses says.
+    pub async fn ask(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if let Some(webhooks) = &self.webhooks {
+            let mut rounds = webhook::Rounds::default();
+            webhooks.mutate(attributes, &mut rounds).await?;
+            if rounds.again() {
+                webhooks.mutate(attributes, &mut rounds).await?;
+            }
+        }
+        self.validate_extended(attributes).await
+    }
+
+    async fn validate_extended(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if let Some(policies) = &self.policies {
+            policies.validate(attributes)?;
+        }
+        match &self.webhooks {
+            Some(webhooks) => webhooks.validate(attributes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks every plugin whether the finished object may be committed. What they warn of is in
+    /// the attributes' `warnings` then. Quotas are asked later, with the commit.
     ///
     /// # Errors
     /// What the first plugin that refuses says.
-    pub async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.plugins.iter().try_for_each(|p| p.validate(attributes))
+    pub async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        let mut warnings = std::mem::take(&mut attributes.warnings);
+        let result = self.plugins.iter().try_for_each(|p| p.validate(attributes, &mut warnings));
+        attributes.warnings = warnings;
+        result?;
+        self.validate_extended(attributes).await
     }
 }
 

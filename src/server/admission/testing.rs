@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Attributes, Operation, Plugin};
+use super::{Attributes, Notice, Operation, Plugin};
 use crate::api::Status;
 use crate::server::auth::testing::Fake;
 use crate::server::auth::user::User;
@@ -30,7 +30,12 @@ impl Request<'_> {
     }
 
     /// The object as the plugin leaves it.
-    pub fn admit(&self, plugin: &dyn Plugin, reader: &Fake, mut object: Value) -> Result<Value, Status> {
+    pub fn admit(&self, plugin: &dyn Plugin, reader: &Fake, object: Value) -> Result<Value, Status> {
+        self.run(plugin, reader, object).map(|admitted| admitted.object)
+    }
+
+    /// What a plugin makes of the object, and what it says of it.
+    pub fn run(&self, plugin: &dyn Plugin, reader: &Fake, mut object: Value) -> Result<Admitted, Status> {
         let before = object.clone();
         let meta = crate::api::Meta::of(&before);
         let namespace = Some(meta.namespace()).filter(|n| !n.is_empty());
@@ -46,9 +51,19 @@ impl Request<'_> {
             old: self.old.as_ref(),
             reader,
             warnings: Vec::new(),
+            notices: Vec::new(),
+            asked: None,
         };
         plugin.mutate(&mut attributes)?;
-        plugin.validate(&attributes)?;
-        Ok(object)
+        let (mut warnings, notices) = (attributes.warnings.clone(), attributes.notices.clone());
+        plugin.validate(&attributes, &mut warnings)?;
+        Ok(Admitted { object, warnings, notices })
     }
+}
+
+/// What a plugin made of an object.
+pub struct Admitted {
+    pub object: Value,
+    pub warnings: Vec<String>,
+    pub notices: Vec<Notice>,
 }

@@ -1,6 +1,6 @@
 //! The objects of one kind and its recent events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use super::event::{Event, EventType};
+use super::form::Forming;
 use super::splice::with_revision;
 use super::watch::Watcher;
 use crate::api::Object;
@@ -78,7 +79,9 @@ pub struct Page {
 }
 
 pub(super) struct State {
-    objects: BTreeMap<Bytes, Arc<Object>>,
+    pub(super) objects: BTreeMap<Bytes, Arc<Object>>,
+    /// Keys of objects that are stored in another form than that in which they are here.
+    pub(super) stale: HashSet<Bytes>,
     ring: VecDeque<(Instant, Arc<Event>)>,
     ring_bytes: usize,
     /// The number of the ring's first event, counted since start.
@@ -93,7 +96,8 @@ pub(super) struct State {
 pub struct Kind {
     name: String,
     fields: Vec<SelectableField>,
-    state: RwLock<State>,
+    pub(super) state: RwLock<State>,
+    pub(super) forming: Forming,
     global: Arc<AtomicU64>,
     changed: watch::Sender<u64>,
 }
@@ -102,13 +106,15 @@ impl Kind {
     pub(super) fn new(name: String, fields: Vec<SelectableField>, global: Arc<AtomicU64>) -> Self {
         let state = State {
             objects: BTreeMap::new(),
+            stale: HashSet::new(),
             ring: VecDeque::new(),
             ring_bytes: 0,
             first: 0,
             forgotten: 0,
             last: 0,
         };
-        Self { name, fields, state: RwLock::new(state), global, changed: watch::Sender::new(0) }
+        let (state, forming) = (RwLock::new(state), Forming::default());
+        Self { name, fields, state, forming, global, changed: watch::Sender::new(0) }
     }
 
     /// `pods`, `deployments.apps`.
@@ -145,24 +151,39 @@ impl Kind {
         (state.forgotten, state.last) = (revision, revision);
     }
 
-    pub(super) fn apply(&self, key: Bytes, event: &StoreEvent, revision: Revision) -> Result<(), Error> {
-        let event = match event {
-            StoreEvent::Put { entry, .. } => {
-                let object = Arc::new(Object::from_stored(entry.value.clone(), revision, &self.fields)?);
-                let mut state = self.state.write();
-                let previous = state.objects.insert(key.clone(), Arc::clone(&object));
-                let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
-                state.push(Event::new(revision, key, kind, object, previous));
-                return Ok(());
-            }
-            StoreEvent::Delete { previous, .. } => {
-                let bytes = with_revision(&previous.value, revision);
-                Arc::new(Object::from_stored(bytes, revision, &self.fields)?)
-            }
+    /// Ends all watches: they are told that they have fallen behind. Gives away the objects.
+    pub(super) fn close(&self, revision: Revision) -> BTreeMap<Bytes, (Bytes, Revision)> {
+        let objects = {
+            let mut state = self.state.write();
+            state.ring.clear();
+            (state.ring_bytes, state.first, state.forgotten) = (0, u64::MAX, revision + 1);
+            let objects = std::mem::take(&mut state.objects);
+            objects.into_iter().map(|(key, o)| (key, (o.bytes().clone(), o.revision()))).collect()
         };
+        self.wake();
+        objects
+    }
+
+    pub(super) fn apply(&self, key: Bytes, event: &StoreEvent, revision: Revision) -> Result<(), Error> {
+        let StoreEvent::Put { entry, .. } = event else { return self.apply_delete(key, event, revision) };
+        let object = Arc::new(Object::from_stored(entry.value.clone(), revision, &self.fields)?);
+        let mut state = self.state.write();
+        let previous = state.objects.insert(key.clone(), Arc::clone(&object));
+        state.stale.remove(&key);
+        let kind = if previous.is_some() { EventType::Modified } else { EventType::Added };
+        state.push(Event::new(revision, key, kind, object, previous));
+        Ok(())
+    }
+
+    fn apply_delete(&self, key: Bytes, event: &StoreEvent, revision: Revision) -> Result<(), Error> {
+        let StoreEvent::Delete { previous: stored, .. } = event else { return Ok(()) };
         let mut state = self.state.write();
         let previous = state.objects.remove(&key);
-        state.push(Event::new(revision, key, EventType::Deleted, event, previous));
+        state.stale.remove(&key);
+        // What is here may be in a newer form than what was stored.
+        let bytes = previous.as_ref().map_or(&stored.value, |object| object.bytes());
+        let last = Arc::new(Object::from_stored(with_revision(bytes, revision), revision, &self.fields)?);
+        state.push(Event::new(revision, key, EventType::Deleted, last, previous));
         Ok(())
     }
 

@@ -4,17 +4,22 @@
 //! ([`crate::store::Observer`]), so a reader in this process always sees the newest write. Each stored
 //! kind has an ordered map of key to [`Object`] and a ring of its recent events. Watches read from the
 //! ring at their own pace; nothing is queued per watcher. One that falls out of the ring is told so.
+//!
+//! Custom kinds come and go ([`Cache::put`], [`Cache::remove`]). What the store holds of kinds that are not
+//! served lies here as it is stored, so that nothing is read from the disk when one comes.
 
 mod event;
+mod form;
 mod kind;
 mod splice;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 
 use crate::api::Object;
 use crate::api::object::{Error as ObjectError, SelectableField};
@@ -22,6 +27,7 @@ use crate::server::reader::Reader;
 use crate::store::{Entry, Event as StoreEvent, Observer, Revision};
 
 pub use event::{Event, EventType, frame as event_frame};
+pub use form::Form;
 pub use kind::{Expired, Kind, Page, Scope};
 pub use splice::with_revision;
 pub use watch::Watcher;
@@ -31,9 +37,13 @@ const ROOT: &str = "/registry/";
 /// What stands for the core group in keys.
 const CORE: &str = "core";
 
+/// Stored objects of one kind that is not served: bytes and revision by the rest of the key.
+type Strays = BTreeMap<Bytes, (Bytes, Revision)>;
+
 /// All stored kinds.
 pub struct Cache {
-    kinds: HashMap<String, Arc<Kind>>,
+    kinds: RwLock<HashMap<String, Arc<Kind>>>,
+    strays: Mutex<HashMap<String, Strays>>,
     revision: Arc<AtomicU64>,
 }
 
@@ -67,13 +77,19 @@ impl Cache {
             let name = group_resource(&group, &plural);
             (name.clone(), Arc::new(Kind::new(name, fields, Arc::clone(&revision))))
         });
-        Self { kinds: kinds.collect(), revision }
+        Self { kinds: RwLock::new(kinds.collect()), strays: Mutex::default(), revision }
     }
 
-    /// Takes over what the store held when it was opened. Entries of kinds that are not served are left alone.
+    /// Takes over what the store held when it was opened. Entries of kinds that are not served wait for
+    /// [`Cache::put`].
     pub fn load(&self, entries: Vec<Entry>, revision: Revision) -> Result<(), LoadError> {
         for entry in entries {
-            let Some((kind, suffix)) = self.locate(&entry.key) else { continue };
+            let Some((name, suffix)) = locate(&entry.key) else { continue };
+            let Some(kind) = self.raw(&name) else {
+                let stored = (entry.value, entry.modified);
+                self.strays.lock().entry(name).or_default().insert(suffix, stored);
+                continue;
+            };
             let object =
                 Object::from_stored(entry.value, entry.modified, kind.fields()).map_err(|source| {
                     LoadError { key: String::from_utf8_lossy(&entry.key).into_owned(), source }
@@ -81,7 +97,7 @@ impl Cache {
             kind.restore(suffix, Arc::new(object));
         }
         self.revision.store(revision, Ordering::Release);
-        self.kinds.values().for_each(|kind| kind.restored(revision));
+        self.kinds.read().values().for_each(|kind| kind.restored(revision));
         Ok(())
     }
 
@@ -90,42 +106,103 @@ impl Cache {
         self.revision.load(Ordering::Acquire)
     }
 
-    /// The kind of this name: `pods`, `deployments.apps`.
-    pub fn kind(&self, group_resource: &str) -> Option<&Arc<Kind>> {
-        self.kinds.get(group_resource)
+    /// The kind of this name: `pods`, `deployments.apps`. Its objects are in the form they are served in.
+    pub fn kind(&self, group_resource: &str) -> Option<Arc<Kind>> {
+        let kind = self.raw(group_resource)?;
+        kind.settle();
+        Some(kind)
+    }
+
+    fn raw(&self, group_resource: &str) -> Option<Arc<Kind>> {
+        self.kinds.read().get(group_resource).cloned()
     }
 
     /// Every stored kind, in no order.
-    pub fn kinds(&self) -> impl Iterator<Item = &Arc<Kind>> {
-        self.kinds.values()
+    pub fn kinds(&self) -> Vec<Arc<Kind>> {
+        self.kinds.read().values().cloned().collect()
     }
 
-    /// The kind a key belongs to, and the rest of the key.
-    fn locate(&self, key: &Bytes) -> Option<(&Arc<Kind>, Bytes)> {
-        let rest = key.strip_prefix(ROOT.as_bytes())?;
-        let text = std::str::from_utf8(rest).ok()?;
-        let (group, rest) = text.split_once('/')?;
-        let (plural, suffix) = rest.split_once('/')?;
-        let group = if group == CORE { "" } else { group };
-        let kind = self.kinds.get(group_resource(group, plural).as_str())?;
-        Some((kind, key.slice(key.len() - suffix.len()..)))
+    /// Begins to serve a custom kind, or serves it in another form. Watches go on unless `fields` are others.
+    /// To be called where commits are observed, or before there are any.
+    pub fn put(&self, name: &str, fields: Vec<SelectableField>, form: Arc<dyn Form>) {
+        if let Some(kind) = self.raw(name).filter(|kind| kind.fields() == fields) {
+            kind.reform(form);
+            return;
+        }
+        let objects = match self.kinds.write().remove(name) {
+            Some(old) => old.close(self.revision()),
+            None => self.strays.lock().remove(name).unwrap_or_default(),
+        };
+        let kind = Kind::new(name.to_owned(), fields, Arc::clone(&self.revision));
+        for (key, (bytes, revision)) in objects {
+            match Object::from_stored(bytes, revision, kind.fields()) {
+                Ok(object) => kind.restore(key, Arc::new(object)),
+                Err(error) => {
+                    tracing::error!(kind = name, key = %key.escape_ascii(), %error, "unreadable object")
+                }
+            }
+        }
+        kind.restored(self.revision());
+        kind.reform(form);
+        self.kinds.write().insert(name.to_owned(), Arc::new(kind));
+    }
+
+    /// Serves a custom kind no longer: its watches end. To be called where commits are observed.
+    pub fn remove(&self, name: &str) {
+        let Some(kind) = self.kinds.write().remove(name) else { return };
+        let objects = kind.close(self.revision());
+        if !objects.is_empty() {
+            self.strays.lock().insert(name.to_owned(), objects);
+        }
+    }
+
+    /// How many stored objects there are of a kind that is not served.
+    pub fn strays(&self, name: &str) -> usize {
+        self.strays.lock().get(name).map_or(0, BTreeMap::len)
+    }
+
+    fn stray(&self, name: String, suffix: Bytes, event: &StoreEvent) {
+        let mut strays = self.strays.lock();
+        let kind = strays.entry(name).or_default();
+        match event {
+            StoreEvent::Put { entry, .. } => drop(kind.insert(suffix, (entry.value.clone(), entry.modified))),
+            StoreEvent::Delete { .. } => drop(kind.remove(&suffix)),
+        }
     }
 
     fn apply(&self, revision: Revision, events: &[StoreEvent]) {
+        let mut changed = Vec::new();
         for event in events {
-            let Some((kind, suffix)) = self.locate(event.key()) else { continue };
+            let Some((name, suffix)) = locate(event.key()) else { continue };
+            let Some(kind) = self.raw(&name) else {
+                self.stray(name, suffix, event);
+                continue;
+            };
             if let Err(error) = kind.apply(suffix, event, revision) {
                 // What was committed was serialised by us a moment ago.
                 tracing::error!(key = %event.key().escape_ascii(), %error, "committed object is not readable");
             }
+            changed.push(kind);
         }
         self.revision.store(revision, Ordering::Release);
-        for event in events {
-            if let Some((kind, _)) = self.locate(event.key()) {
-                kind.wake();
-            }
-        }
+        changed.iter().for_each(|kind| kind.wake());
     }
+}
+
+/// The name of the kind a key belongs to, and the rest of the key.
+fn locate(key: &Bytes) -> Option<(String, Bytes)> {
+    let rest = key.strip_prefix(ROOT.as_bytes())?;
+    let text = std::str::from_utf8(rest).ok()?;
+    let (group, rest) = text.split_once('/')?;
+    let (plural, suffix) = rest.split_once('/')?;
+    let group = if group == CORE { "" } else { group };
+    Some((group_resource(group, plural), key.slice(key.len() - suffix.len()..)))
+}
+
+/// The key of an object in the store, if it is one of this kind: `namespace/name` or `name`.
+pub fn key_within<'k>(key: &'k Bytes, group: &str, plural: &str) -> Option<&'k str> {
+    let text = std::str::from_utf8(key.strip_prefix(ROOT.as_bytes())?).ok()?;
+    text.strip_prefix(group)?.strip_prefix('/')?.strip_prefix(plural)?.strip_prefix('/')
 }
 
 /// Feeds a cache from the store's commit thread.

@@ -44,7 +44,8 @@ fn keys_and_kinds_belong_together() {
     let cache = cache();
     assert_eq!(key("apps", "deployments", Some("a"), "b"), "/registry/apps/deployments/a/b");
     assert_eq!(key("", "nodes", None, "n"), "/registry/core/nodes/n");
-    let found = |key: &str| cache.locate(&Bytes::from(key.to_owned())).map(|(k, s)| (k.name().to_owned(), s));
+    let found =
+        |key: &str| locate(&Bytes::from(key.to_owned())).filter(|(name, _)| cache.kind(name).is_some());
     assert_eq!(found("/registry/core/pods/a/b"), Some(("pods".into(), "a/b".into())));
     assert_eq!(found("/registry/apps/deployments/a/b"), Some(("deployments.apps".into(), "a/b".into())));
     assert_eq!(found("/registry/core/nodes/n"), None);

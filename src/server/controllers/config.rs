@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::api::csr::CertificateRequest;
+
 /// Whom the token in a Secret of type `kubernetes.io/service-account-token` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegacyToken {
@@ -21,11 +23,29 @@ pub struct LegacyToken {
 /// Signs tokens that do not expire.
 pub type LegacySigner = Arc<dyn Fn(&LegacyToken) -> Result<String, String> + Send + Sync>;
 
+/// A certificate that an approved request asks for.
+#[derive(Clone, Debug)]
+pub struct CertificateOrder {
+    /// The CA of what servers show signs it, and not that of what clients show.
+    pub serving: bool,
+    /// The request itself.
+    pub request: CertificateRequest,
+    /// What it may be used for, in the API's names.
+    pub usages: Vec<String>,
+    /// How long it is to live, if the request says so.
+    pub life: Option<Duration>,
+}
+
+/// Signs certificates: PEM, or why not.
+pub type CertificateSigner = Arc<dyn Fn(&CertificateOrder) -> Result<String, String> + Send + Sync>;
+
 /// Settings of the controllers; [`Default`] holds upstream's values.
 #[derive(Clone)]
 pub struct ControllerConfig {
     /// Signs the tokens in Secrets; without it such Secrets stay empty.
     pub legacy_tokens: Option<LegacySigner>,
+    /// Signs approved certificate requests; without it they stay unsigned.
+    pub certificates: Option<CertificateSigner>,
     /// The CA certificate (PEM) that pods verify the API server with: `ca.crt` of the ConfigMap
     /// `kube-root-ca.crt` and of service account tokens.
     pub root_ca_pem: String,
@@ -45,6 +65,7 @@ impl Default for ControllerConfig {
     fn default() -> Self {
         Self {
             legacy_tokens: None,
+            certificates: None,
             root_ca_pem: String::new(),
             cluster_cidr: None,
             node_cidr_mask: 24,
@@ -59,6 +80,7 @@ impl fmt::Debug for ControllerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ControllerConfig")
             .field("legacy_tokens", &self.legacy_tokens.is_some())
+            .field("certificates", &self.certificates.is_some())
             .field("cluster_cidr", &self.cluster_cidr)
             .field("node_cidr_mask", &self.node_cidr_mask)
             .field("node_monitor_grace", &self.node_monitor_grace)

@@ -3,6 +3,8 @@
 //!
 //! Adding one is one row in [`all`].
 
+mod bootstrap_tokens;
+mod certificates;
 mod clusterrole;
 pub mod config;
 mod daemonset;
@@ -13,7 +15,9 @@ mod job;
 pub mod kit;
 mod namespace;
 mod node;
+mod protection;
 mod replicaset;
+mod resourcequota;
 mod serviceaccount;
 mod statefulset;
 mod tokens;
@@ -25,7 +29,7 @@ use std::sync::Arc;
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{ControllerConfig, LegacyToken};
+pub use config::{CertificateOrder, ControllerConfig, LegacyToken};
 use kit::recorder::Broadcaster;
 use kit::{Context, Informers};
 
@@ -52,7 +56,7 @@ pub struct Controller {
 
 /// Every controller there is.
 pub fn all() -> &'static [Controller] {
-    &CONTROLLERS
+    CONTROLLERS
 }
 
 macro_rules! controller {
@@ -69,7 +73,7 @@ macro_rules! controller {
     };
 }
 
-static CONTROLLERS: [Controller; 20] = [
+static CONTROLLERS: &[Controller] = &[
     controller!("deployment-controller", "deployment-controller", deployment::run),
     controller!("replicaset-controller", "replicaset-controller", replicaset::run_replicasets),
     controller!("replication-controller", "replication-controller", replicaset::run_replication_controllers),
@@ -78,6 +82,21 @@ static CONTROLLERS: [Controller; 20] = [
     controller!("job-controller", "job-controller", job::run),
     controller!("ttl-after-finished-controller", "ttl-after-finished-controller", job::run_ttl),
     controller!("clusterrole-aggregation-controller", "clusterrole-aggregation-controller", clusterrole::run),
+    controller!(
+        "certificatesigningrequest-approving-controller",
+        "certificate-controller",
+        certificates::run_approving
+    ),
+    controller!(
+        "certificatesigningrequest-signing-controller",
+        "certificate-controller",
+        certificates::run_signing
+    ),
+    controller!(
+        "certificatesigningrequest-cleaner-controller",
+        "certificate-controller",
+        certificates::run_cleaner
+    ),
     controller!("garbage-collector-controller", "generic-garbage-collector", garbage::run),
     controller!("namespace-controller", "namespace-controller", namespace::run),
     controller!("endpointslice-controller", "endpointslice-controller", endpoints::run_slices),
@@ -94,6 +113,8 @@ static CONTROLLERS: [Controller; 20] = [
         serviceaccount::run_root_ca
     ),
     controller!("serviceaccount-token-controller", "tokens-controller", tokens::run),
+    controller!("token-cleaner-controller", "token-cleaner", bootstrap_tokens::run_cleaner),
+    controller!("bootstrap-signer-controller", "bootstrap-signer", bootstrap_tokens::run_signer),
     controller!("node-lifecycle-controller", "node-controller", node::run_health),
     controller!(
         "taint-eviction-controller",
@@ -103,6 +124,17 @@ static CONTROLLERS: [Controller; 20] = [
     ),
     controller!("node-ipam-controller", "node-controller", node::run_ipam),
     controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
+    controller!("resourcequota-controller", "resourcequota-controller", resourcequota::run),
+    controller!(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+        protection::run_claims
+    ),
+    controller!(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+        protection::run_volumes
+    ),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.

@@ -13,7 +13,8 @@ use super::metrics::Metrics;
 use super::params::Params;
 use super::proxy::NodeClient;
 use crate::api::Status;
-use crate::server::auth::{Authenticator, Authorizer, Pki, User};
+use crate::server::admission::Shown;
+use crate::server::auth::{Authenticator, Authorizer, Pki, User, authn};
 use crate::server::objects::{Call, ListRefused, Objects, WriteOptions};
 use crate::server::registry::Resource;
 use crate::server::request_info::RequestInfo;
@@ -47,14 +48,15 @@ impl Api {
     pub fn new(
         objects: Objects,
         pki: Pki,
+        authentication: authn::Options,
         supervisor: Supervisor,
         server_url: String,
     ) -> Result<Self, rustls::Error> {
         let reader = Arc::clone(&objects.cache) as Arc<dyn crate::server::reader::Reader>;
         Ok(Self {
-            authenticator: Authenticator::new(pki.clone(), Arc::clone(&reader)),
+            authenticator: Authenticator::new(pki.clone(), Arc::clone(&reader), authentication),
             authorizer: Authorizer::new(reader),
-            discovery: Discovery::new(&objects.registry),
+            discovery: Discovery::default(),
             metrics: Metrics::default(),
             limits: Limits::default(),
             nodes: NodeClient::new(&pki)?,
@@ -96,7 +98,14 @@ impl Cx {
 
     /// The request as a write of the stored kind.
     pub(super) fn call<'a>(&'a self, options: &'a WriteOptions) -> Call<'a> {
-        Call { resource: &self.stored, namespace: self.namespace(), user: &self.user, options }
+        Call {
+            resource: &self.stored,
+            entry: &self.entry,
+            namespace: self.namespace(),
+            user: &self.user,
+            options,
+            shown: Shown::Itself,
+        }
     }
 
     /// Takes the request's body.

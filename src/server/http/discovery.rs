@@ -1,13 +1,14 @@
 //! Discovery: which groups, versions and resources there are; version; OpenAPI; OpenID.
 //!
-//! Documents are made once, when they are first asked for, and have an ETag. Those of OpenAPI are large: they are
-//! made for those who do not have them yet, and not kept.
+//! Documents are made when they are asked for, kept until resources come or go, and have an ETag.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -16,20 +17,20 @@ use sha2::{Digest, Sha256};
 use super::api::Api;
 use super::body::{self, Body};
 use super::negotiate;
+use super::openapi;
 use super::render;
-use crate::api::Schemas;
-use crate::api::openapi::{OpenApi, Served, Subresource as ServedSubresource, V2_PROTOBUF, V2_PROTOBUF_OLD};
-use crate::server::registry::{Registry, Resource, Subresource};
+use crate::api::GroupVersionKind;
+use crate::server::registry::{Live, Registry, Resource, Storage, Subresource};
 
 /// The version of Kubernetes the API is that of, and this server's mark.
 pub(super) const VERSION: &str = "v1.36.0+kedge";
 
 /// A document and the hash of its content.
 #[derive(Clone)]
-struct Document {
-    bytes: Bytes,
-    hash: String,
-    content_type: &'static str,
+pub(super) struct Document {
+    pub(super) bytes: Bytes,
+    pub(super) hash: String,
+    pub(super) content_type: &'static str,
 }
 
 impl Document {
@@ -42,94 +43,66 @@ impl Document {
     fn json(value: &Value) -> Self {
         Self::new(value.to_string(), "application/json")
     }
-
-    /// A document of a known hash, made unless the client has it.
-    fn unless_known(
-        hash: String,
-        content_type: &'static str,
-        headers: &HeaderMap,
-        make: impl FnOnce() -> Option<Vec<u8>>,
-    ) -> Option<Arc<Self>> {
-        let bytes = if is_known(&hash, headers) { Bytes::new() } else { make()?.into() };
-        Some(Arc::new(Self { bytes, hash, content_type }))
-    }
 }
 
-/// Whether the client has the document of this hash.
-fn is_known(hash: &str, headers: &HeaderMap) -> bool {
-    let known = headers.get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    known.is_some_and(|k| k.trim_matches('"') == hash)
-}
-
-/// The discovery documents.
+/// The discovery documents that were asked for since the resources changed last.
+#[derive(Default)]
 pub(super) struct Discovery {
-    openapi: OpenApi,
-    made: Mutex<HashMap<String, Option<Arc<Document>>>>,
+    made: Mutex<(u64, HashMap<String, Arc<Document>>)>,
 }
 
 impl Discovery {
-    pub(super) fn new(registry: &Registry) -> Self {
-        let served = registry.entries().iter().filter_map(|e| served(e)).collect();
-        Self { openapi: OpenApi::new(VERSION, served), made: Mutex::default() }
-    }
-
     /// The document of a key, made at the first call; `None` if there is no such document.
-    fn document(&self, key: &str, make: impl FnOnce() -> Option<Document>) -> Option<Arc<Document>> {
-        if let Some(known) = self.made.lock().get(key) {
-            return known.clone();
+    fn document(
+        &self,
+        live: &Live,
+        key: &str,
+        make: impl FnOnce(&Registry) -> Option<Document>,
+    ) -> Option<Arc<Document>> {
+        let generation = live.generation();
+        {
+            let mut made = self.made.lock();
+            if made.0 != generation {
+                *made = (generation, HashMap::new());
+            }
+            if let Some(known) = made.1.get(key) {
+                return Some(Arc::clone(known));
+            }
         }
-        let document = make().map(Arc::new);
-        if document.is_some() {
-            self.made.lock().insert(key.to_owned(), document.clone());
+        let document = Arc::new(make(&live.all())?);
+        let mut made = self.made.lock();
+        if made.0 == generation {
+            made.1.insert(key.to_owned(), Arc::clone(&document));
         }
-        document
+        Some(document)
     }
-}
-
-fn served(entry: &Resource) -> Option<Served> {
-    let owned = |verbs: &[&str]| verbs.iter().map(|v| (*v).to_owned()).collect::<Vec<String>>();
-    Some(Served {
-        kind: entry.gvk(),
-        plural: entry.plural.to_string(),
-        namespaced: entry.namespaced,
-        verbs: owned(entry.verbs),
-        subresources: entry
-            .subresources
-            .iter()
-            .map(|s| ServedSubresource {
-                name: s.name.to_string(),
-                kind: s.kind.clone(),
-                verbs: owned(s.verbs),
-            })
-            .collect(),
-        schema: Schemas::builtin().get(&entry.gvk())?,
-    })
 }
 
 /// Answers the discovery paths; `None` for other paths.
 pub(super) fn serve(api: &Api, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
-    let registry = &api.objects.registry;
+    let live = &*api.objects.registry;
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-    let discovery = &api.discovery;
     let aggregated = negotiate::aggregated_discovery(headers);
+    let made = |key: &str, make: &dyn Fn(&Registry) -> Option<Document>| {
+        api.discovery.document(live, key, |registry| make(registry))
+    };
     let document = match (parts.as_slice(), aggregated) {
-        (["api"], Some(v)) => discovery.document(&format!("api {v}"), || Some(aggregate(registry, v, true))),
-        (["apis"], Some(v)) => {
-            discovery.document(&format!("apis {v}"), || Some(aggregate(registry, v, false)))
-        }
+        (["api"], Some(v)) => made(&format!("api {v}"), &|r| Some(aggregate(r, v, true))),
+        (["apis"], Some(v)) => made(&format!("apis {v}"), &|r| Some(aggregate(r, v, false))),
         (["api"], None) => Some(Arc::new(Document::json(&versions(&api.server_url)))),
-        (["apis"], None) => discovery.document("apis", || Some(Document::json(&groups(registry)))),
-        (["apis", group], _) => discovery.document(path, || {
-            registry.groups().iter().find(|(g, _)| g == group).map(|g| Document::json(&self::group(g)))
+        (["apis"], None) => made("apis", &|r| Some(Document::json(&groups(r)))),
+        (["apis", group], _) => made(path, &|r| {
+            r.groups().iter().find(|(g, _)| g == group).map(|g| Document::json(&self::group(g)))
         }),
-        (["api", version], _) => discovery.document(path, || resources(registry, "", version)),
-        (["apis", group, version], _) => discovery.document(path, || resources(registry, group, version)),
-        (["openapi", "v2"], _) => openapi_v2(discovery, headers),
-        (["openapi", "v3"], _) => {
-            discovery.document(path, || Some(Document::new(discovery.openapi.v3_index(), "application/json")))
-        }
-        (["openapi", "v3", rest @ ..], _) => openapi_v3(discovery, &rest.join("/"), headers),
-        (["version"], _) => discovery.document(path, || Some(Document::json(&version()))),
+        (["api", version], _) => made(path, &|r| resources(r, "", version)),
+        (["apis", group, version], _) => made(path, &|r| resources(r, group, version)),
+        (["openapi", "v2"], _) => openapi::v2(&live.all(), headers),
+        (["openapi", "v3"], _) => made(path, &|r| {
+            let index = openapi::of(r.entries().iter()).v3_index();
+            Some(Document::new(index, "application/json"))
+        }),
+        (["openapi", "v3", rest @ ..], _) => openapi::v3(&live.all(), &rest.join("/"), headers),
+        (["version"], _) => made(path, &|_| Some(Document::json(&version()))),
         ([".well-known", "openid-configuration"], _) => {
             Some(Arc::new(Document::json(&api.pki.token_signer().openid_configuration(&api.server_url))))
         }
@@ -137,7 +110,7 @@ pub(super) fn serve(api: &Api, path: &str, headers: &HeaderMap) -> Option<Respon
             let jwks = api.pki.token_signer().jwks();
             Some(Arc::new(Document::new(jwks.to_string(), "application/jwk-set+json")))
         }
-        ([], _) => discovery.document("/", || Some(Document::json(&paths(registry)))),
+        ([], _) => made("/", &|r| Some(Document::json(&paths(r)))),
         _ => None,
     }?;
     Some(answer(&document, headers))
@@ -145,7 +118,7 @@ pub(super) fn serve(api: &Api, path: &str, headers: &HeaderMap) -> Option<Respon
 
 fn answer(document: &Document, headers: &HeaderMap) -> Response<Body> {
     let etag = format!("\"{}\"", document.hash);
-    let mut response = if is_known(&document.hash, headers) {
+    let mut response = if openapi::is_known(&document.hash, headers) {
         let mut response = Response::new(body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
@@ -160,23 +133,6 @@ fn answer(document: &Document, headers: &HeaderMap) -> Response<Body> {
         headers.insert(ETAG, value);
     }
     response
-}
-
-fn openapi_v2(discovery: &Discovery, headers: &HeaderMap) -> Option<Arc<Document>> {
-    let openapi = &discovery.openapi;
-    let accept = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    // Clients that can read both name this one only if they prefer it.
-    if [V2_PROTOBUF, V2_PROTOBUF_OLD].iter().any(|name| accept.contains(name)) {
-        let hash = format!("P{}", openapi.v2_hash());
-        return Document::unless_known(hash, V2_PROTOBUF, headers, || Some(openapi.v2_protobuf()));
-    }
-    negotiate::output(headers, None).ok()?;
-    Document::unless_known(openapi.v2_hash(), "application/json", headers, || Some(openapi.v2()))
-}
-
-fn openapi_v3(discovery: &Discovery, path: &str, headers: &HeaderMap) -> Option<Arc<Document>> {
-    let openapi = &discovery.openapi;
-    Document::unless_known(openapi.v3_hash(path)?, "application/json", headers, || openapi.v3(path))
 }
 
 fn version() -> Value {
@@ -229,11 +185,14 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Document
     let mut list = Vec::new();
     for entry in registry.of_version(group, version) {
         let mut resource = json!({"name": entry.plural, "singularName": entry.singular, "namespaced": entry.namespaced,
-            "kind": entry.kind, "verbs": entry.verbs});
+            "kind": entry.kind, "verbs": entry.listed_verbs()});
         for (field, names) in [("shortNames", &entry.short_names), ("categories", &entry.categories)] {
             if !names.is_empty() {
                 resource[field] = json!(names);
             }
+        }
+        if let Some(hash) = storage_version_hash(registry, entry) {
+            resource["storageVersionHash"] = json!(hash);
         }
         list.push(resource);
         list.extend(entry.subresources.iter().map(|sub| subresource(entry, sub)));
@@ -247,6 +206,24 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Document
         value["apiVersion"] = json!("v1");
     }
     Some(Document::json(&value))
+}
+
+/// In which version objects are stored, in a form that can only be compared: clients that move stored objects
+/// from one version to another see by it that they have to.
+fn storage_version_hash(registry: &Registry, entry: &Resource) -> Option<String> {
+    let stored = match entry.storage {
+        Storage::Virtual => return None,
+        Storage::Own => {
+            let version = entry.custom.as_ref().map(|c| c.storage_version().to_owned());
+            GroupVersionKind {
+                version: version.map_or_else(|| entry.version.clone(), Into::into),
+                ..entry.gvk()
+            }
+        }
+        Storage::View(_) => registry.stored(&entry.stored_name())?.gvk(),
+    };
+    let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    Some(STANDARD.encode(&Sha256::digest(name)[..8]))
 }
 
 fn subresource(entry: &Resource, sub: &Subresource) -> Value {
@@ -294,7 +271,7 @@ fn aggregate_version(registry: &Registry, group: &str, version: &str) -> Value {
         .map(|entry| {
             let scope = if entry.namespaced { "Namespaced" } else { "Cluster" };
             let mut resource = json!({"resource": entry.plural, "responseKind": kind_of(group, version, &entry.kind),
-                "scope": scope, "singularResource": entry.singular, "verbs": entry.verbs});
+                "scope": scope, "singularResource": entry.singular, "verbs": entry.listed_verbs()});
             for (field, names) in [("shortNames", &entry.short_names), ("categories", &entry.categories)] {
                 if !names.is_empty() {
                     resource[field] = json!(names);
@@ -348,6 +325,7 @@ fn paths(registry: &Registry) -> Value {
 mod tests {
     use super::*;
     use crate::server::registry::strategy::Plain;
+    use http::header::IF_NONE_MATCH;
 
     fn registry() -> Registry {
         Registry::builtin(|_| Arc::new(Plain))
@@ -390,32 +368,25 @@ mod tests {
     }
 
     #[test]
+    fn the_stored_version_is_told_by_a_hash() {
+        let registry = registry();
+        let hash = |group, version, plural| {
+            storage_version_hash(&registry, registry.find(group, version, plural).unwrap())
+        };
+        assert_eq!(hash("", "v1", "pods").as_deref(), Some("xPOwRZ+Yhw8="));
+        assert_eq!(hash("apps", "v1", "deployments").as_deref(), Some("8aSe+NMegvE="));
+        assert_eq!(hash("", "v1", "events").as_deref(), Some("r2yiGXH7wu8="));
+        assert_eq!(hash("events.k8s.io", "v1", "events"), hash("", "v1", "events"));
+        assert_eq!(hash("", "v1", "bindings"), None);
+    }
+
+    #[test]
     fn an_etag_spares_the_body() {
         let document = Document::json(&json!({"a": 1}));
         let first = answer(&document, &HeaderMap::new());
         let mut headers = HeaderMap::new();
         headers.insert(IF_NONE_MATCH, first.headers()[ETAG].clone());
         assert_eq!(answer(&document, &headers).status(), StatusCode::NOT_MODIFIED);
-    }
-
-    #[test]
-    fn openapi_comes_in_the_form_that_is_asked_for_and_is_not_kept() {
-        let discovery = Discovery::new(&registry());
-        let mut headers = HeaderMap::new();
-        let json = openapi_v2(&discovery, &headers).unwrap();
-        assert_eq!((json.content_type, json.bytes[0]), ("application/json", b'{'));
-        headers.insert(ACCEPT, HeaderValue::from_static(V2_PROTOBUF_OLD));
-        let protobuf = openapi_v2(&discovery, &headers).unwrap();
-        // Field 1, three letters: the version of Swagger.
-        assert_eq!((protobuf.content_type, &protobuf.bytes[..5]), (V2_PROTOBUF, &b"\x0a\x032.0"[..]));
-        assert_ne!(json.hash, protobuf.hash);
-        headers.insert(IF_NONE_MATCH, format!("\"{}\"", protobuf.hash).parse().unwrap());
-        assert!(openapi_v2(&discovery, &headers).unwrap().bytes.is_empty());
-        headers.insert(ACCEPT, HeaderValue::from_static("application/vnd.kubernetes.protobuf"));
-        assert!(openapi_v2(&discovery, &headers).is_none());
-        assert!(!openapi_v3(&discovery, "apis/apps/v1", &headers).unwrap().bytes.is_empty());
-        assert!(openapi_v3(&discovery, "apis/none/v1", &headers).is_none());
-        assert!(discovery.made.lock().is_empty());
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::api::{Answer, Api, Cx};
 use super::write::schema_of_kind;
 use super::{decode, render};
 use crate::api::meta::now;
-use crate::api::{GroupResource, LabelSelector, Meta, Object, Status};
+use crate::api::{GroupResource, GroupVersionKind, LabelSelector, Meta, Object, Status};
+use crate::server::admission::Shown;
 use crate::server::auth::User;
 use crate::server::objects::{Call, Change, DeleteOptions, WriteOptions};
 use crate::server::reader::Reader;
@@ -42,18 +43,26 @@ pub(super) async fn evict(api: &Api, cx: Cx) -> Answer {
     let mut write = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("policy", "v1", "Eviction")?;
-    let (eviction, warnings) = decode::checked(&schema, cx.content_type(), &body, write.field_validation)?;
+    let (mut eviction, mut warnings) =
+        decode::checked(&schema, cx.content_type(), &body, write.field_validation)?;
     let name = cx.name()?;
     let given = Meta::of(&eviction).name();
     if !given.is_empty() && given != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object").into());
     }
-    let options = eviction.get("deleteOptions").filter(|o| o.is_object());
-    let (mut options, dry_run) = cx.params.delete_options(options)?;
-    write.dry_run |= dry_run;
+    let options_of = |eviction: &Value| {
+        let options = eviction.get("deleteOptions").filter(|o| o.is_object());
+        cx.params.delete_options(options)
+    };
+    write.dry_run |= options_of(&eviction)?.1;
+    let kind = GroupVersionKind::new("policy", "v1", "Eviction");
+    let asked = Call { shown: Shown::Whole(&kind), ..cx.call(&write) };
+    warnings.extend(api.objects.ask(&asked, name, Some("eviction"), &mut eviction).await?);
+    let mut options = options_of(&eviction)?.0;
     let pod = api.objects.get(&cx.stored, cx.namespace(), name)?;
     ask_budget(api, &cx, &pod, &mut options, write.dry_run).await?;
-    api.objects.delete(&cx.call(&write), name, &options).await?;
+    let call = Call { shown: Shown::Nobody, ..cx.call(&write) };
+    api.objects.delete(&call, name, &options).await?;
     let status =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     let mut response = render::value(&cx, StatusCode::CREATED, &status)?;
@@ -84,7 +93,7 @@ async fn ask_budget(
     }
     let resource = api.objects.registry.stored(BUDGETS).ok_or_else(Status::no_such_path)?;
     let (user, write) = (User::loopback(), WriteOptions { dry_run, ..WriteOptions::default() });
-    let call = Call { resource, namespace: cx.namespace(), user: &user, options: &write };
+    let call = Call { shown: Shown::Itself, ..Call::own(&resource, cx.namespace(), &user, &write) };
     let change = Change { name: budget.name(), subresource: Some("status"), ..Change::default() };
     let mut count = |budget: Option<&Value>| counted(budget.unwrap_or(&Value::Null), pod.name());
     api.objects.update(&call, change, &mut count).await.map(drop)

@@ -7,7 +7,8 @@ use super::api::{Answer, Api, Cx};
 use super::write::schema_of_kind;
 use super::{decode, render};
 use crate::api::meta::{MetaMut, now};
-use crate::api::{FieldError, GroupKind, GroupResource, Meta, Path, Status};
+use crate::api::{FieldError, GroupKind, GroupResource, GroupVersionKind, Meta, Path, Status};
+use crate::server::admission::Shown;
 use crate::server::objects::{Call, Change, WriteOptions};
 use crate::server::reader::Reader;
 
@@ -35,14 +36,20 @@ pub(super) async fn bind(api: &Api, cx: &Cx, options: &WriteOptions, binding: &V
     if !errors.is_empty() {
         return Err(Status::invalid(&GroupKind::new("", "Binding"), &name, &errors).into());
     }
+    let kind = GroupVersionKind::new("", "v1", "Binding");
+    let call = Call { shown: Shown::Whole(&kind), ..cx.call(options) };
+    let mut binding = binding.clone();
+    let warnings = api.objects.ask(&call, &name, cx.info.subresource.as_deref(), &mut binding).await?;
     let pods_entry = api.objects.registry.stored("pods").ok_or_else(Status::no_such_path)?;
-    let call = Call { resource: pods_entry, ..cx.call(options) };
-    let mut apply = |pod: Option<&Value>| bound(pod.unwrap_or(&Value::Null), &name, binding);
+    let call = Call { resource: &pods_entry, shown: Shown::Nobody, ..cx.call(options) };
+    let mut apply = |pod: Option<&Value>| bound(pod.unwrap_or(&Value::Null), &name, &binding);
     let change = Change { name: &name, subresource: Some("binding"), ..Change::default() };
     api.objects.update(&call, change, &mut apply).await?;
     let status =
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    render::value(cx, StatusCode::CREATED, &status)
+    let mut response = render::value(cx, StatusCode::CREATED, &status)?;
+    render::add_warnings(&mut response, &warnings);
+    Ok(response)
 }
 
 fn validate_binding(binding: &Value) -> Vec<FieldError> {
@@ -105,11 +112,17 @@ pub(super) async fn token(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")?;
-    let (request, _) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
+    let (mut request, mut warnings) =
+        decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
+    let kind = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
+    let call = Call { shown: Shown::Whole(&kind), ..cx.call(&options) };
+    warnings.extend(api.objects.ask(&call, cx.name()?, Some("token"), &mut request).await?);
     let reader: &dyn Reader = &*api.objects.cache;
     let namespace = cx.namespace().unwrap_or_default();
     let answer = api.pki.token_signer().token_request(reader, namespace, cx.name()?, request)?;
-    render::value(&cx, StatusCode::CREATED, &answer)
+    let mut response = render::value(&cx, StatusCode::CREATED, &answer)?;
+    render::add_warnings(&mut response, &warnings);
+    Ok(response)
 }
 
 #[cfg(test)]

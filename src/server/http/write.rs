@@ -7,14 +7,11 @@ use super::api::{Answer, Api, Cx, created_or_ok};
 use super::{decode, render};
 use crate::api::{Schemas, Status};
 use crate::server::objects::{Change, schema_of};
-use crate::server::registry::{Resource, Storage};
+use crate::server::registry::Resource;
 
 /// The stored form of an object that is sent.
-pub(super) fn to_stored(entry: &Resource, mut object: Value) -> Value {
-    if let Storage::View(view) = entry.storage {
-        (view.to_stored)(&mut object);
-    }
-    object
+pub(super) fn to_stored(entry: &Resource, object: Value) -> Value {
+    entry.to_stored(object)
 }
 
 /// Creates an object.
@@ -37,8 +34,9 @@ pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
     let (object, mut warnings) =
         decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let object = to_stored(&cx.entry, object);
-    let change =
-        Change { name: cx.name()?, subresource: cx.info.subresource.as_deref(), ..Change::default() };
+    let subresource = cx.info.subresource.as_deref();
+    let create = cx.stored.create_on_update && subresource.is_none();
+    let change = Change { name: cx.name()?, subresource, create, ..Change::default() };
     let written = api.objects.update(&cx.call(&options), change, &mut |_| Ok(object.clone())).await?;
     warnings.extend(written.warnings);
     render::object(&cx, created_or_ok(written.created), written.bytes, &warnings)
@@ -74,7 +72,9 @@ pub(super) async fn delete(api: &Api, cx: Cx) -> Answer {
         render::add_warnings(&mut response, &deleted.warnings);
         return Ok(response);
     }
-    render::object(&cx, StatusCode::OK, deleted.bytes, &deleted.warnings)
+    let waits = !deleted.gone && options.orphan_dependents == Some(false);
+    let code = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
+    render::object(&cx, code, deleted.bytes, &deleted.warnings)
 }
 
 /// The schema of a kind that is sent to a subresource.

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use super::commit::Refused;
-use super::{Call, Objects, Review, Written, meta, schema_of};
+use super::commit::{Effect, Refused};
+use super::{Call, Objects, Review, Said, Written, meta, schema_of};
 use crate::api::meta::{MetaMut, generate_name, now};
 use crate::api::{Meta, Status};
 use crate::server::admission::Operation;
 use crate::server::patch::managed;
+use crate::server::registry::Storage;
 use crate::store::Expect;
 
 /// So many names are generated before a create gives up.
@@ -18,18 +19,33 @@ impl Objects {
     ///
     /// # Errors
     /// 400, 403, 409 or 422 for the client; 500 and 507 when the store failed.
-    pub async fn create(&self, call: &Call<'_>, mut object: Value) -> Result<Written, Status> {
-        let generated = Meta::of(&object).name().is_empty() && !Meta::of(&object).generate_name().is_empty();
-        schema_of(call.resource)?.default(&mut object);
+    pub async fn create(&self, call: &Call<'_>, object: Value) -> Result<Written, Status> {
+        self.create_with(call, object, false).await
+    }
+
+    /// As [`Objects::create`]; an object that is `owned` has its managed fields already, as an apply makes them.
+    pub(super) async fn create_with(
+        &self,
+        call: &Call<'_>,
+        mut object: Value,
+        owned: bool,
+    ) -> Result<Written, Status> {
+        call.resource.settle(&mut object)?;
         meta::begin_create(call, &mut object)?;
+        let name = Meta::of(&object).name().to_owned();
+        let review = Review::new(call, Operation::Create, None, &name);
+        let mut said = Said::default();
+        self.mutate(call, &review, Some(&mut object), None, &mut said).await?;
+        meta::complete_create(call, &mut object)?;
+        let generated = Meta::of(&object).name().is_empty() && !Meta::of(&object).generate_name().is_empty();
         for _ in 1..NAMES_TRIED {
-            match self.create_named(call, object.clone(), generated).await {
+            match self.create_named(call, object.clone(), generated, owned, said.clone()).await {
                 Err(Refused::Conflict) if generated => {}
                 Err(refused) => return Err(self.why_not_created(call, &object, refused)),
                 Ok(written) => return Ok(written),
             }
         }
-        match self.create_named(call, object.clone(), generated).await {
+        match self.create_named(call, object.clone(), generated, owned, said).await {
             Ok(written) => Ok(written),
             Err(Refused::Conflict) if generated => {
                 let prefix = Meta::of(&object).generate_name();
@@ -53,22 +69,28 @@ impl Objects {
         call: &Call<'_>,
         mut object: Value,
         generated: bool,
+        owned: bool,
+        mut said: Said,
     ) -> Result<Written, Refused> {
         if generated {
             let name = generate_name(Meta::of(&object).generate_name());
             MetaMut::of(&mut object).set_name(&name);
         }
         let name = Meta::of(&object).name().to_owned();
-        let review = Review { operation: Operation::Create, subresource: None, name: &name };
-        let mut warnings = Vec::new();
+        let review = Review::new(call, Operation::Create, None, &name);
         let failed = Refused::Failed;
-        self.mutate(call, &review, Some(&mut object), None, &mut warnings).await.map_err(failed)?;
         let strategy = &call.resource.strategy;
         strategy.prepare_create(&self.context(call), &mut object).map_err(failed)?;
-        if let Err(status) = self.check_new(call, &review, &mut object).await {
+        if let Err(status) = self.check_new(call, &review, &mut object, &mut said).await {
             strategy.rollback(&object);
             return Err(Refused::Failed(status));
         }
+        if !owned {
+            let (manager, version) = (&call.options.field_manager, call.resource.api_version());
+            let schema = schema_of(call.resource).map_err(failed)?;
+            managed::track_update(&schema, None, &mut object, manager, &version, "", &now());
+        }
+        let Said { mut warnings, notices } = said;
         warnings.extend(strategy.warnings(&object));
         if call.options.dry_run {
             strategy.rollback(&object);
@@ -76,10 +98,15 @@ impl Objects {
             if taken {
                 return Err(Refused::Conflict);
             }
+            self.afford(call, Effect { review, new: Some(&mut object), old: None })?;
             return Ok(Written { bytes: object.to_string().into(), created: true, warnings });
         }
-        match self.put(call, &name, object.clone(), Expect::Absent).await {
-            Ok(bytes) => Ok(Written { bytes, created: true, warnings }),
+        let effect = Effect { review, new: Some(&mut object), old: None };
+        match self.put(call, effect, Expect::Absent).await {
+            Ok(bytes) => {
+                self.record(call, &object, &notices).await;
+                Ok(Written { bytes, created: true, warnings })
+            }
             Err(refused) => {
                 strategy.rollback(&object);
                 Err(refused)
@@ -92,18 +119,16 @@ impl Objects {
         call: &Call<'_>,
         review: &Review<'_>,
         object: &mut Value,
+        said: &mut Said,
     ) -> Result<(), Status> {
         let mut errors = meta::validate(call, object);
         errors.extend(call.resource.strategy.validate_create(&self.context(call), object));
+        if let Storage::View(view) = call.entry.storage {
+            (view.validate)(object, None, &mut errors);
+        }
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), review.name, &errors));
         }
-        self.validate(call, review, Some(object), None).await?;
-        let (manager, version) = (&call.options.field_manager, call.resource.api_version());
-        // An apply has entries of its own already.
-        if Meta::of(object).managed_fields().is_empty() {
-            managed::track_update(&schema_of(call.resource)?, None, object, manager, &version, "", &now());
-        }
-        Ok(())
+        self.validate(call, review, Some(object), None, said).await
     }
 }

@@ -6,27 +6,61 @@ use serde_json::{Value, json};
 
 use super::Call;
 use crate::api::meta::{MetaMut, new_uid, now};
-use crate::api::{FieldError, Meta, Path, Status, names};
+use crate::api::{FieldError, GroupKind, Meta, Path, Status, names};
 
 /// Annotations of an object may have this many bytes.
 const ANNOTATIONS_MAX: usize = 256 << 10;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
 
 /// What only the server sets.
 const SYSTEM: [&str; 6] =
     ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"];
 
-/// Checks what the client said of a new object, and fills in what the server says.
+/// Checks what the client said of a new object, and drops what only the server says.
 pub(super) fn begin_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
     fill_namespace(call, object)?;
     if !Meta::of(object).resource_version().is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
+    wipe(object);
+    Ok(())
+}
+
+fn wipe(object: &mut Value) {
     let mut meta = MetaMut::of(object);
     SYSTEM.iter().for_each(|field| drop(meta.remove(field)));
     meta.remove("resourceVersion");
+}
+
+/// Fills in what the server says of a new object, when admission has changed it.
+pub(super) fn complete_create(call: &Call<'_>, object: &mut Value) -> Result<(), Status> {
+    fill_namespace(call, object)?;
+    wipe(object);
+    let mut meta = MetaMut::of(object);
     meta.set_uid(&new_uid());
     meta.set_creation_timestamp(&now());
     Ok(())
+}
+
+/// An update that makes the object: the client may have read one that is gone since.
+pub(super) fn begin_create_on_update(call: &Call<'_>, name: &str, object: &mut Value) -> Result<(), Status> {
+    let uid = Meta::of(object).uid();
+    if !uid.is_empty() {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: ");
+        return Err(Status::conflict(&call.resource.group_resource(), name, why));
+    }
+    MetaMut::of(object).remove("resourceVersion");
+    Ok(())
+}
+
+/// An update that does not say which version it is of, where it must.
+pub(super) fn no_resource_version(call: &Call<'_>, name: &str) -> Status {
+    let path = Path::new("metadata").child("resourceVersion");
+    let error = FieldError::invalid(&path, 0, "must be specified for an update");
+    // Upstream names the resource where others name the kind.
+    let kind = GroupKind::new(call.resource.group.clone(), call.resource.plural.clone());
+    Status::invalid(&kind, name, &[error])
 }
 
 /// The object's namespace is the request's.
@@ -69,6 +103,20 @@ pub(super) fn carry(new: &mut Value, old: &Value) {
             None => drop(meta.remove(field)),
         }
     }
+}
+
+/// What admission cannot change of an object stays as it was.
+pub(super) fn complete_update(
+    call: &Call<'_>,
+    name: &str,
+    new: &mut Value,
+    old: &Value,
+) -> Result<(), Status> {
+    fill_namespace(call, new)?;
+    fill_name(name, new)?;
+    carry(new, old);
+    MetaMut::of(new).set_resource_version(Meta::of(old).resource_version());
+    Ok(())
 }
 
 /// What is wrong with the metadata of a new object.
@@ -133,9 +181,13 @@ fn validate_common(object: &Value) -> Vec<FieldError> {
         errors.push(FieldError::too_long(&at, ANNOTATIONS_MAX));
     }
     let at = path.child("finalizers");
-    for (i, finalizer) in meta.finalizers().enumerate() {
+    for finalizer in meta.finalizers() {
         let wrong = names::qualified_name(finalizer).into_iter();
-        errors.extend(wrong.map(|e| FieldError::invalid(&at.index(i), finalizer, e)));
+        errors.extend(wrong.map(|e| FieldError::invalid(&at, finalizer, e)));
+    }
+    if [ORPHAN, FOREGROUND].iter().all(|wanted| meta.finalizers().any(|f| f == *wanted)) {
+        let detail = format!("finalizer {ORPHAN} and {FOREGROUND} cannot be both set");
+        errors.push(FieldError::invalid(&at, object["metadata"]["finalizers"].clone(), detail));
     }
     errors.extend(validate_owners(object));
     errors
@@ -147,8 +199,9 @@ fn validate_owners(object: &Value) -> Vec<FieldError> {
     let mut controllers = Vec::new();
     for owner in Meta::of(object).owner_references() {
         let bad = |field: &str, detail: &str| FieldError::invalid(&at.child(field), "", detail);
-        if owner.api_version().is_empty() {
-            errors.push(bad("apiVersion", "version must not be empty"));
+        if owner.api_version().is_empty() || owner.api_version().ends_with('/') {
+            let detail = "version must not be empty";
+            errors.push(FieldError::invalid(&at.child("apiVersion"), owner.api_version(), detail));
         }
         if owner.kind().is_empty() {
             errors.push(bad("kind", "must not be empty"));
@@ -158,6 +211,10 @@ fn validate_owners(object: &Value) -> Vec<FieldError> {
         }
         if owner.uid().is_empty() {
             errors.push(bad("uid", "must not be empty"));
+        }
+        if (owner.api_version(), owner.kind()) == ("v1", "Event") {
+            let detail = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(&at, owner.value().clone(), detail));
         }
         if owner.controller() {
             controllers.push(format!("{}/{}", owner.kind(), owner.name()));
@@ -190,7 +247,7 @@ mod tests {
     fn with_call<T>(check: impl FnOnce(&Call<'_>) -> T) -> T {
         let resource = Arc::new(Resource::new("", "v1", "ConfigMap", "configmaps"));
         let (user, options) = (User::default(), WriteOptions::default());
-        check(&Call { resource: &resource, namespace: Some("a"), user: &user, options: &options })
+        check(&Call::own(&resource, Some("a"), &user, &options))
     }
 
     #[test]
@@ -198,6 +255,7 @@ mod tests {
         let mut object =
             json!({"metadata": {"name": "x", "uid": "mine", "deletionTimestamp": "t", "generation": 7}});
         with_call(|call| begin_create(call, &mut object)).unwrap();
+        with_call(|call| complete_create(call, &mut object)).unwrap();
         let meta = Meta::of(&object);
         assert_eq!((meta.namespace(), meta.generation(), meta.deletion_timestamp()), ("a", 0, None));
         assert_ne!(meta.uid(), "mine");
@@ -218,7 +276,7 @@ mod tests {
             "metadata.name",
             "metadata.labels",
             "metadata.annotations",
-            "metadata.finalizers[0]",
+            "metadata.finalizers",
             "metadata.ownerReferences",
             "metadata.ownerReferences.uid",
         ] {

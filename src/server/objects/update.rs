@@ -1,22 +1,22 @@
 //! Changes objects: replace, patch, apply, and all of their subresources that are parts of the object.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::commit::Refused;
-use super::{Call, Objects, Review, Written, meta, schema_of};
+use super::commit::{Effect, Refused};
+use super::{Call, Objects, Review, Said, Written, meta, schema_of};
 use crate::api::meta::{MetaMut, now};
 use crate::api::{Meta, Object, Status};
 use crate::server::admission::Operation;
 use crate::server::cache::Kind;
 use crate::server::patch::managed;
+use crate::server::registry::Storage;
 use crate::store::{Expect, Revision};
 
 /// A change that names no revision is tried so often when others write at the same time: each time it
 /// loses, another has won.
-const ATTEMPTS: usize = 1000;
+pub(super) const ATTEMPTS: usize = 1000;
 /// A write that won but is not acknowledged for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -34,8 +34,8 @@ pub struct Change<'a> {
 }
 
 impl Change<'_> {
-    fn review(&self) -> Review<'_> {
-        Review { operation: Operation::Update, subresource: self.subresource, name: self.name }
+    fn review<'b>(&'b self, call: &Call<'b>) -> Review<'b> {
+        Review::new(call, Operation::Update, self.subresource, self.name)
     }
 
     /// Subresources that are a field of the object, which strategies prepare on their own; a scale is a
@@ -47,7 +47,12 @@ impl Change<'_> {
 
 /// Waits for the write that was faster.
 pub(super) async fn wait(kind: &Kind, call: &Call<'_>, name: &str, tried: Option<Revision>) {
-    let moved = kind.moved_on(call.namespace, name, tried);
+    wait_for(kind, call.namespace, name, tried).await;
+}
+
+/// Waits until an object is not what it was at this revision.
+pub(super) async fn wait_for(kind: &Kind, namespace: Option<&str>, name: &str, tried: Option<Revision>) {
+    let moved = kind.moved_on(namespace, name, tried);
     if tokio::time::timeout(PATIENCE, moved).await.is_err() {
         tracing::warn!(kind = kind.name(), name, "a write that came first is not acknowledged");
     }
@@ -65,7 +70,7 @@ impl Objects {
         change: Change<'_>,
         apply: &mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send),
     ) -> Result<Written, Status> {
-        let kind = Arc::clone(self.kind(call.resource)?);
+        let kind = self.kind(call.resource)?;
         for _ in 0..ATTEMPTS {
             let Some(current) = kind.get(call.namespace, change.name) else {
                 if !change.create {
@@ -73,7 +78,8 @@ impl Objects {
                 }
                 let mut object = apply(None)?;
                 meta::fill_name(change.name, &mut object)?;
-                match self.create(call, object).await {
+                meta::begin_create_on_update(call, change.name, &mut object)?;
+                match self.create_with(call, object, change.owned).await {
                     Err(status) if status.code == 409 => {
                         wait(&kind, call, change.name, None).await;
                         continue;
@@ -81,7 +87,7 @@ impl Objects {
                     result => return result,
                 }
             };
-            let old = current.value();
+            let old = call.resource.read(&current);
             let new = self.changed(call, &change, &old, apply(Some(&old))?)?;
             match self.commit_change(call, &change, &current, &old, new).await {
                 Err(Refused::Conflict) => wait(&kind, call, change.name, Some(current.revision())).await,
@@ -104,6 +110,9 @@ impl Objects {
         meta::fill_name(change.name, &mut new)?;
         let resource = call.resource.group_resource();
         let (given, stored) = (Meta::of(&new).resource_version(), Meta::of(old).resource_version());
+        if given.is_empty() && !call.resource.unconditional_update {
+            return Err(meta::no_resource_version(call, change.name));
+        }
         if !given.is_empty() && given != stored {
             return Err(Status::modified(&resource, change.name));
         }
@@ -113,7 +122,7 @@ impl Objects {
                 format!("Precondition failed: UID in precondition: {given}, UID in object meta: {stored}");
             return Err(Status::conflict(&resource, change.name, why));
         }
-        schema_of(call.resource)?.default(&mut new);
+        call.resource.settle(&mut new)?;
         meta::carry(&mut new, old);
         // As every object in the store, so that an update that changes nothing is seen as such.
         MetaMut::of(&mut new).set_resource_version(Meta::of(old).resource_version());
@@ -129,33 +138,39 @@ impl Objects {
         mut new: Value,
     ) -> Result<Written, Refused> {
         let failed = Refused::Failed;
-        let mut warnings = Vec::new();
-        let review = change.review();
-        self.mutate(call, &review, Some(&mut new), Some(old), &mut warnings).await.map_err(failed)?;
+        let mut said = Said::default();
+        let review = change.review(call);
+        self.mutate(call, &review, Some(&mut new), Some(old), &mut said).await.map_err(failed)?;
+        meta::complete_update(call, change.name, &mut new, old).map_err(failed)?;
         let (strategy, context) = (&call.resource.strategy, self.context(call));
         match change.part() {
             None => strategy.prepare_update(&context, &mut new, old),
             Some(part) => strategy.prepare_subresource(&context, part, &mut new, old),
         }
         .map_err(failed)?;
-        if let Err(status) = self.check_change(call, change, old, &mut new).await {
+        if let Err(status) = self.check_change(call, change, old, &mut new, &mut said).await {
             strategy.rollback(&new);
             return Err(Refused::Failed(status));
         }
+        let mut warnings = said.warnings;
         if change.subresource.is_none() {
-            warnings.extend(strategy.warnings(&new));
+            warnings.extend(strategy.warnings_on_update(&new, old));
         }
-        if call.options.dry_run || new == *old {
+        let unchanged =
+            new == *old && !self.kind(call.resource).map_err(failed)?.is_stale(call.namespace, change.name);
+        if call.options.dry_run || unchanged {
             strategy.rollback(&new);
+            self.afford(call, Effect { review, new: Some(&mut new), old: Some(old) })?;
             return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
         }
         let expect = Expect::Revision(current.revision());
         if self.is_finished(&new) {
-            self.remove(call, change.name, expect).await?;
+            self.remove(call, Effect { review, new: None, old: Some(old) }, expect).await?;
             strategy.deleted(&new);
             return Ok(Written { bytes: new.to_string().into(), created: false, warnings });
         }
-        match self.put(call, change.name, new.clone(), expect).await {
+        let effect = Effect { review, new: Some(&mut new), old: Some(old) };
+        match self.put(call, effect, expect).await {
             Ok(bytes) => Ok(Written { bytes, created: false, warnings }),
             Err(refused) => {
                 strategy.rollback(&new);
@@ -170,6 +185,7 @@ impl Objects {
         change: &Change<'_>,
         old: &Value,
         new: &mut Value,
+        said: &mut Said,
     ) -> Result<(), Status> {
         let (strategy, context) = (&call.resource.strategy, self.context(call));
         let mut errors = meta::validate_update(new, old);
@@ -177,10 +193,13 @@ impl Objects {
             None => strategy.validate_update(&context, new, old),
             Some(part) => strategy.validate_subresource(&context, part, new, old),
         });
+        if let (Storage::View(view), None) = (call.entry.storage, change.part()) {
+            (view.validate)(new, Some(old), &mut errors);
+        }
         if !errors.is_empty() {
             return Err(Status::invalid(&call.resource.group_kind(), change.name, &errors));
         }
-        self.validate(call, &change.review(), Some(new), Some(old)).await?;
+        self.validate(call, &change.review(call), Some(new), Some(old), said).await?;
         if !change.owned {
             let (manager, version) = (&call.options.field_manager, call.resource.api_version());
             let part = change.subresource.unwrap_or_default();

@@ -10,9 +10,11 @@ use serde_json::Value;
 
 use crate::api::identity::Name;
 use crate::api::object::SelectableField;
-use crate::api::{GroupKind, GroupResource, GroupVersionKind};
+use crate::api::{FieldError, GroupKind, GroupResource, GroupVersionKind, Object, Schema, Schemas, Status};
 use crate::store::Durability;
 
+mod custom;
+mod live;
 pub mod printers;
 mod resources;
 pub mod strategies;
@@ -20,6 +22,8 @@ pub mod strategy;
 mod table;
 mod views;
 
+pub use custom::{Custom, ScalePaths};
+pub use live::{Family, Live, version_rank};
 pub use table::Registry;
 
 use strategy::{Plain, Strategy};
@@ -53,6 +57,12 @@ pub struct Resource {
     pub name_rule: fn(&str) -> Vec<String>,
     /// A delete answers the deleted object, and not a `Status`.
     pub returns_deleted: bool,
+    /// A `PUT` of a name that is not there makes it.
+    pub create_on_update: bool,
+    /// A `PUT` need not say which resource version it is of.
+    pub unconditional_update: bool,
+    /// What clients are warned of who use it at all.
+    pub deprecation: Option<&'static str>,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// Where the objects are.
@@ -63,6 +73,8 @@ pub struct Resource {
     pub columns: &'static [Column],
     /// What only this kind needs.
     pub strategy: Arc<dyn Strategy>,
+    /// Of a kind that users defined.
+    pub custom: Option<Arc<dyn Custom>>,
 }
 
 /// Where the objects of a resource are.
@@ -87,6 +99,9 @@ pub struct View {
     pub from_stored: fn(&mut Value),
     /// From this form to the stored one.
     pub to_stored: fn(&mut Value),
+    /// What is wrong with a stored form that was written in this one, and what it was before, beyond
+    /// what the stored kind's strategy found.
+    pub validate: fn(&Value, Option<&Value>, &mut Vec<FieldError>),
 }
 
 impl fmt::Debug for View {
@@ -147,6 +162,8 @@ pub mod verbs {
     /// Ordinary objects.
     pub const ALL: &[&str] =
         &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    /// Of a custom kind whose definition is being deleted.
+    pub const TERMINATING: &[&str] = &["delete", "deletecollection", "get", "list", "watch"];
     /// As [`ALL`], without deleting many at once.
     pub const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
     /// Reviews and bindings.
@@ -182,11 +199,15 @@ impl Resource {
             subresources: Vec::new(),
             name_rule: crate::api::names::dns1123_subdomain,
             returns_deleted: false,
+            create_on_update: false,
+            unconditional_update: true,
+            deprecation: None,
             durability: Durability::Synced,
             storage: Storage::Own,
             fields: Vec::new(),
             columns: &[],
             strategy: Arc::new(Plain),
+            custom: None,
         }
     }
 
@@ -253,6 +274,27 @@ impl Resource {
         self
     }
 
+    /// Who uses it is warned.
+    #[must_use]
+    pub fn deprecated(mut self, warning: &'static str) -> Self {
+        self.deprecation = Some(warning);
+        self
+    }
+
+    /// A `PUT` of a name that is not there makes it.
+    #[must_use]
+    pub fn create_on_update(mut self) -> Self {
+        self.create_on_update = true;
+        self
+    }
+
+    /// A `PUT` must say which resource version it is of.
+    #[must_use]
+    pub fn conditional_update(mut self) -> Self {
+        self.unconditional_update = false;
+        self
+    }
+
     /// Fields a field selector may name.
     #[must_use]
     pub fn fields(mut self, fields: Vec<SelectableField>) -> Self {
@@ -291,6 +333,55 @@ impl Resource {
         let kind = Some(GroupVersionKind::new(group, version, kind));
         self.subresources.push(Subresource { name: name.into(), kind, verbs });
         self
+    }
+
+    /// What discovery says can be done with objects.
+    pub fn listed_verbs(&self) -> &'static [&'static str] {
+        let ends = self.custom.as_ref().is_some_and(|c| c.is_terminating());
+        if ends { verbs::TERMINATING } else { self.verbs }
+    }
+
+    /// Whether its objects are stored and cached just as they are served.
+    pub fn is_stored_form(&self) -> bool {
+        matches!(self.storage, Storage::Own)
+            && self.custom.as_ref().is_none_or(|c| c.storage_version() == self.version)
+    }
+
+    /// The schema of its objects.
+    ///
+    /// # Errors
+    /// 500 if there is none, which would be a gap in the table of kinds.
+    pub fn schema(&self) -> Result<Schema, Status> {
+        let kind = self.gvk();
+        match &self.custom {
+            Some(custom) => {
+                custom.schema().map_err(|why| Status::internal(format!("schema of {kind}: {why}")))
+            }
+            None => {
+                Schemas::builtin().get(&kind).ok_or_else(|| Status::internal(format!("no schema for {kind}")))
+            }
+        }
+    }
+
+    /// Fills in the schema's defaults; of a custom kind's object also drops what the schema does not have.
+    ///
+    /// # Errors
+    /// As [`Resource::schema`].
+    pub fn settle(&self, object: &mut Value) -> Result<(), Status> {
+        match &self.custom {
+            Some(custom) => custom.settle(object),
+            None => self.schema()?.default(object),
+        }
+        Ok(())
+    }
+
+    /// A cached object in this entry's version.
+    pub fn read(&self, object: &Object) -> Value {
+        let mut value = object.value();
+        if let Some(custom) = &self.custom {
+            custom.from_stored(&mut value);
+        }
+        value
     }
 
     /// Group, version and kind: its schema's key.

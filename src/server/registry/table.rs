@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::strategy::Strategy;
 use super::{Resource, Storage, resources};
 use crate::api::object::SelectableField;
@@ -27,9 +29,18 @@ impl Registry {
                 Arc::new(entry)
             })
             .collect();
+        Self::of(entries)
+    }
+
+    fn of(entries: Vec<Arc<Resource>>) -> Self {
         let path = |e: &Resource| (e.group.to_string(), e.version.to_string(), e.plural.to_string());
         let by_path = entries.iter().enumerate().map(|(i, e)| (path(e), i)).collect();
         Self { entries, by_path }
+    }
+
+    /// These entries and more of them.
+    pub fn and(&self, more: Vec<Arc<Resource>>) -> Self {
+        Self::of(self.entries.iter().cloned().chain(more).collect())
     }
 
     /// Every entry, in the order of discovery.
@@ -59,11 +70,15 @@ impl Registry {
     /// Groups and their versions, in the order of discovery, the preferred version first.
     pub fn groups(&self) -> Vec<(&str, Vec<&str>)> {
         let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for entry in &self.entries {
-            match groups.iter_mut().find(|(group, _)| *group == entry.group) {
-                Some((_, versions)) if versions.contains(&&*entry.version) => {}
-                Some((_, versions)) => versions.push(&entry.version),
-                None => groups.push((&entry.group, vec![&entry.version])),
+            match places.get(&*entry.group).copied() {
+                Some(place) if groups[place].1.contains(&&*entry.version) => {}
+                Some(place) => groups[place].1.push(&entry.version),
+                None => {
+                    places.insert(&entry.group, groups.len());
+                    groups.push((&entry.group, vec![&entry.version]));
+                }
             }
         }
         groups
@@ -80,6 +95,25 @@ impl Registry {
 }
 
 impl Resource {
+    /// This version's form of a stored object.
+    pub fn from_stored(&self, mut stored: Value) -> Value {
+        if let Storage::View(view) = self.storage {
+            (view.from_stored)(&mut stored);
+        }
+        if let Some(custom) = &self.custom {
+            custom.from_stored(&mut stored);
+        }
+        stored
+    }
+
+    /// The stored form of an object of this version. Custom kinds are worked on in the version of the request.
+    pub fn to_stored(&self, mut object: Value) -> Value {
+        if let Storage::View(view) = self.storage {
+            (view.to_stored)(&mut object);
+        }
+        object
+    }
+
     /// Group and plural of the stored objects.
     pub fn stored_at(&self) -> (&str, &str) {
         match self.storage {

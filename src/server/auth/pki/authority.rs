@@ -85,6 +85,11 @@ impl Authority {
         Ok(identity)
     }
 
+    /// The key it signs with.
+    pub fn key(&self) -> &KeyPair {
+        self.issuer.key()
+    }
+
     fn check(&self, identity: &Identity, leaf: &Leaf, now: SystemTime) -> Result<(), &'static str> {
         let cert = Certificate::parse(&identity.cert_pem).map_err(|_| "it is damaged")?;
         let key = KeyPair::from_pem(&identity.key_pem).map_err(|_| "its key is damaged")?;

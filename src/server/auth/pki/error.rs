@@ -43,6 +43,9 @@ pub enum Error {
     /// Making a certificate failed.
     #[error("cannot make a certificate: {0}")]
     Issue(#[from] rcgen::Error),
+    /// A certificate that was asked for cannot be signed.
+    #[error("cannot sign the certificate request: {0}")]
+    Request(String),
     /// The TLS library refused a certificate or key.
     #[error("cannot set up TLS: {0}")]
     Tls(String),

@@ -18,6 +18,7 @@ pub(in crate::server::auth) mod files;
 mod inspect;
 mod issue;
 mod kubeconfig;
+mod sign;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -33,10 +34,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::tokens::TokenSigner;
 use super::user::MASTERS;
+use crate::api::csr::CertificateRequest;
 use authority::Authority;
 pub use error::Error;
 pub use inspect::Certificate;
 pub use issue::{Identity, Leaf, Usage};
+pub use sign::Grant;
 
 /// How often a running server looks for leaves that end soon.
 const LOOK: Duration = Duration::from_secs(24 * 60 * 60);
@@ -208,6 +211,24 @@ impl Pki {
             serving: inner.server_ca.ensure_leaf(&dir, &format!("{node}.serving"), &serving, now)?,
             client: inner.client_ca.ensure_leaf(&dir, &format!("{node}.client"), &client, now)?,
         })
+    }
+
+    /// A certificate (PEM) for somebody who asked for one, signed by the CA of clients or, for `usage`
+    /// [`Usage::Server`], that of servers.
+    ///
+    /// # Errors
+    /// A usage nobody knows, or a CA whose key cannot sign.
+    pub fn sign_request(
+        &self,
+        usage: Usage,
+        request: &CertificateRequest,
+        grant: &Grant<'_>,
+    ) -> Result<String, Error> {
+        let authority = match usage {
+            Usage::Client => &self.0.client_ca,
+            Usage::Server => &self.0.server_ca,
+        };
+        sign::sign(authority, request, grant, SystemTime::now())
     }
 
     /// What the API server shows to node APIs.

@@ -5,6 +5,7 @@
 //! it is: both ends speak to each other.
 
 mod client;
+mod options;
 mod target;
 mod upgrade;
 
@@ -16,7 +17,8 @@ use super::api::{Answer, Api, Cx};
 use super::body::{self, Body};
 use crate::api::Status;
 use crate::api::status::Reason;
-use crate::server::objects::WriteOptions;
+use crate::server::admission::Shown;
+use crate::server::objects::{Call, WriteOptions};
 pub(super) use client::NodeClient;
 use target::Target;
 
@@ -70,9 +72,8 @@ async fn refusal_as_status(response: Response<Body>) -> Answer {
 
 /// `pods/exec`, `pods/attach` and `pods/portforward`.
 pub(super) async fn stream(api: &Api, cx: Cx) -> Answer {
-    let options = WriteOptions::default();
     let subresource = cx.info.subresource.clone().unwrap_or_default();
-    api.objects.connect(&cx.call(&options), cx.name()?, &subresource).await?;
+    admit(api, &cx, &subresource).await?;
     let pod = target::pod(api, &cx)?;
     let (namespace, name) = (cx.namespace().unwrap_or_default(), cx.name()?);
     let (path, query) = if subresource == "portforward" {
@@ -86,6 +87,17 @@ pub(super) async fn stream(api: &Api, cx: Cx) -> Answer {
     send(api, cx, target).await
 }
 
+/// Asks admission about a connection.
+async fn admit(api: &Api, cx: &Cx, subresource: &str) -> Result<(), Status> {
+    let kind = cx.entry.subresource(subresource).and_then(|s| s.kind.clone());
+    let kind = kind.ok_or_else(Status::no_such_path)?;
+    let mut shown = options::of(cx, subresource, &kind);
+    let write = WriteOptions::default();
+    let call = Call { shown: Shown::Whole(&kind), ..cx.call(&write) };
+    // Warnings have no place in the answer of a stream.
+    api.objects.connect(&call, cx.name()?, subresource, &mut shown).await.map(drop)
+}
+
 /// `nodes/proxy`, `pods/proxy` and `services/proxy`.
 pub(super) async fn proxy(api: &Api, cx: Cx) -> Answer {
     let plain = cx.info.rest.is_none() && !cx.parts.uri.path().ends_with('/');
@@ -93,8 +105,7 @@ pub(super) async fn proxy(api: &Api, cx: Cx) -> Answer {
     {
         return Ok(to_slash(&cx.parts.uri));
     }
-    let options = WriteOptions::default();
-    api.objects.connect(&cx.call(&options), cx.name()?, "proxy").await?;
+    admit(api, &cx, "proxy").await?;
     let target = match &*cx.entry.plural {
         "nodes" => target::node(api, cx.name()?)?,
         "pods" => target::pod_address(api, &cx)?,

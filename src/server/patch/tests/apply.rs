@@ -254,6 +254,18 @@ proptest! {
     }
 
     #[test]
+    fn applies_of_disjoint_fields_commute(
+        one in prop::collection::btree_map("a[a-c]", "[xy]", 0..4),
+        two in prop::collection::btree_map("b[a-c]", "[xy]", 0..4),
+    ) {
+        let (one, two) = (config_map(json!(one)), config_map(json!(two)));
+        let (mut forth, mut back) = (Applied::new(), Applied::new());
+        forth.apply(&one, "one");
+        back.apply(&two, "two");
+        prop_assert_eq!(forth.apply(&two, "two"), back.apply(&one, "one"));
+    }
+
+    #[test]
     fn the_last_applied_configuration_is_there(
         first in prop::collection::btree_map("[a-d]", "[xy]", 0..4),
         second in prop::collection::btree_map("[a-d]", "[xy]", 1..4),

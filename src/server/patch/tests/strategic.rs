@@ -1,3 +1,7 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::server::patch::strategic;
 
@@ -186,5 +190,50 @@ fn malformed_patches() {
         let error = strategic(&schema("v1", "Pod"), &pod, &patch).expect_err(text);
         assert_eq!(error.code, 400);
         assert!(error.message.contains(text), "{patch}: {}", error.message);
+    }
+}
+
+/// A patch of variables, by name, of the container `c`; those without a value are deleted.
+fn variables(values: &BTreeMap<String, Option<u8>>) -> Value {
+    let items: Vec<Value> = values
+        .iter()
+        .map(|(name, value)| match value {
+            Some(value) => json!({"name": name, "value": value.to_string()}),
+            None => json!({"name": name, "$patch": "delete"}),
+        })
+        .collect();
+    json!({"spec": {"containers": [{"name": "c", "env": items}]}})
+}
+
+/// The variables in an order that says nothing of the patches' order.
+fn sorted(mut pod: Value) -> Value {
+    if let Some(env) = pod["spec"]["containers"][0]["env"].as_array_mut() {
+        env.sort_by_key(|item| item["name"].to_string());
+    }
+    pod
+}
+
+proptest! {
+    #[test]
+    fn disjoint_patches_commute(
+        base in prop::collection::btree_map("[ab][a-c]", any::<u8>().prop_map(Some), 0..5),
+        one in prop::collection::btree_map("a[a-c]", any::<Option<u8>>(), 1..4),
+        two in prop::collection::btree_map("b[a-c]", any::<Option<u8>>(), 1..4),
+    ) {
+        let (base, one, two) = (variables(&base), variables(&one), variables(&two));
+        let both = |first: &Value, second: &Value| {
+            sorted(patched("v1", "Pod", &patched("v1", "Pod", &base, first.clone()), second.clone()))
+        };
+        prop_assert_eq!(both(&one, &two), both(&two, &one));
+    }
+
+    #[test]
+    fn a_patch_twice_is_a_patch_once(
+        base in prop::collection::btree_map("[a-e]", any::<u8>().prop_map(Some), 0..5),
+        change in prop::collection::btree_map("[a-e]", any::<Option<u8>>(), 1..4),
+    ) {
+        let change = variables(&change);
+        let once = patched("v1", "Pod", &variables(&base), change.clone());
+        prop_assert_eq!(patched("v1", "Pod", &once, change), once);
     }
 }

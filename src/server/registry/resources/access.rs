@@ -21,6 +21,7 @@ pub(super) fn entries() -> Vec<Resource> {
         authorization("SubjectAccessReview", "subjectaccessreviews").cluster(),
         Resource::new("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
             .cluster()
+            .names(path_segment)
             .short(&["csr"])
             .sub("approval", verbs::GET_PATCH_UPDATE)
             .status()
@@ -30,7 +31,7 @@ pub(super) fn entries() -> Vec<Resource> {
 }
 
 fn rbac(kind: &'static str, plural: &'static str) -> Resource {
-    Resource::new("rbac.authorization.k8s.io", "v1", kind, plural).names(path_segment)
+    Resource::new("rbac.authorization.k8s.io", "v1", kind, plural).names(path_segment).create_on_update()
 }
 
 fn authorization(kind: &'static str, plural: &'static str) -> Resource {

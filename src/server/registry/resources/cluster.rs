@@ -1,11 +1,15 @@
-//! coordination, events, node, scheduling, admissionregistration, apiextensions.
+//! coordination, events, node, scheduling, admissionregistration, apiextensions, settings.
 
 use super::super::printers::cluster;
 use super::super::{Resource, views};
 
 pub(super) fn entries() -> Vec<Resource> {
     vec![
-        Resource::new("coordination.k8s.io", "v1", "Lease", "leases").lazy().columns(cluster::LEASES),
+        Resource::new("coordination.k8s.io", "v1", "Lease", "leases")
+            .lazy()
+            .create_on_update()
+            .conditional_update()
+            .columns(cluster::LEASES),
         Resource::new("events.k8s.io", "v1", "Event", "events")
             .short(&["ev"])
             .lazy()
@@ -13,6 +17,7 @@ pub(super) fn entries() -> Vec<Resource> {
             .columns(cluster::EVENTS),
         Resource::new("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses")
             .cluster()
+            .conditional_update()
             .columns(cluster::RUNTIME_CLASSES),
         Resource::new("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
             .cluster()
@@ -28,12 +33,14 @@ pub(super) fn entries() -> Vec<Resource> {
             .columns(cluster::WEBHOOKS),
         Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
             .cluster()
+            .conditional_update()
             .short(&["crd", "crds"])
             .status()
             .columns(cluster::DEFINITIONS),
+        Resource::new("settings.k8s.io", "v1alpha1", "PodPreset", "podpresets"),
     ]
 }
 
 fn admission(kind: &'static str, plural: &'static str) -> Resource {
-    Resource::new("admissionregistration.k8s.io", "v1", kind, plural).cluster()
+    Resource::new("admissionregistration.k8s.io", "v1", kind, plural).cluster().conditional_update()
 }

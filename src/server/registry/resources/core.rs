@@ -12,13 +12,26 @@ pub(super) fn entries() -> Vec<Resource> {
         core("ComponentStatus", "componentstatuses")
             .cluster()
             .short(&["cs"])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+")
             .review()
             .verbs(verbs::GET_LIST)
             .columns(cluster::COMPONENT_STATUSES),
         core("ConfigMap", "configmaps").short(&["cm"]).columns(access::CONFIG_MAPS),
-        core("Endpoints", "endpoints").short(&["ep"]).columns(network::ENDPOINTS),
-        core("Event", "events").short(&["ev"]).lazy().columns(cluster::EVENTS).fields(event_fields()),
-        core("LimitRange", "limitranges").short(&["limits"]).columns(cluster::LIMIT_RANGES),
+        core("Endpoints", "endpoints")
+            .short(&["ep"])
+            .create_on_update()
+            .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+            .columns(network::ENDPOINTS),
+        core("Event", "events")
+            .short(&["ev"])
+            .lazy()
+            .create_on_update()
+            .columns(cluster::EVENTS)
+            .fields(event_fields()),
+        core("LimitRange", "limitranges")
+            .short(&["limits"])
+            .create_on_update()
+            .columns(cluster::LIMIT_RANGES),
         namespaces(),
         nodes(),
         core("PersistentVolumeClaim", "persistentvolumeclaims")
@@ -62,7 +75,8 @@ fn more_entries() -> Vec<Resource> {
         core("Service", "services")
             .short(&["svc"])
             .all()
-            .names(names::dns1035_label)
+            .names(names::dns1123_label)
+            .create_on_update()
             .returns_deleted()
             .status()
             .sub_kind("proxy", ("", "v1", "ServiceProxyOptions"), verbs::PROXY)

@@ -5,12 +5,19 @@ use super::super::printers::{cluster, storage};
 
 pub(super) fn entries() -> Vec<Resource> {
     vec![
-        entry("CSIDriver", "csidrivers").cluster().columns(cluster::CSI_DRIVERS),
-        entry("CSINode", "csinodes").cluster().columns(storage::CSI_NODES),
-        entry("CSIStorageCapacity", "csistoragecapacities").columns(storage::CAPACITIES),
+        entry("CSIDriver", "csidrivers").cluster().conditional_update().columns(cluster::CSI_DRIVERS),
+        entry("CSINode", "csinodes").cluster().conditional_update().columns(storage::CSI_NODES),
+        entry("CSIStorageCapacity", "csistoragecapacities").conditional_update().columns(storage::CAPACITIES),
         entry("StorageClass", "storageclasses").cluster().short(&["sc"]).columns(storage::CLASSES),
-        entry("VolumeAttachment", "volumeattachments").cluster().status().columns(storage::ATTACHMENTS),
-        entry("VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]),
+        entry("VolumeAttachment", "volumeattachments")
+            .cluster()
+            .conditional_update()
+            .status()
+            .columns(storage::ATTACHMENTS),
+        entry("VolumeAttributesClass", "volumeattributesclasses")
+            .cluster()
+            .short(&["vac"])
+            .columns(storage::ATTRIBUTES_CLASSES),
     ]
 }
 

@@ -20,7 +20,7 @@ pub fn items(value: &Value) -> &[Value] {
 }
 
 /// The items of a list, each with its path.
-pub fn indexed<'a>(value: &'a Value, path: &Path) -> impl Iterator<Item = (&'a Value, Path)> {
+pub fn indexed<'a>(value: &'a Value, path: &Path) -> impl Iterator<Item = (&'a Value, Path)> + use<'a> {
     let path = path.clone();
     items(value).iter().enumerate().map(move |(i, item)| (item, path.index(i)))
 }

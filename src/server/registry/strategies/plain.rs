@@ -1,10 +1,9 @@
 //! Kinds that need little: no generation, or one or two checks.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::check::{Errors, IMMUTABLE, text};
+use super::check::{Errors, is_empty, text};
 use crate::api::{FieldError, Path, Status, names};
-use crate::server::auth::authn::review::user_info;
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
 /// Plain data with a spec that is not counted: upstream gives such objects no generation.
@@ -35,11 +34,14 @@ impl Strategy for PriorityClassStrategy {
         let mut errors = Errors::default();
         let name = text(&object["metadata"]["name"]);
         let value = object["value"].as_i64().unwrap_or_default();
-        let system = ["system-node-critical", "system-cluster-critical"].contains(&name);
-        if name.starts_with("system-") && !system {
-            let detail = "priority class names with 'system-' prefix are reserved for system use only";
-            errors.push(FieldError::forbidden(&Path::new("metadata").child("name"), detail));
-        } else if value > HIGHEST && !system {
+        if name.starts_with("system-") {
+            if let Some(why) = not_the_systems(name, value, object["globalDefault"] == true) {
+                let detail = format!(
+                    "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+                );
+                errors.push(FieldError::forbidden(&Path::new("metadata").child("name"), detail));
+            }
+        } else if value > HIGHEST {
             let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
             errors.push(FieldError::forbidden(&Path::new("value"), detail));
         }
@@ -48,16 +50,26 @@ impl Strategy for PriorityClassStrategy {
         errors.0
     }
 
-    fn validate_update(&self, cx: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate_create(cx, new);
+    fn validate_update(&self, _: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::default();
         if new["value"] != old["value"] {
             errors.push(FieldError::forbidden(&Path::new("value"), "may not be changed in an update."));
         }
-        if new["preemptionPolicy"] != old["preemptionPolicy"] {
-            let value = new["preemptionPolicy"].clone();
-            errors.push(FieldError::invalid(&Path::new("preemptionPolicy"), value, IMMUTABLE));
+        errors.immutable(&Path::new("preemptionPolicy"), &new["preemptionPolicy"], &old["preemptionPolicy"]);
+        errors.0
+    }
+}
+
+/// Why a class with a name of the system's is not one of them.
+fn not_the_systems(name: &str, value: i64, default: bool) -> Option<String> {
+    let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+    match known.into_iter().find(|(known, _)| *known == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, wanted)) if value != wanted => {
+            Some(format!("value of {name} PriorityClass must be {wanted}"))
         }
-        errors
+        Some(_) if default => Some(format!("globalDefault of {name} PriorityClass must be false")),
+        Some(_) => None,
     }
 }
 
@@ -85,73 +97,57 @@ impl Strategy for LeaseStrategy {
             ));
         }
         errors.not_negative(&path.child("leaseTransitions"), &spec["leaseTransitions"]);
-        errors.0
-    }
-
-    fn validate_update(&self, cx: &Context<'_>, new: &Value, _: &Value) -> Vec<FieldError> {
-        self.validate_create(cx, new)
-    }
-}
-
-/// CertificateSigningRequests, which say who asks: the server's word, not the client's.
-pub struct SigningRequestStrategy;
-
-impl Strategy for SigningRequestStrategy {
-    fn prepare_create(&self, cx: &Context<'_>, object: &mut Value) -> Result<(), Status> {
-        object["status"] = json!({});
-        let info = user_info(cx.user);
-        for field in ["username", "uid", "groups", "extra"] {
-            defaults::keep(&mut object["spec"], &info, field);
-        }
-        Ok(())
-    }
-
-    fn prepare_update(&self, _: &Context<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
-        // What is asked for stays; approval and certificate have subresources.
-        defaults::keep(new, old, "spec");
-        defaults::keep(new, old, "status");
-        Ok(())
-    }
-
-    fn prepare_subresource(
-        &self,
-        _: &Context<'_>,
-        sub: &str,
-        new: &mut Value,
-        old: &Value,
-    ) -> Result<(), Status> {
-        if matches!(sub, "status" | "approval") {
-            defaults::prepare_status(new, old);
-        }
-        Ok(())
-    }
-
-    fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
-        let (spec, path) = (&object["spec"], Path::new("spec"));
-        let mut errors = Errors::default();
-        errors.required(&path.child("request"), &spec["request"]);
-        errors.required(&path.child("usages"), &spec["usages"]);
-        errors.required(&path.child("signerName"), &spec["signerName"]);
-        errors.0
-    }
-}
-
-/// ServiceAccounts, whose secrets and pull secrets are names.
-pub struct ServiceAccountStrategy;
-
-impl Strategy for ServiceAccountStrategy {
-    fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::default();
-        for list in ["secrets", "imagePullSecrets"] {
-            for (secret, path) in super::check::indexed(&object[list], &Path::new(list)) {
-                errors.optionally_named(&path.child("name"), &secret["name"], names::dns1123_subdomain);
+        let (strategy, at) = (&spec["strategy"], path.child("strategy").child("strategy"));
+        if let Some(strategy) = strategy.as_str().filter(|s| !s.is_empty()) {
+            if strategy.contains('/') {
+                errors.invalid_all(&at, &strategy.into(), names::qualified_name(strategy));
+            } else if strategy != "OldestEmulationVersion" {
+                errors.push(FieldError::not_supported(&at, strategy, &["OldestEmulationVersion"]));
             }
         }
+        if !is_empty(&spec["preferredHolder"]) && is_empty(strategy) {
+            let detail = "may only be specified if `strategy` is defined";
+            errors.push(FieldError::forbidden(&path.child("preferredHolder"), detail));
+        }
         errors.0
     }
 
     fn validate_update(&self, cx: &Context<'_>, new: &Value, _: &Value) -> Vec<FieldError> {
         self.validate_create(cx, new)
+    }
+}
+
+/// ServiceAccounts, of which upstream checks nothing but the metadata.
+pub struct ServiceAccountStrategy;
+
+const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+
+impl Strategy for ServiceAccountStrategy {
+    fn prepare_create(&self, _: &Context<'_>, object: &mut Value) -> Result<(), Status> {
+        names_alone(object);
+        Ok(())
+    }
+
+    fn prepare_update(&self, _: &Context<'_>, new: &mut Value, _: &Value) -> Result<(), Status> {
+        names_alone(new);
+        Ok(())
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        if object["metadata"]["annotations"].get(ENFORCE).is_none() {
+            return Vec::new();
+        }
+        let why = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+        vec![format!("metadata.annotations[{ENFORCE}]: {why}")]
+    }
+}
+
+/// Of its secrets an account knows the names.
+fn names_alone(account: &mut Value) {
+    for secret in account.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(secret) = secret.as_object_mut() {
+            secret.retain(|field, _| field == "name");
+        }
     }
 }
 
@@ -160,6 +156,7 @@ mod tests {
     use super::*;
     use crate::server::auth::testing::Fake;
     use crate::server::auth::user::User;
+    use serde_json::json;
 
     fn with<T>(run: impl FnOnce(&Context<'_>) -> T) -> T {
         run(&Context { user: &User::loopback(), namespace: None, reader: &Fake::default(), dry_run: false })
@@ -177,18 +174,6 @@ mod tests {
     }
 
     #[test]
-    fn a_signing_request_says_who_asks() {
-        let user = User::node("n");
-        let mut request = json!({"spec": {"request": "eA==", "usages": ["client auth"], "signerName": "a/b", "username": "admin", "uid": "x"}});
-        let cx = Context { user: &user, namespace: None, reader: &Fake::default(), dry_run: false };
-        SigningRequestStrategy.prepare_create(&cx, &mut request).unwrap();
-        assert_eq!(request["spec"]["username"], "system:node:n");
-        assert_eq!(request["spec"]["groups"], json!(["system:nodes", "system:authenticated"]));
-        assert!(request["spec"].get("uid").is_none());
-        assert!(SigningRequestStrategy.validate_create(&cx, &request).is_empty());
-    }
-
-    #[test]
     fn classes_and_leases_keep_their_bounds() {
         let class = |name: &str, value: i64| json!({"metadata": {"name": name}, "value": value});
         let create = |class: &Value| with(|cx| PriorityClassStrategy.validate_create(cx, class));
@@ -198,7 +183,12 @@ mod tests {
             create(&class("higher", HIGHEST + 1))[0].to_string(),
             "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"
         );
-        assert_eq!(create(&class("system-x", 1))[0].field.as_str(), "metadata.name");
+        assert_eq!(
+            create(&class("system-x", 1))[0].to_string(),
+            "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. \
+             error: system-x is not a known system priority class"
+        );
+        assert!(create(&class("system-node-critical", 5))[0].detail.ends_with("must be 2000001000"));
         let changed = with(|cx| PriorityClassStrategy.validate_update(cx, &class("a", 2), &class("a", 1)));
         assert_eq!(changed[0].to_string(), "value: Forbidden: may not be changed in an update.");
         let lease = json!({"spec": {"leaseDurationSeconds": 0}});
@@ -206,10 +196,8 @@ mod tests {
             with(|cx| LeaseStrategy.validate_create(cx, &lease))[0].to_string(),
             "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"
         );
-        let account = json!({"imagePullSecrets": [{"name": "A"}]});
-        assert_eq!(
-            with(|cx| ServiceAccountStrategy.validate_create(cx, &account))[0].field.as_str(),
-            "imagePullSecrets[0].name"
-        );
+        let mut account = json!({"secrets": [{"name": "a", "kind": "Secret"}]});
+        with(|cx| ServiceAccountStrategy.prepare_create(cx, &mut account)).unwrap();
+        assert_eq!(account, json!({"secrets": [{"name": "a"}]}));
     }
 }

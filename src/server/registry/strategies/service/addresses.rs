@@ -8,57 +8,64 @@ use super::allocator::Refused;
 use super::ports::Taken;
 use super::{ServiceStrategy, address, addresses_of, holder, is_headless, needs_address, stored};
 use crate::api::{FieldError, GroupKind, Meta, Path, Status};
-use crate::server::registry::strategies::check::{is_empty, items, text};
+use crate::server::registry::strategies::check::{is_empty, items, same, text};
 use crate::server::registry::strategy::Context;
 
 /// Fills in what follows from other fields: `clusterIPs` from `clusterIP`, families and their policy.
 pub fn normalize(spec: &mut Value) {
+    if !is_empty(&spec["clusterIP"]) && is_empty(&spec["clusterIPs"]) {
+        spec["clusterIPs"] = json!([spec["clusterIP"]]);
+    }
     if !needs_address(spec) {
         return;
     }
-    if !is_empty(&spec["clusterIP"]) && is_empty(&spec["clusterIPs"]) {
-        spec["clusterIPs"] = json!([spec["clusterIP"]]);
-    } else if is_empty(&spec["clusterIP"]) && !is_empty(&spec["clusterIPs"]) {
-        spec["clusterIP"] = spec["clusterIPs"][0].clone();
-    }
+    let two = items(&spec["clusterIPs"]).len() == 2 || items(&spec["ipFamilies"]).len() == 2;
     // A headless Service without a selector may have endpoints of any family.
-    if is_headless(spec) && is_empty(&spec["selector"]) {
-        if is_empty(&spec["ipFamilyPolicy"]) {
-            spec["ipFamilyPolicy"] = json!("RequireDualStack");
-        }
-        if is_empty(&spec["ipFamilies"]) {
-            let both = text(&spec["ipFamilyPolicy"]) != "SingleStack";
-            spec["ipFamilies"] = if both { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
-        }
-        return;
-    }
+    let free = is_headless(spec) && is_empty(&spec["selector"]);
     if is_empty(&spec["ipFamilyPolicy"]) {
-        spec["ipFamilyPolicy"] = json!("SingleStack");
+        let both = two || (free && is_empty(&spec["ipFamilies"]));
+        spec["ipFamilyPolicy"] = json!(if both || free { "RequireDualStack" } else { "SingleStack" });
     }
     if is_empty(&spec["ipFamilies"]) {
         spec["ipFamilies"] = json!(["IPv4"]);
     }
+    if free && text(&spec["ipFamilyPolicy"]) != "SingleStack" && items(&spec["ipFamilies"]).len() == 1 {
+        let other = if text(&spec["ipFamilies"][0]) == "IPv6" { "IPv4" } else { "IPv6" };
+        spec["ipFamilies"] = json!([spec["ipFamilies"][0], other]);
+    }
 }
 
-/// An update that says nothing of the address keeps it; one to ExternalName lets it go.
+/// An update that says nothing of the address keeps it; one to ExternalName lets it go, unless it was changed
+/// by hand, which validation then refuses.
 pub fn carry_over(spec: &mut Value, old: &Value) {
-    match (needs_address(spec), needs_address(old)) {
-        (true, true) => {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if is_empty(&spec[field]) && !is_empty(&old[field]) {
-                    spec[field] = old[field].clone();
-                }
+    if needs_address(spec) && needs_address(old) {
+        for field in ["ipFamilies", "ipFamilyPolicy", "clusterIP"] {
+            if is_empty(&spec[field]) && !is_empty(&old[field]) {
+                spec[field] = old[field].clone();
             }
         }
-        (false, true) => {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
-            {
-                if spec.get(field).is_some() && spec[field] == old[field] {
-                    remove(spec, field);
-                }
+    }
+    let same_one = same(&spec["clusterIP"], &old["clusterIP"]);
+    if is_empty(&spec["clusterIPs"]) && same_one && !is_empty(&old["clusterIPs"]) {
+        spec["clusterIPs"] = old["clusterIPs"].clone();
+    }
+    if !same_one && same(&spec["clusterIPs"], &old["clusterIPs"]) {
+        if is_empty(&spec["clusterIP"]) {
+            remove(spec, "clusterIPs");
+        } else {
+            spec["clusterIPs"] = json!([spec["clusterIP"]]);
+        }
+    }
+    if needs_address(old) && !needs_address(spec) {
+        if same_one && same(&spec["clusterIPs"], &old["clusterIPs"]) {
+            remove(spec, "clusterIP");
+            remove(spec, "clusterIPs");
+        }
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            if same(&spec[field], &old[field]) {
+                remove(spec, field);
             }
         }
-        _ => {}
     }
 }
 
@@ -87,10 +94,7 @@ impl ServiceStrategy {
         };
         let spec = &mut object["spec"];
         if is_empty(&spec["clusterIPs"]) {
-            let value = self
-                .addresses
-                .take_any(&holder, uses, cx.dry_run)
-                .map_err(|_| Status::internal("failed to allocate a serviceIP: range is full"))?;
+            let value = self.any_address(cx, &holder, uses)?;
             taken.addresses.push(value);
             let text = Ipv4Addr::from(value).to_string();
             spec["clusterIP"] = json!(text);
@@ -100,7 +104,9 @@ impl ServiceStrategy {
         let kept: Vec<u32> = old.map(|old| addresses_of(old).collect()).unwrap_or_default();
         for wanted in items(&spec["clusterIPs"]) {
             let Some(value) = address(wanted).filter(|value| !kept.contains(value)) else { continue };
-            let why = if self.addresses.contains(value) {
+            let why = if reserved(cx, value) {
+                "provided IP is already allocated".to_owned()
+            } else if self.addresses.contains(value) {
                 match self.addresses.take(value, &holder, uses, cx.dry_run) {
                     Ok(()) => {
                         taken.addresses.push(value);
@@ -122,4 +128,32 @@ impl ServiceStrategy {
         }
         Ok(())
     }
+
+    /// Any address that nobody has, nor has reserved.
+    fn any_address(
+        &self,
+        cx: &Context<'_>,
+        holder: &str,
+        uses: impl Fn(&str, u32) -> bool,
+    ) -> Result<u32, Status> {
+        let mut passed = Vec::new();
+        let found = loop {
+            match self.addresses.take_any(holder, &uses, cx.dry_run) {
+                Ok(value) if reserved(cx, value) && !passed.contains(&value) => passed.push(value),
+                Ok(value) if passed.contains(&value) => break Err(Refused::Full),
+                found => break found,
+            }
+        };
+        passed.iter().for_each(|value| self.addresses.undo(*value, holder));
+        found.map_err(|_| Status::internal("failed to allocate a serviceIP: range is full"))
+    }
+}
+
+/// A user made an IPAddress of this address: no Service gets it.
+fn reserved(cx: &Context<'_>, value: u32) -> bool {
+    let name = Ipv4Addr::from(value).to_string();
+    let address = cx.reader.get("ipaddresses.networking.k8s.io", None, &name);
+    address.is_some_and(|address| {
+        address.value()["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"] != "ipallocator.k8s.io"
+    })
 }

@@ -2,20 +2,24 @@
 
 mod addresses;
 mod allocator;
+mod families;
 mod ports;
+mod update;
 mod validate;
+mod warnings;
 
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
 use super::StrategyConfig;
-use super::check::{is_empty, items, text};
-use crate::api::{FieldError, Meta, Path, Status};
+use super::check::{Errors, is_empty, items, text};
+use crate::api::{FieldError, GroupKind, Meta, Path, Status};
 use crate::config::Cidr;
 use crate::server::reader::Reader;
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 use allocator::Allocator;
+pub use update::host_name;
 
 /// The strategy of Services; it has the allocators of addresses and node ports.
 pub struct ServiceStrategy {
@@ -108,14 +112,15 @@ impl Strategy for ServiceStrategy {
     fn prepare_create(&self, cx: &Context<'_>, object: &mut Value) -> Result<(), Status> {
         object["status"] = json!({"loadBalancer": {}});
         addresses::normalize(&mut object["spec"]);
-        if !validate::service(object).is_empty() {
+        check_families(object, None)?;
+        if !validate::service(object, None).is_empty() {
             return Ok(());
         }
         self.allocate(cx, object, None)
     }
 
     fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
-        validate::service(object)
+        validate::service(object, None)
     }
 
     fn prepare_update(&self, cx: &Context<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
@@ -124,6 +129,10 @@ impl Strategy for ServiceStrategy {
         addresses::carry_over(&mut new["spec"], &old["spec"]);
         ports::carry_over(&mut new["spec"], &old["spec"]);
         addresses::normalize(&mut new["spec"]);
+        if text(&new["spec"]["type"]) != "LoadBalancer" && !is_empty(&new["status"]["loadBalancer"]) {
+            new["status"]["loadBalancer"] = json!({});
+        }
+        check_families(new, Some(old))?;
         if !self.validate_update(cx, new, old).is_empty() {
             return Ok(());
         }
@@ -131,14 +140,17 @@ impl Strategy for ServiceStrategy {
     }
 
     fn validate_update(&self, _: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = validate::service(new);
-        let (spec, was) = (&new["spec"], &old["spec"]);
-        let changes = needs_address(spec) && needs_address(was) && !is_empty(&was["clusterIPs"]);
-        if changes && spec["clusterIPs"][0] != was["clusterIPs"][0] {
-            let path = Path::new("spec").child("clusterIPs").index(0);
-            errors.push(FieldError::invalid(&path, spec["clusterIPs"].clone(), "may not change once set"));
-        }
+        let mut errors = update::service(&new["spec"], &old["spec"]);
+        errors.extend(validate::service(new, Some(old)));
         errors
+    }
+
+    fn validate_subresource(&self, _: &Context<'_>, sub: &str, new: &Value, old: &Value) -> Vec<FieldError> {
+        if sub == "status" { update::status(new, old) } else { Vec::new() }
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        warnings::of(object)
     }
 
     fn rollback(&self, object: &Value) {
@@ -160,6 +172,20 @@ impl Strategy for ServiceStrategy {
             .for_each(|a| self.addresses.settle(a, &holder));
         ports_of(object).filter(|p| self.ports.contains(*p)).for_each(|p| self.ports.settle(p, &holder));
     }
+}
+
+/// Families are settled before all else.
+fn check_families(service: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let (spec, path) = (&service["spec"], Path::new("spec"));
+    let mut errors = Errors::default();
+    families::related(spec, old.map(|o| &o["spec"]), &path, &mut errors);
+    if errors.0.is_empty() {
+        families::available(spec, &path, &mut errors);
+    }
+    if errors.0.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&GroupKind::new("", "Service"), Meta::of(service).name(), &errors.0))
 }
 
 impl ServiceStrategy {

@@ -1,13 +1,13 @@
 //! Node ports: defaults and allocation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
 use super::addresses::remove;
 use super::{ServiceStrategy, holder, needs_node_ports, ports_of, stored};
 use crate::api::{FieldError, GroupKind, Meta, Path, Status};
-use crate::server::registry::strategies::check::{items, text};
+use crate::server::registry::strategies::check::{items, same, text};
 use crate::server::registry::strategy::Context;
 
 /// What one request took.
@@ -17,42 +17,71 @@ pub struct Taken {
     pub ports: Vec<u32>,
 }
 
+/// The type has node ports.
+fn typed(spec: &Value) -> bool {
+    matches!(text(&spec["type"]), "NodePort" | "LoadBalancer")
+}
+
+fn node_ports(spec: &Value) -> BTreeSet<i64> {
+    items(&spec["ports"]).iter().filter_map(|p| p["nodePort"].as_i64()).filter(|p| *p != 0).collect()
+}
+
 /// An update that says nothing of a port's node port keeps it; one to a type without node ports lets them
 /// go, unless they were changed by hand, which validation then refuses.
 pub fn carry_over(spec: &mut Value, old: &Value) {
-    let key = |port: &Value| (text(&port["protocol"]).to_owned(), port["port"].as_i64().unwrap_or_default());
-    let mut before: HashMap<(String, i64), i64> = HashMap::new();
-    for port in items(&old["ports"]) {
-        before.insert(key(port), port["nodePort"].as_i64().unwrap_or_default());
-    }
-    let (now, was) = (needs_node_ports(spec), needs_node_ports(old));
-    let typed = matches!(text(&spec["type"]), "NodePort" | "LoadBalancer");
-    for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-        let known = before.get(&key(port)).copied().unwrap_or_default();
-        let own = port["nodePort"].as_i64().unwrap_or_default();
-        if now && was && own == 0 && known != 0 {
-            port["nodePort"] = json!(known);
-        } else if !typed && was && own != 0 && before.values().any(|p| *p == own) {
-            remove(port, "nodePort");
+    match (typed(old), typed(spec)) {
+        (true, true) => keep_node_ports(spec, old),
+        (true, false) if node_ports(spec).is_subset(&node_ports(old)) => {
+            for port in ports_mut(spec) {
+                remove(port, "nodePort");
+            }
         }
+        _ => {}
     }
     let health = old["healthCheckNodePort"].as_i64().unwrap_or_default();
     let own = spec.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or_default();
-    if needs_health_port(spec) && own == 0 && health != 0 {
+    if needs_health_port(spec) && needs_health_port(old) && own == 0 {
         spec["healthCheckNodePort"] = json!(health);
-    } else if !needs_health_port(spec) && own != 0 && own == health {
+    } else if !needs_health_port(spec) && needs_health_port(old) && own == health {
         remove(spec, "healthCheckNodePort");
     }
-    if !typed {
-        for field in ["externalTrafficPolicy", "allocateLoadBalancerNodePorts"] {
-            if spec.get(field).is_some() && spec[field] == old[field] {
-                remove(spec, field);
-            }
+    let (typed_now, balanced_now) = (typed(spec), text(&spec["type"]) == "LoadBalancer");
+    let mut drop = |field: &str| {
+        if same(&spec[field], &old[field]) {
+            remove(spec, field);
+        }
+    };
+    if typed(old) && !typed_now {
+        drop("externalTrafficPolicy");
+    }
+    if text(&old["type"]) == "LoadBalancer" && !balanced_now {
+        drop("allocateLoadBalancerNodePorts");
+        drop("loadBalancerClass");
+    }
+}
+
+fn ports_mut(spec: &mut Value) -> impl Iterator<Item = &mut Value> {
+    spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten()
+}
+
+/// Ports are the same by their names.
+fn keep_node_ports(spec: &mut Value, old: &Value) {
+    let mut used: BTreeSet<i64> = node_ports(spec).intersection(&node_ports(old)).copied().collect();
+    let before: HashMap<&str, i64> = items(&old["ports"])
+        .iter()
+        .filter_map(|p| Some((text(&p["name"]), p["nodePort"].as_i64()?)))
+        .collect();
+    for port in ports_mut(spec) {
+        let unset = port["nodePort"].as_i64().unwrap_or_default() == 0;
+        let known = before.get(text(&port["name"])).copied().filter(|known| *known != 0);
+        if let Some(known) = known.filter(|known| unset && used.insert(*known)) {
+            port["nodePort"] = json!(known);
         }
     }
 }
 
-fn needs_health_port(spec: &Value) -> bool {
+/// A load balancer asks this port whether the node has back ends.
+pub fn needs_health_port(spec: &Value) -> bool {
     text(&spec["type"]) == "LoadBalancer" && text(&spec["externalTrafficPolicy"]) == "Local"
 }
 
@@ -68,7 +97,9 @@ impl ServiceStrategy {
         let (holder, name) = (holder(object), Meta::of(object).name().to_owned());
         let kept: Vec<u32> = old.map(|old| ports_of(old).collect()).unwrap_or_default();
         let request = Request { cx, holder, name, kept };
-        if needs_node_ports(&object["spec"]) {
+        // Where none are to be made up, those asked for are taken all the same.
+        if typed(&object["spec"]) {
+            let made_up = needs_node_ports(&object["spec"]);
             let mut protocols: HashMap<u32, Vec<String>> = HashMap::new();
             let count = items(&object["spec"]["ports"]).len();
             // Those asked for by number first, so that none of them is handed out to another port.
@@ -87,7 +118,7 @@ impl ServiceStrategy {
                             }
                             used.push(protocol);
                         }
-                        (false, None) => {
+                        (false, None) if made_up => {
                             let twin = shared(items(&object["spec"]["ports"]), index, &protocols);
                             let value = match twin {
                                 Some(value) => value,

@@ -212,12 +212,48 @@ fn wrong_services_are_told_as_upstream_tells_them() {
         ),
         (json!({"type": "ExternalName", "ports": []}), "spec.externalName: Required value"),
         (
+            json!({"clusterIPs": ["10.43.0.5"]}),
+            "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.43.0.5\"]: must be empty when `clusterIP` is not specified",
+        ),
+        (
+            json!({"clusterIP": "10.43.0.5", "clusterIPs": ["10.43.0.5", "10.43.0.6"]}),
+            "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.43.0.5\",\"10.43.0.6\"]: may specify no more than one IP for each IP family",
+        ),
+        (
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "Service \"x\" is invalid: spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+        ),
+        (
+            json!({"loadBalancerClass": "a/b"}),
+            "spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'",
+        ),
+        (
+            json!({"type": "LoadBalancer", "loadBalancerSourceRanges": ["10.0.0.1/8"]}),
+            "spec.LoadBalancerSourceRanges[0]: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length",
+        ),
+        (
+            json!({"healthCheckNodePort": 30005}),
+            "spec.healthCheckNodePort: Invalid value: 30005: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
+        ),
+        (
+            json!({"trafficDistribution": "Far"}),
+            "spec.trafficDistribution: Unsupported value: \"Far\": supported values: \"PreferClose\", \"PreferSameZone\", \"PreferSameNode\"",
+        ),
+        (
+            json!({"externalTrafficPolicy": "Local"}),
+            "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
+        ),
+        (
+            json!({"ports": [{"port": 1, "protocol": "TCP", "appProtocol": "a b"}]}),
+            "spec.ports[0].appProtocol: Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+        ),
+        (
             json!({"ipFamilies": ["IPv6"]}),
-            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+            "Service \"x\" is invalid: spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
         ),
         (
             json!({"clusterIP": "x"}),
-            "spec.clusterIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            "Service \"x\" is invalid: spec.clusterIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
         ),
         (
             json!({"externalIPs": ["127.0.0.1"]}),
@@ -227,4 +263,94 @@ fn wrong_services_are_told_as_upstream_tells_them() {
     for (spec, wanted) in table {
         assert_eq!(Cluster::new().create("x", spec).unwrap_err(), wanted);
     }
+}
+
+#[test]
+fn a_load_balancer_keeps_its_class_and_its_status_is_checked() {
+    let cluster = Cluster::new();
+    let spec = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "loadBalancerClass": "a/b",
+        "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30010}]});
+    let made = cluster.create("lb", spec.clone()).unwrap();
+    assert_eq!(made["spec"]["ports"][0]["nodePort"], 30010);
+    assert!(cluster.create("other", spec).unwrap_err().contains("provided port is already allocated"));
+    assert_eq!(
+        cluster.update(&made, |s| s["spec"]["loadBalancerClass"] = json!("c/d")).unwrap_err(),
+        "spec.loadBalancerClass: Invalid value: \"c/d\": may not change once set"
+    );
+    let status = |ingress: Value| {
+        let mut new = made.clone();
+        new["status"]["loadBalancer"]["ingress"] = json!([ingress]);
+        let errors = update::status(&new, &made);
+        (errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(";"), new)
+    };
+    let (errors, with_status) = status(json!({"ip": "192.0.2.1", "ipMode": "VIP"}));
+    assert_eq!(errors, "");
+    assert_eq!(
+        status(json!({"ip": "192.0.2.1"})).0,
+        "status.loadBalancer.ingress[0].ipMode: Required value: must be specified when `ip` is set"
+    );
+    assert_eq!(
+        status(json!({"hostname": "192.0.2.1"})).0,
+        "status.loadBalancer.ingress[0].hostname: Invalid value: \"192.0.2.1\": must be a DNS name, not an IP address"
+    );
+    let plain = cluster.update(&with_status, |s| s["spec"]["type"] = json!("ClusterIP")).unwrap();
+    assert_eq!(plain["status"], json!({"loadBalancer": {}}));
+    for field in ["loadBalancerClass", "allocateLoadBalancerNodePorts", "externalTrafficPolicy"] {
+        assert!(plain["spec"].get(field).is_none(), "{field}");
+    }
+}
+
+#[test]
+fn ports_are_known_by_their_names() {
+    let cluster = Cluster::new();
+    let ports =
+        json!([{"name": "a", "port": 1, "protocol": "TCP"}, {"name": "b", "port": 2, "protocol": "TCP"}]);
+    let made = cluster.create("web", json!({"type": "NodePort", "ports": ports})).unwrap();
+    let swapped = cluster
+        .update(&made, |s| {
+            s["spec"]["ports"] = json!([{"name": "b", "port": 1, "protocol": "TCP"}, {"name": "a", "port": 2, "protocol": "TCP"}]);
+        })
+        .unwrap();
+    assert_eq!(swapped["spec"]["ports"][0]["nodePort"], made["spec"]["ports"][1]["nodePort"]);
+    assert_eq!(swapped["spec"]["ports"][1]["nodePort"], made["spec"]["ports"][0]["nodePort"]);
+}
+
+#[test]
+fn what_has_no_effect_is_warned_of() {
+    let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"],
+        "sessionAffinity": "ClientIP", "externalIPs": ["2001:DB8::1"], "externalName": "x"}});
+    assert_eq!(
+        warnings::of(&service),
+        [
+            "spec.externalIPs is ignored for headless services",
+            "spec.SessionAffinity is ignored for headless services",
+            "spec.externalIPs[0]: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")",
+            "spec.externalName is ignored when spec.type is not \"ExternalName\"",
+        ]
+    );
+}
+
+#[test]
+fn an_address_that_a_user_reserved_goes_to_no_service() {
+    let cluster = Cluster::new();
+    let address = |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}, "spec": {"parentRef": {}}});
+    let first = cluster.create("probe", json!({})).unwrap();
+    let next = address_after(&first);
+    cluster.reader.put("ipaddresses.networking.k8s.io", address(&next, json!({})));
+    let made = cluster.create("web", json!({})).unwrap();
+    assert_ne!(made["spec"]["clusterIP"], next.as_str());
+    assert!(
+        cluster
+            .create("x", json!({"clusterIP": next}))
+            .unwrap_err()
+            .ends_with("provided IP is already allocated")
+    );
+    let ours = json!({"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    cluster.reader.put("ipaddresses.networking.k8s.io", address("10.43.0.7", ours));
+    cluster.create("y", json!({"clusterIP": "10.43.0.7"})).unwrap();
+}
+
+fn address_after(service: &Value) -> String {
+    let value = address(&service["spec"]["clusterIP"]).unwrap();
+    Ipv4Addr::from(value + 1).to_string()
 }

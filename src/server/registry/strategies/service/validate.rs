@@ -1,22 +1,27 @@
 //! What a Service must look like: `ValidateService` of `pkg/apis/core/validation`.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{is_headless, needs_address};
+use super::ports::needs_health_port;
+use super::{families, is_headless};
 use crate::api::{FieldError, Path, names};
 use crate::server::registry::strategies::check::{Errors, indexed, is_empty, items, text};
-use crate::server::registry::strategies::pod::validate::ip;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+const DISTRIBUTIONS: [&str; 3] = ["PreferClose", "PreferSameZone", "PreferSameNode"];
 const LONGEST_AFFINITY: i64 = 86400;
+const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const MODE: &str = "service.kubernetes.io/topology-mode";
+const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
-/// All that is wrong with a Service.
-pub fn service(service: &Value) -> Vec<FieldError> {
+/// All that is wrong with a Service, which was `old` before.
+pub fn service(service: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let (spec, path) = (&service["spec"], Path::new("spec"));
     let mut errors = Errors::default();
+    annotations(service, &mut errors);
     if items(&spec["ports"]).is_empty() && !is_headless(spec) && text(&spec["type"]) != "ExternalName" {
         errors.push(FieldError::required(&path.child("ports"), ""));
     }
@@ -24,10 +29,24 @@ pub fn service(service: &Value) -> Vec<FieldError> {
     ports(spec, &path, &mut errors);
     errors.labels(&path.child("selector"), &spec["selector"]);
     affinity(spec, &path, &mut errors);
+    families::related(spec, old.map(|o| &o["spec"]), &path, &mut errors);
+    external_addresses(spec, old, &path, &mut errors);
     errors.one_of(&path.child("type"), &spec["type"], &TYPES);
-    external(spec, &path, &mut errors);
-    addresses(spec, &path, &mut errors);
+    unique_ports(spec, &path, &mut errors);
+    load_balancer(service, old, &path, &mut errors);
+    traffic(spec, &path, &mut errors);
     errors.0
+}
+
+fn annotations(service: &Value, errors: &mut Errors) {
+    let annotations = &service["metadata"]["annotations"];
+    if let (Some(mode), Some(hints)) = (annotations.get(MODE), annotations.get(HINTS))
+        && mode != hints
+    {
+        let detail = format!("must match annotations[{HINTS}] when both are specified");
+        let path = Path::new("metadata").child("annotations").key(MODE);
+        errors.push(FieldError::invalid(&path, mode.clone(), detail));
+    }
 }
 
 fn by_type(spec: &Value, path: &Path, errors: &mut Errors) {
@@ -38,16 +57,18 @@ fn by_type(spec: &Value, path: &Path, errors: &mut Errors) {
             errors.push(FieldError::invalid(&headless, "None", detail));
         }
         "ExternalName" => {
-            if !is_empty(&spec["clusterIPs"]) || !is_empty(&spec["clusterIP"]) {
-                let detail = "may not be set for ExternalName services";
-                errors.push(FieldError::forbidden(&path.child("clusterIPs"), detail));
+            for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                if !is_empty(&spec[field]) {
+                    let detail = "may not be set for ExternalName services";
+                    errors.push(FieldError::forbidden(&path.child(field), detail));
+                }
             }
             let (name, at) = (&spec["externalName"], path.child("externalName"));
             let trimmed = text(name).strip_suffix('.').unwrap_or(text(name));
             if trimmed.is_empty() {
                 errors.push(FieldError::required(&at, ""));
             } else {
-                errors.invalid_all(&at, name, names::dns1123_subdomain(trimmed));
+                errors.invalid_all(&at, &trimmed.into(), names::dns1123_subdomain(trimmed));
             }
         }
         _ => {}
@@ -56,7 +77,7 @@ fn by_type(spec: &Value, path: &Path, errors: &mut Errors) {
 
 fn ports(spec: &Value, path: &Path, errors: &mut Errors) {
     let many = items(&spec["ports"]).len() > 1;
-    let (mut by_name, mut by_number, mut by_node) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut by_name = BTreeSet::new();
     for (port, path) in indexed(&spec["ports"], &path.child("ports")) {
         let name = &port["name"];
         if many && is_empty(name) {
@@ -69,20 +90,36 @@ fn ports(spec: &Value, path: &Path, errors: &mut Errors) {
         }
         let number = port["port"].as_i64().unwrap_or_default();
         errors.invalid_all(&path.child("port"), &json!(number), names::port_number(number));
-        errors.one_of(&path.child("protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]);
+        errors.one_of(&path.child("protocol"), &port["protocol"], &PROTOCOLS);
         if !port["targetPort"].is_null() {
             errors.port(&path.child("targetPort"), &port["targetPort"]);
         }
-        let node = port["nodePort"].as_i64().unwrap_or_default();
-        if node != 0 {
-            let at = path.child("nodePort");
-            let kind = text(&spec["type"]);
-            if kind == "ClusterIP" || kind == "ExternalName" {
-                errors.push(FieldError::forbidden(&at, format!("may not be used when `type` is '{kind}'")));
-            } else if !by_node.insert((text(&port["protocol"]), node)) {
-                errors.push(FieldError::duplicate(&at, node));
-            }
+        if let Some(protocol) = port["appProtocol"].as_str() {
+            let wrong = names::qualified_name(protocol);
+            errors.invalid_all(&path.child("appProtocol"), &port["appProtocol"], wrong);
         }
+    }
+}
+
+/// Node ports where there may be some; no port twice.
+fn unique_ports(spec: &Value, path: &Path, errors: &mut Errors) {
+    let (mut by_node, mut by_number) = (BTreeSet::new(), BTreeSet::new());
+    let at = path.child("ports");
+    let node = |port: &Value| port["nodePort"].as_i64().filter(|n| *n != 0);
+    if text(&spec["type"]) == "ClusterIP" {
+        for (_, path) in indexed(&spec["ports"], &at).filter(|(port, _)| node(port).is_some()) {
+            let detail = "may not be used when `type` is 'ClusterIP'";
+            errors.push(FieldError::forbidden(&path.child("nodePort"), detail));
+        }
+    }
+    for (port, path) in indexed(&spec["ports"], &at) {
+        let Some(number) = node(port) else { continue };
+        if !by_node.insert((text(&port["protocol"]), number)) {
+            errors.push(FieldError::duplicate(&path.child("nodePort"), number));
+        }
+    }
+    for (port, path) in indexed(&spec["ports"], &at) {
+        let number = port["port"].as_i64().unwrap_or_default();
         if !by_number.insert((text(&port["protocol"]), number)) {
             errors.push(FieldError::duplicate(&path, json!({"port": number, "protocol": port["protocol"]})));
         }
@@ -97,11 +134,8 @@ fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
             let seconds = &config["clientIP"]["timeoutSeconds"];
             if seconds.as_i64().is_some_and(|s| !(1..=LONGEST_AFFINITY).contains(&s)) {
                 let detail = format!("must be greater than 0 and less than {LONGEST_AFFINITY}");
-                errors.push(FieldError::invalid(
-                    &at.child("clientIP").child("timeoutSeconds"),
-                    seconds.clone(),
-                    detail,
-                ));
+                let at = at.child("clientIP").child("timeoutSeconds");
+                errors.push(FieldError::invalid(&at, seconds.clone(), detail));
             }
         }
         "None" if !config.is_null() => {
@@ -112,76 +146,86 @@ fn affinity(spec: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
-fn external(spec: &Value, path: &Path, errors: &mut Errors) {
+fn external_addresses(spec: &Value, old: Option<&Value>, path: &Path, errors: &mut Errors) {
+    let before = old.map_or(&[][..], |old| items(&old["spec"]["externalIPs"]));
     for (address, path) in indexed(&spec["externalIPs"], &path.child("externalIPs")) {
-        ip(&path, address, errors);
-        if let Ok(parsed) = text(address).parse::<IpAddr>() {
-            outside(&path, address, parsed, errors);
+        if errors.address(&path, address, before) {
+            errors.endpoint_address(&path, address);
         }
     }
-    let reachable =
-        matches!(text(&spec["type"]), "NodePort" | "LoadBalancer") || !items(&spec["externalIPs"]).is_empty();
+}
+
+fn load_balancer(service: &Value, old: Option<&Value>, path: &Path, errors: &mut Errors) {
+    const ONLY: &str = "may only be used when `type` is 'LoadBalancer'";
+    let spec = &service["spec"];
+    let balanced = text(&spec["type"]) == "LoadBalancer";
+    let trimmed = |value: &Value| Value::from(text(value).trim());
+    if let Some(annotation) = service["metadata"]["annotations"].get(RANGES)
+        && is_empty(&spec["loadBalancerSourceRanges"])
+    {
+        let at = Path::new("metadata").child("annotations").key(RANGES);
+        if !balanced {
+            errors.push(FieldError::forbidden(&at, ONLY));
+        }
+        if old.is_none_or(|old| old["metadata"]["annotations"].get(RANGES) != Some(annotation)) {
+            for range in text(annotation).trim().split(',').filter(|r| !r.is_empty()) {
+                errors.network(&at, &range.trim().into(), &[]);
+            }
+        }
+    } else if !is_empty(&spec["loadBalancerSourceRanges"]) {
+        // Upstream's path has this capital letter.
+        let at = path.child("LoadBalancerSourceRanges");
+        if !balanced {
+            errors.push(FieldError::forbidden(&at, ONLY));
+        }
+        let before = old.map_or(&[][..], |old| items(&old["spec"]["loadBalancerSourceRanges"]));
+        let before: Vec<Value> = before.iter().map(trimmed).collect();
+        for (range, path) in indexed(&spec["loadBalancerSourceRanges"], &at) {
+            errors.network(&path, &trimmed(range), &before);
+        }
+    }
+    if !spec["allocateLoadBalancerNodePorts"].is_null() && !balanced {
+        errors.push(FieldError::forbidden(&path.child("allocateLoadBalancerNodePorts"), ONLY));
+    }
+    let (class, at) = (&spec["loadBalancerClass"], path.child("loadBalancerClass"));
+    if !class.is_null() && !balanced {
+        errors.push(FieldError::forbidden(&at, ONLY));
+    } else if !class.is_null() {
+        errors.invalid_all(&at, class, names::qualified_name(text(class)));
+    }
+}
+
+fn traffic(spec: &Value, path: &Path, errors: &mut Errors) {
+    let kind = text(&spec["type"]);
+    let reachable = matches!(kind, "NodePort" | "LoadBalancer")
+        || (kind == "ClusterIP" && !is_empty(&spec["externalIPs"]));
     let (policy, at) = (&spec["externalTrafficPolicy"], path.child("externalTrafficPolicy"));
-    if !is_empty(policy) && !reachable {
+    if reachable {
+        errors.one_of(&at, policy, &["Cluster", "Local"]);
+    } else if !is_empty(policy) {
         let detail = "may only be set for externally-accessible services";
         errors.push(FieldError::invalid(&at, policy.clone(), detail));
-    } else if reachable && text(&spec["type"]) != "ClusterIP" && text(&spec["type"]) != "ExternalName" {
-        errors.one_of(&at, policy, &["Cluster", "Local"]);
     }
-    let internal = &spec["internalTrafficPolicy"];
-    errors.optionally_one_of(&path.child("internalTrafficPolicy"), internal, &["Cluster", "Local"]);
-}
-
-/// An address that can be outside the cluster.
-fn outside(path: &Path, value: &Value, address: IpAddr, errors: &mut Errors) {
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    let reasons = [
-        (address.is_unspecified(), "may not be unspecified (0.0.0.0 or ::)".to_owned()),
-        (address.is_loopback(), "may not be in the loopback range (127.0.0.0/8, ::1/128)".to_owned()),
-        (link_local, "may not be in the link-local range (169.254.0.0/16, fe80::/10)".to_owned()),
-        (address.is_multicast(), "may not be in the multicast range (224.0.0.0/4, ff00::/10)".to_owned()),
-    ];
-    errors.invalid_all(path, value, reasons.into_iter().filter(|(is, _)| *is).map(|(_, why)| why));
-}
-
-fn addresses(spec: &Value, path: &Path, errors: &mut Errors) {
-    if !needs_address(spec) {
-        return;
-    }
-    let at = path.child("clusterIPs");
-    if !is_empty(&spec["clusterIP"]) && spec["clusterIPs"][0] != spec["clusterIP"] {
-        errors.push(FieldError::invalid(
-            &at,
-            spec["clusterIPs"].clone(),
-            "first value must match `clusterIP`",
-        ));
-    }
-    let headless = is_headless(spec);
-    for (index, (address, path)) in indexed(&spec["clusterIPs"], &at).enumerate() {
-        if text(address) == "None" {
-            if index > 0 {
-                errors.push(FieldError::invalid(&path, "None", "'None' must be the first and only value"));
-            }
+    let (port, at) = (&spec["healthCheckNodePort"], path.child("healthCheckNodePort"));
+    if let Some(number) = port.as_i64().filter(|n| *n != 0) {
+        if needs_health_port(spec) {
+            errors.invalid_all(&at, port, names::port_number(number));
         } else {
-            ip(&path, address, errors);
+            let detail =
+                "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+            errors.push(FieldError::invalid(&at, number, detail));
         }
     }
-    let selectorless = headless && is_empty(&spec["selector"]);
-    if text(&spec["ipFamilyPolicy"]) == "RequireDualStack" && !selectorless {
-        let detail = "this cluster is not configured for dual-stack services";
-        errors.push(FieldError::invalid(&path.child("ipFamilyPolicy"), "RequireDualStack", detail));
+    let (internal, at) = (&spec["internalTrafficPolicy"], path.child("internalTrafficPolicy"));
+    if let Some(internal) = internal.as_str()
+        && !["Cluster", "Local"].contains(&internal)
+    {
+        errors.push(FieldError::not_supported(&at, internal, &["Cluster", "Local"]));
     }
-    let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    errors.optionally_one_of(&path.child("ipFamilyPolicy"), &spec["ipFamilyPolicy"], &policies);
-    for (family, path) in indexed(&spec["ipFamilies"], &path.child("ipFamilies")) {
-        match text(family) {
-            "IPv4" => {}
-            "IPv6" if selectorless => {}
-            "IPv6" => errors.push(FieldError::invalid(&path, "IPv6", "not configured on this cluster")),
-            other => errors.push(FieldError::not_supported(&path, other, &["IPv4", "IPv6"])),
-        }
+    if let Some(distribution) = spec["trafficDistribution"].as_str()
+        && !DISTRIBUTIONS.contains(&distribution)
+    {
+        let at = path.child("trafficDistribution");
+        errors.push(FieldError::not_supported(&at, distribution, &DISTRIBUTIONS));
     }
 }
