@@ -177,15 +177,15 @@ impl Server {
             let api = Arc::clone(&api);
             async move { Ok(expiry::run(&api.objects, stop).await?) }
         });
-        let api = Arc::clone(&self.api);
-        self.supervisor.spawn("custom-resources", Stage::Controller, OnFailure::Restart, move |stop| {
-            let api = Arc::clone(&api);
-            async move { Ok(crd::run(&api.objects, stop).await?) }
-        });
         let (api, cidr) = (Arc::clone(&self.api), self.settings.service_cidr);
         self.supervisor.spawn("service-addresses", Stage::Controller, OnFailure::Restart, move |stop| {
             let api = Arc::clone(&api);
             async move { Ok(service_addresses::run(&api.objects, cidr, stop).await?) }
+        });
+        let api = Arc::clone(&self.api);
+        self.supervisor.spawn("custom-resources", Stage::Controller, OnFailure::Restart, move |stop| {
+            let api = Arc::clone(&api);
+            async move { Ok(crd::run(&api.objects, stop).await?) }
         });
         let store = self.store.clone();
         self.supervisor.spawn("store", Stage::Store, OnFailure::StopProcess, move |stop| {
@@ -274,7 +274,7 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
     served.load();
     let store = opened.store.clone();
     let reader = Arc::clone(&cache) as Arc<dyn Reader>;
-    let admission = admission::Chain::standard().with_webhooks(admission::Webhooks::new(reader));
+    let admission = admission::Chain::standard().extended(&reader);
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }
 
