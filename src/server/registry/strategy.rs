@@ -115,6 +115,11 @@ pub trait Strategy: Send + Sync + 'static {
         Deletion::Now
     }
 
+    /// Changes an object that is to be deleted before it is seen what holds it up, as by a finalizer of its kind.
+    fn mark_deleted(&self, object: &mut Value) {
+        let _ = object;
+    }
+
     /// `prepare_create` or `prepare_update` allocated for `object`, and it will not be committed.
     fn rollback(&self, object: &Value) {
         let _ = object;

@@ -1,6 +1,6 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
-mod check;
+pub(in crate::server) mod check;
 mod csr;
 mod data;
 pub mod event;
