@@ -4,17 +4,20 @@
 //! [`Chain::standard`] is their order.
 
 mod asked;
-mod default_storage_class;
+mod default_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_preset;
 mod pod_security;
 mod policy;
 mod priority;
 pub mod quota;
+mod runtime_class;
 mod service_account;
+mod storage;
 mod taint_nodes;
 #[cfg(test)]
 mod testing;
@@ -146,10 +149,12 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The plugins upstream has on by default, as far as kedge has what they are about.
+    /// The plugins upstream has on by default, in its order, as far as kedge has what they are about;
+    /// those for certificates are in the strategy of their kind. And PodPreset, where upstream had it.
     pub fn standard() -> Self {
         let plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(pod_preset::PodPreset),
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount),
             Box::new(node_restriction::NodeRestriction),
@@ -157,7 +162,11 @@ impl Chain {
             Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
-            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(default_class::STORAGE),
+            Box::new(storage::InUseProtection),
+            Box::new(storage::ClaimResize),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(default_class::INGRESS),
         ];
         Self { plugins, policies: None, webhooks: None, turns: quota::Turns::default() }
     }

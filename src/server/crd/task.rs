@@ -17,6 +17,7 @@ use super::conditions::{self, Accepted, Condition};
 use super::definition::{DEFINITIONS, Definition};
 use super::strategy::CLEANUP;
 use crate::api::{Meta, MetaMut, Object, Status};
+use crate::server::admission::Shown;
 use crate::server::auth::User;
 use crate::server::cache::{Event, EventType, Expired, Kind, Scope};
 use crate::server::objects::{Call, Change, DeleteOptions, Objects, WriteOptions};
@@ -166,7 +167,7 @@ async fn write(
 ) -> Result<(), Status> {
     let user = User::loopback();
     let options = WriteOptions { field_manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
-    let call = Call::own(resource, None, &user, &options);
+    let call = Call { shown: Shown::Itself, ..Call::own(resource, None, &user, &options) };
     let mut apply = |old: Option<&Value>| {
         let mut object = old.cloned().unwrap_or_default();
         change(&mut object)?;

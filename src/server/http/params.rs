@@ -86,7 +86,6 @@ impl Params {
             field_manager,
             field_validation: validation,
             force: self.flag("force"),
-            view: None,
             patch: kind == "PatchOptions",
             named: self.get("fieldManager").is_some(),
         })
