@@ -13,7 +13,7 @@ use super::super::webhooks::compile;
 use super::variables;
 use crate::api::schema::{Node, NodeRef};
 use crate::api::{GroupVersionKind, Path, Schemas};
-use crate::server::cel::{Decl, Field, ListKind, Shape, Type, escape};
+use crate::server::cel::{Decl, Field, ListKind, Shape, escape};
 use crate::server::registry::resources;
 
 /// So many kinds are checked at most.
