@@ -12,6 +12,7 @@ use super::auth::User;
 use super::auth::authz::rbac::bootstrap::{self as roles, Outcome};
 use super::objects::{Call, Change, DeleteOptions, Objects, WriteOptions};
 use super::registry::Resource;
+use super::service_addresses;
 use crate::api::{GroupVersionKind, Meta, Status};
 use crate::config::ServerSettings;
 
@@ -32,6 +33,7 @@ pub(super) async fn ensure(objects: &Objects, settings: &ServerSettings, port: u
     let Some(address) = settings.service_cidr.nth(1) else {
         return Err(format!("{} has no room for a Service", settings.service_cidr));
     };
+    create_if_missing(objects, service_addresses::default_network(settings.service_cidr)).await?;
     create_if_missing(objects, service(address.into(), port)).await?;
     for object in [endpoints(settings.node.node_ip, port), slice(settings.node.node_ip, port)] {
         // Where the API is may have changed since the last start. That nobody else can reach it, as

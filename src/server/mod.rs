@@ -22,5 +22,6 @@ pub mod reader;
 pub mod registry;
 pub mod request_info;
 pub mod scheduler;
+mod service_addresses;
 
 pub use lifecycle::{Error, Server};

@@ -67,6 +67,10 @@ pub struct ObjectNode {
     pub(super) first: u32,
     pub(super) count: u32,
     pub(super) atomic: bool,
+    /// Whether fields it does not know are kept.
+    pub(super) open: bool,
+    /// Whether it is a whole object, with `apiVersion`, `kind` and `metadata`.
+    pub(super) embedded: bool,
 }
 
 /// A list.
@@ -231,6 +235,11 @@ impl<'t> NodeRef<'t> {
             Node::Map { value, .. } => Some(self.tree.node(*value)),
             _ => None,
         }
+    }
+
+    /// Whether it is an object that may have fields it does not know.
+    pub fn is_open(self) -> bool {
+        matches!(self.node(), Node::Object(object) if object.open)
     }
 
     /// The type of a list's items.

@@ -15,6 +15,7 @@ mod job;
 pub mod kit;
 mod namespace;
 mod node;
+mod protection;
 mod replicaset;
 mod resourcequota;
 mod serviceaccount;
@@ -124,6 +125,16 @@ static CONTROLLERS: &[Controller] = &[
     controller!("node-ipam-controller", "node-controller", node::run_ipam),
     controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
     controller!("resourcequota-controller", "resourcequota-controller", resourcequota::run),
+    controller!(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+        protection::run_claims
+    ),
+    controller!(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+        protection::run_volumes
+    ),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.

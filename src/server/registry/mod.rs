@@ -61,6 +61,8 @@ pub struct Resource {
     pub create_on_update: bool,
     /// A `PUT` need not say which resource version it is of.
     pub unconditional_update: bool,
+    /// What clients are warned of who use it at all.
+    pub deprecation: Option<&'static str>,
     /// When a write is acknowledged.
     pub durability: Durability,
     /// Where the objects are.
@@ -199,6 +201,7 @@ impl Resource {
             returns_deleted: false,
             create_on_update: false,
             unconditional_update: true,
+            deprecation: None,
             durability: Durability::Synced,
             storage: Storage::Own,
             fields: Vec::new(),
@@ -271,6 +274,13 @@ impl Resource {
         self
     }
 
+    /// Who uses it is warned.
+    #[must_use]
+    pub fn deprecated(mut self, warning: &'static str) -> Self {
+        self.deprecation = Some(warning);
+        self
+    }
+
     /// A `PUT` of a name that is not there makes it.
     #[must_use]
     pub fn create_on_update(mut self) -> Self {
@@ -333,7 +343,8 @@ impl Resource {
 
     /// Whether its objects are stored and cached just as they are served.
     pub fn is_stored_form(&self) -> bool {
-        matches!(self.storage, Storage::Own) && self.custom.as_ref().is_none_or(|c| c.is_storage_version())
+        matches!(self.storage, Storage::Own)
+            && self.custom.as_ref().is_none_or(|c| c.storage_version() == self.version)
     }
 
     /// The schema of its objects.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{AGE, Column, NAME, items, len_at, text_at};
+use super::{AGE, CREATED_AT, Column, NAME, items, len_at, text_at};
 
 /// Columns of config maps.
 pub const CONFIG_MAPS: &[Column] = &[
@@ -24,12 +24,7 @@ pub const SERVICE_ACCOUNTS: &[Column] =
     &[NAME, Column::text("Secrets", "Number of secrets.", |o, _| len_at(o, "/secrets").into()), AGE];
 
 /// Columns of roles and cluster roles.
-pub const ROLES: &[Column] = &[
-    NAME,
-    Column::text("Created At", "When the object was created.", |o, _| {
-        o["metadata"]["creationTimestamp"].clone()
-    }),
-];
+pub const ROLES: &[Column] = &[NAME, CREATED_AT];
 
 /// Columns of role bindings and cluster role bindings.
 pub const BINDINGS: &[Column] = &[

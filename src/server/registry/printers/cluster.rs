@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{AGE, Clock, Column, NAME, NONE, UNKNOWN, int_at, items, join_or_none, len_at, text_at, texts};
+use super::{
+    AGE, CREATED_AT, Clock, Column, NAME, NONE, UNKNOWN, int_at, items, join_or_none, len_at, text_at, texts,
+};
 
 /// Columns of nodes.
 pub const NODES: &[Column] = &[
     NAME,
-    Column::text("Status", "The status of the node.", |o, _| node_status(o).into()),
-    Column::text("Roles", "The roles of the node.", |o, _| node_roles(o).into()),
+    Column::text("Status", "The status of the node", |o, _| node_status(o).into()),
+    Column::text("Roles", "The roles of the node", |o, _| node_roles(o).into()),
     AGE,
     Column::text("Version", "Kubelet version reported by the node.", |o, _| info(o, "kubeletVersion", "")),
     Column::text("Internal-IP", "The node's address in the cluster.", |o, _| address(o, "InternalIP").into())
@@ -25,7 +27,7 @@ pub const NODES: &[Column] = &[
 /// Columns of namespaces.
 pub const NAMESPACES: &[Column] = &[
     NAME,
-    Column::text("Status", "The status of the namespace.", |o, _| text_at(o, "/status/phase", "").into()),
+    Column::text("Status", "The status of the namespace", |o, _| text_at(o, "/status/phase", "").into()),
     AGE,
 ];
 
@@ -93,21 +95,16 @@ pub const RESOURCE_QUOTAS: &[Column] = &[
 ];
 
 /// Columns of limit ranges.
-pub const LIMIT_RANGES: &[Column] = &[
-    NAME,
-    Column::text("Created At", "When the object was created.", |o, _| {
-        o["metadata"]["creationTimestamp"].clone()
-    }),
-];
+pub const LIMIT_RANGES: &[Column] = &[NAME, CREATED_AT];
 
 /// Columns of component statuses.
 pub const COMPONENT_STATUSES: &[Column] = &[
     NAME,
-    Column::text("Status", "Status of the component conditions.", |o, _| healthy(o).into()),
-    Column::text("Message", "Message of the component conditions.", |o, _| {
+    Column::text("Status", "Status of the component conditions", |o, _| healthy(o).into()),
+    Column::text("Message", "Message of the component conditions", |o, _| {
         text_at(o, "/conditions/0/message", "").into()
     }),
-    Column::text("Error", "Error of the component conditions.", |o, _| {
+    Column::text("Error", "Error of the component conditions", |o, _| {
         text_at(o, "/conditions/0/error", "").into()
     }),
 ];
@@ -249,27 +246,37 @@ fn request_condition(request: &Value) -> String {
 }
 
 /// Columns of custom resource definitions.
-pub const DEFINITIONS: &[Column] = &[
-    NAME,
-    Column::text("Created At", "When the object was created.", |o, _| {
-        o["metadata"]["creationTimestamp"].clone()
-    }),
-];
+pub const DEFINITIONS: &[Column] = &[NAME, CREATED_AT];
 
 /// Columns of kinds that count the items of a list: webhooks, validations.
-pub const WEBHOOKS: &[Column] =
-    &[NAME, Column::int("Webhooks", "Number of webhooks.", |o, _| items(o, "/webhooks").len().into()), AGE];
+pub const WEBHOOKS: &[Column] = &[
+    NAME,
+    Column::int(
+        "Webhooks",
+        "Webhooks indicates the number of webhooks registered in this configuration",
+        |o, _| items(o, "/webhooks").len().into(),
+    ),
+    AGE,
+];
 
 /// Columns of admission policies.
 pub const ADMISSION_POLICIES: &[Column] = &[
     NAME,
-    Column::int("Validations", "Number of validations.", |o, _| items(o, "/spec/validations").len().into()),
-    Column::text("ParamKind", "Kind of the parameters.", |o, _| match o.pointer("/spec/paramKind") {
-        Some(kind) if kind.is_object() => {
-            format!("{}/{}", text_at(kind, "/apiVersion", ""), text_at(kind, "/kind", "")).into()
-        }
-        _ => "<unset>".into(),
-    }),
+    Column::int(
+        "Validations",
+        "Validations indicates the number of validation rules defined in this configuration",
+        |o, _| items(o, "/spec/validations").len().into(),
+    ),
+    Column::text(
+        "ParamKind",
+        "ParamKind specifies the kind of resources used to parameterize this policy",
+        |o, _| match o.pointer("/spec/paramKind") {
+            Some(kind) if kind.is_object() => {
+                format!("{}/{}", text_at(kind, "/apiVersion", ""), text_at(kind, "/kind", "")).into()
+            }
+            _ => "<unset>".into(),
+        },
+    ),
     AGE,
 ];
 

@@ -20,7 +20,11 @@ pub(crate) const NONE: &str = "<none>";
 pub(crate) const UNKNOWN: &str = "<unknown>";
 
 /// Columns of kinds that have none of their own.
-pub const DEFAULT: &[Column] = &[NAME, Column::text("Created At", CREATED, created_at)];
+pub const DEFAULT: &[Column] = &[NAME, CREATED_AT];
+
+/// When the object was created, where kubectl shows no age.
+pub(crate) const CREATED_AT: Column =
+    Column { kind: "date", ..Column::text("Created At", CREATED, created_at) };
 
 const CREATED: &str = "When the object was created.";
 

@@ -16,8 +16,8 @@ pub const VOLUMES: &[Column] = &[
     }),
     Column::text("Status", "Where the volume stands.", |o, _| phase(o, &o["status"]["phase"]).into()),
     Column::text("Claim", "The claim it is bound to.", |o, _| claim(o).into()),
-    Column::text("StorageClass", "Its storage class.", |o, _| class(o).into()),
-    Column::text("VolumeAttributesClass", "Its attributes class.", |o, _| {
+    Column::text("StorageClass", "StorageClass of the pv", |o, _| class(o).into()),
+    Column::text("VolumeAttributesClass", "VolumeAttributesClass of the pv", |o, _| {
         text_at(o, "/spec/volumeAttributesClassName", "<unset>").into()
     }),
     Column::text("Reason", "Why it is in this state.", |o, _| text_at(o, "/status/reason", "").into()),
@@ -39,8 +39,8 @@ pub const CLAIMS: &[Column] = &[
     Column::text("Access Modes", "Ways the volume can be mounted.", |o, _| {
         access_modes(bound(o), "/status/accessModes").into()
     }),
-    Column::text("StorageClass", "Its storage class.", |o, _| class(o).into()),
-    Column::text("VolumeAttributesClass", "Its attributes class.", |o, _| {
+    Column::text("StorageClass", "StorageClass of the pvc", |o, _| class(o).into()),
+    Column::text("VolumeAttributesClass", "VolumeAttributesClass of the pvc", |o, _| {
         text_at(o, "/spec/volumeAttributesClassName", "<unset>").into()
     }),
     AGE,
@@ -60,19 +60,30 @@ pub const CLASSES: &[Column] = &[
     Column::text("VolumeBindingMode", "When claims are bound.", |o, _| {
         text_at(o, "/volumeBindingMode", "Immediate").into()
     }),
-    Column {
-        kind: "boolean",
-        ..Column::text("AllowVolumeExpansion", "Volumes can grow.", |o, _| {
-            json!(o["allowVolumeExpansion"] == true)
-        })
-    },
+    Column::text("AllowVolumeExpansion", "Volumes can grow.", |o, _| {
+        json!(o["allowVolumeExpansion"] == true)
+    }),
+    AGE,
+];
+
+/// Columns of volume attributes classes.
+pub const ATTRIBUTES_CLASSES: &[Column] = &[
+    NAME,
+    Column::text("DriverName", "The driver that knows the attributes.", |o, _| {
+        text_at(o, "/driverName", "").into()
+    }),
     AGE,
 ];
 
 /// Columns of volume attachments.
 pub const ATTACHMENTS: &[Column] = &[
     NAME,
-    Column::text("Attacher", "What attaches the volume.", |o, _| text_at(o, "/spec/attacher", "").into()),
+    Column {
+        format: "name",
+        ..Column::text("Attacher", "What attaches the volume.", |o, _| {
+            text_at(o, "/spec/attacher", "").into()
+        })
+    },
     Column::text("PV", "The volume.", |o, _| text_at(o, "/spec/source/persistentVolumeName", "").into()),
     Column::text("Node", "The node.", |o, _| text_at(o, "/spec/nodeName", "").into()),
     Column {
@@ -85,7 +96,9 @@ pub const ATTACHMENTS: &[Column] = &[
 /// Columns of CSI nodes.
 pub const CSI_NODES: &[Column] = &[
     NAME,
-    Column::int("Drivers", "Number of drivers on the node.", |o, _| items(o, "/spec/drivers").len().into()),
+    Column::int("Drivers", "Drivers indicates the number of CSI drivers registered on the node", |o, _| {
+        items(o, "/spec/drivers").len().into()
+    }),
     AGE,
 ];
 

@@ -12,11 +12,16 @@ pub(super) fn entries() -> Vec<Resource> {
         core("ComponentStatus", "componentstatuses")
             .cluster()
             .short(&["cs"])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+")
             .review()
             .verbs(verbs::GET_LIST)
             .columns(cluster::COMPONENT_STATUSES),
         core("ConfigMap", "configmaps").short(&["cm"]).columns(access::CONFIG_MAPS),
-        core("Endpoints", "endpoints").short(&["ep"]).create_on_update().columns(network::ENDPOINTS),
+        core("Endpoints", "endpoints")
+            .short(&["ep"])
+            .create_on_update()
+            .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+            .columns(network::ENDPOINTS),
         core("Event", "events")
             .short(&["ev"])
             .lazy()

@@ -14,7 +14,10 @@ pub(super) fn entries() -> Vec<Resource> {
             .conditional_update()
             .status()
             .columns(storage::ATTACHMENTS),
-        entry("VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]),
+        entry("VolumeAttributesClass", "volumeattributesclasses")
+            .cluster()
+            .short(&["vac"])
+            .columns(storage::ATTRIBUTES_CLASSES),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
-mod check;
+pub(in crate::server) mod check;
+mod conditions;
 mod csr;
 mod data;
 pub mod event;
@@ -9,14 +10,20 @@ mod limit_range;
 mod namespace;
 mod network;
 mod node;
+mod node_selector;
 mod plain;
 pub mod pod;
+pub mod policies;
+mod preset;
 mod quota;
 mod rbac;
 mod rules;
+mod runtime_class;
 mod selector;
 mod service;
 mod storage;
+#[cfg(test)]
+mod testing;
 pub mod webhooks;
 mod workloads;
 
@@ -25,7 +32,6 @@ use std::sync::Arc;
 use super::strategy::{Plain, Strategy};
 use crate::config::Cidr;
 pub use ip::address_name;
-use workloads::Workload;
 
 /// What strategies depend on of the server's settings.
 #[derive(Clone, Debug)]
@@ -42,13 +48,17 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
     match resource {
         "pods" => Arc::new(pod::PodStrategy),
         "services" => Arc::new(service::ServiceStrategy::new(config)),
-        "deployments.apps" => Arc::new(Workload::Deployment),
-        "replicasets.apps" => Arc::new(Workload::ReplicaSet),
-        "daemonsets.apps" => Arc::new(Workload::DaemonSet),
-        "replicationcontrollers" => Arc::new(Workload::ReplicationController),
+        "deployments.apps" => Arc::new(workloads::DeploymentStrategy),
+        "replicasets.apps" => Arc::new(workloads::ReplicaSetStrategy),
+        "daemonsets.apps" => Arc::new(workloads::DaemonSetStrategy),
+        "replicationcontrollers" => Arc::new(workloads::ReplicationControllerStrategy),
         "statefulsets.apps" => Arc::new(workloads::StatefulSetStrategy),
-        "jobs.batch" => Arc::new(workloads::batch::JobStrategy),
-        "cronjobs.batch" => Arc::new(workloads::batch::CronJobStrategy),
+        "controllerrevisions.apps" => Arc::new(workloads::ControllerRevisionStrategy),
+        "podtemplates" => Arc::new(workloads::PodTemplateStrategy),
+        "jobs.batch" => Arc::new(workloads::JobStrategy),
+        "cronjobs.batch" => Arc::new(workloads::CronJobStrategy),
+        "horizontalpodautoscalers.autoscaling" => Arc::new(workloads::AutoscalerStrategy),
+        "poddisruptionbudgets.policy" => Arc::new(workloads::DisruptionBudgetStrategy),
         "namespaces" => Arc::new(namespace::NamespaceStrategy),
         "nodes" => Arc::new(node::NodeStrategy),
         "configmaps" => Arc::new(data::ConfigMapStrategy),
@@ -56,6 +66,11 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "persistentvolumeclaims" => Arc::new(storage::ClaimStrategy),
         "persistentvolumes" => Arc::new(storage::VolumeStrategy),
         "storageclasses.storage.k8s.io" => Arc::new(storage::ClassStrategy),
+        "volumeattributesclasses.storage.k8s.io" => Arc::new(storage::AttributesClassStrategy),
+        "csidrivers.storage.k8s.io" => Arc::new(storage::DriverStrategy),
+        "csinodes.storage.k8s.io" => Arc::new(storage::NodeStrategy),
+        "csistoragecapacities.storage.k8s.io" => Arc::new(storage::CapacityStrategy),
+        "volumeattachments.storage.k8s.io" => Arc::new(storage::AttachmentStrategy),
         "serviceaccounts" => Arc::new(plain::ServiceAccountStrategy),
         "endpoints" => Arc::new(network::EndpointsStrategy),
         "endpointslices.discovery.k8s.io" => Arc::new(network::SliceStrategy),
@@ -69,6 +84,11 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "clusterroles.rbac.authorization.k8s.io" => Arc::new(rbac::RoleStrategy { cluster: true }),
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
+        "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => Arc::new(policies::PolicyStrategy),
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
+            Arc::new(policies::PolicyBindingStrategy)
+        }
         "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
             Arc::new(webhooks::WebhookStrategy { mutating: true })
         }
@@ -80,10 +100,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
         "resourcequotas" => Arc::new(quota::QuotaStrategy),
-        "csinodes.storage.k8s.io"
-        | "csidrivers.storage.k8s.io"
-        | "volumeattachments.storage.k8s.io"
-        | "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
+        "podpresets.settings.k8s.io" => Arc::new(preset::PresetStrategy),
         _ => Arc::new(Plain),
     }
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::check::{items, text};
-use crate::api::{FieldError, Meta, Path, Status};
+use super::check::{indexed, items, text};
+use crate::api::{FieldError, Meta, Path, Status, names};
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
 /// What holds a namespace until its content is gone.
@@ -55,6 +55,11 @@ impl Strategy for NamespaceStrategy {
         Ok(())
     }
 
+    fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
+        let path = Path::new("spec").child("finalizers");
+        items(&object["spec"]["finalizers"]).iter().flat_map(|f| finalizer(text(f), &path)).collect()
+    }
+
     fn validate_subresource(
         &self,
         _: &Context<'_>,
@@ -62,7 +67,13 @@ impl Strategy for NamespaceStrategy {
         new: &Value,
         _: &Value,
     ) -> Vec<FieldError> {
-        let path = Path::new("status").child("phase");
+        if subresource == "finalize" {
+            let path = Path::new("spec").child("finalizers");
+            let list = indexed(&new["spec"]["finalizers"], &path);
+            return list.flat_map(|(name, path)| finalizer(text(name), &path)).collect();
+        }
+        // Upstream's path has this capital letter.
+        let path = Path::new("status").child("Phase");
         let phase = text(&new["status"]["phase"]);
         let going = Meta::of(new).deletion_timestamp().is_some();
         let detail = match (subresource, going, phase) {
@@ -76,6 +87,15 @@ impl Strategy for NamespaceStrategy {
         };
         vec![FieldError::invalid(&path, phase, detail)]
     }
+}
+
+/// What is wrong with a finalizer of a spec: a qualified name, or one of Kubernetes' own.
+fn finalizer(name: &str, path: &Path) -> Vec<FieldError> {
+    let mut wrong = names::qualified_name(name);
+    if !name.contains('/') && !matches!(name, FINALIZER | "orphan" | "foregroundDeletion") {
+        wrong.push("name is neither a standard finalizer name nor is it fully qualified".to_owned());
+    }
+    wrong.into_iter().map(|why| FieldError::invalid(path, name, why)).collect()
 }
 
 #[cfg(test)]
@@ -111,7 +131,20 @@ mod tests {
         let errors = with(|cx| NamespaceStrategy.validate_subresource(cx, "status", &namespace, &namespace));
         assert_eq!(
             errors[0].to_string(),
-            "status.phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
+            "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
         );
+    }
+
+    #[test]
+    fn finalizers_are_known_or_qualified() {
+        let namespace = json!({"spec": {"finalizers": ["kubernetes", "example.com/x", "odd"]}});
+        let errors = with(|cx| NamespaceStrategy.validate_create(cx, &namespace));
+        assert_eq!(
+            errors[0].to_string(),
+            "spec.finalizers: Invalid value: \"odd\": name is neither a standard finalizer name nor is it fully qualified"
+        );
+        let errors =
+            with(|cx| NamespaceStrategy.validate_subresource(cx, "finalize", &namespace, &namespace));
+        assert_eq!((errors.len(), errors[0].field.as_str()), (1, "spec.finalizers[2]"));
     }
 }

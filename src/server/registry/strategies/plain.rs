@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::check::{Errors, IMMUTABLE, text};
+use super::check::{Errors, is_empty, text};
 use crate::api::{FieldError, Path, Status, names};
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
@@ -34,11 +34,14 @@ impl Strategy for PriorityClassStrategy {
         let mut errors = Errors::default();
         let name = text(&object["metadata"]["name"]);
         let value = object["value"].as_i64().unwrap_or_default();
-        let system = ["system-node-critical", "system-cluster-critical"].contains(&name);
-        if name.starts_with("system-") && !system {
-            let detail = "priority class names with 'system-' prefix are reserved for system use only";
-            errors.push(FieldError::forbidden(&Path::new("metadata").child("name"), detail));
-        } else if value > HIGHEST && !system {
+        if name.starts_with("system-") {
+            if let Some(why) = not_the_systems(name, value, object["globalDefault"] == true) {
+                let detail = format!(
+                    "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+                );
+                errors.push(FieldError::forbidden(&Path::new("metadata").child("name"), detail));
+            }
+        } else if value > HIGHEST {
             let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
             errors.push(FieldError::forbidden(&Path::new("value"), detail));
         }
@@ -47,16 +50,26 @@ impl Strategy for PriorityClassStrategy {
         errors.0
     }
 
-    fn validate_update(&self, cx: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = self.validate_create(cx, new);
+    fn validate_update(&self, _: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::default();
         if new["value"] != old["value"] {
             errors.push(FieldError::forbidden(&Path::new("value"), "may not be changed in an update."));
         }
-        if new["preemptionPolicy"] != old["preemptionPolicy"] {
-            let value = new["preemptionPolicy"].clone();
-            errors.push(FieldError::invalid(&Path::new("preemptionPolicy"), value, IMMUTABLE));
+        errors.immutable(&Path::new("preemptionPolicy"), &new["preemptionPolicy"], &old["preemptionPolicy"]);
+        errors.0
+    }
+}
+
+/// Why a class with a name of the system's is not one of them.
+fn not_the_systems(name: &str, value: i64, default: bool) -> Option<String> {
+    let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+    match known.into_iter().find(|(known, _)| *known == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, wanted)) if value != wanted => {
+            Some(format!("value of {name} PriorityClass must be {wanted}"))
         }
-        errors
+        Some(_) if default => Some(format!("globalDefault of {name} PriorityClass must be false")),
+        Some(_) => None,
     }
 }
 
@@ -84,6 +97,18 @@ impl Strategy for LeaseStrategy {
             ));
         }
         errors.not_negative(&path.child("leaseTransitions"), &spec["leaseTransitions"]);
+        let (strategy, at) = (&spec["strategy"], path.child("strategy").child("strategy"));
+        if let Some(strategy) = strategy.as_str().filter(|s| !s.is_empty()) {
+            if strategy.contains('/') {
+                errors.invalid_all(&at, &strategy.into(), names::qualified_name(strategy));
+            } else if strategy != "OldestEmulationVersion" {
+                errors.push(FieldError::not_supported(&at, strategy, &["OldestEmulationVersion"]));
+            }
+        }
+        if !is_empty(&spec["preferredHolder"]) && is_empty(strategy) {
+            let detail = "may only be specified if `strategy` is defined";
+            errors.push(FieldError::forbidden(&path.child("preferredHolder"), detail));
+        }
         errors.0
     }
 
@@ -92,22 +117,37 @@ impl Strategy for LeaseStrategy {
     }
 }
 
-/// ServiceAccounts, whose secrets and pull secrets are names.
+/// ServiceAccounts, of which upstream checks nothing but the metadata.
 pub struct ServiceAccountStrategy;
 
+const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+
 impl Strategy for ServiceAccountStrategy {
-    fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
-        let mut errors = Errors::default();
-        for list in ["secrets", "imagePullSecrets"] {
-            for (secret, path) in super::check::indexed(&object[list], &Path::new(list)) {
-                errors.optionally_named(&path.child("name"), &secret["name"], names::dns1123_subdomain);
-            }
-        }
-        errors.0
+    fn prepare_create(&self, _: &Context<'_>, object: &mut Value) -> Result<(), Status> {
+        names_alone(object);
+        Ok(())
     }
 
-    fn validate_update(&self, cx: &Context<'_>, new: &Value, _: &Value) -> Vec<FieldError> {
-        self.validate_create(cx, new)
+    fn prepare_update(&self, _: &Context<'_>, new: &mut Value, _: &Value) -> Result<(), Status> {
+        names_alone(new);
+        Ok(())
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        if object["metadata"]["annotations"].get(ENFORCE).is_none() {
+            return Vec::new();
+        }
+        let why = "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets";
+        vec![format!("metadata.annotations[{ENFORCE}]: {why}")]
+    }
+}
+
+/// Of its secrets an account knows the names.
+fn names_alone(account: &mut Value) {
+    for secret in account.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(secret) = secret.as_object_mut() {
+            secret.retain(|field, _| field == "name");
+        }
     }
 }
 
@@ -143,7 +183,12 @@ mod tests {
             create(&class("higher", HIGHEST + 1))[0].to_string(),
             "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"
         );
-        assert_eq!(create(&class("system-x", 1))[0].field.as_str(), "metadata.name");
+        assert_eq!(
+            create(&class("system-x", 1))[0].to_string(),
+            "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. \
+             error: system-x is not a known system priority class"
+        );
+        assert!(create(&class("system-node-critical", 5))[0].detail.ends_with("must be 2000001000"));
         let changed = with(|cx| PriorityClassStrategy.validate_update(cx, &class("a", 2), &class("a", 1)));
         assert_eq!(changed[0].to_string(), "value: Forbidden: may not be changed in an update.");
         let lease = json!({"spec": {"leaseDurationSeconds": 0}});
@@ -151,10 +196,8 @@ mod tests {
             with(|cx| LeaseStrategy.validate_create(cx, &lease))[0].to_string(),
             "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"
         );
-        let account = json!({"imagePullSecrets": [{"name": "A"}]});
-        assert_eq!(
-            with(|cx| ServiceAccountStrategy.validate_create(cx, &account))[0].field.as_str(),
-            "imagePullSecrets[0].name"
-        );
+        let mut account = json!({"secrets": [{"name": "a", "kind": "Secret"}]});
+        with(|cx| ServiceAccountStrategy.prepare_create(cx, &mut account)).unwrap();
+        assert_eq!(account, json!({"secrets": [{"name": "a"}]}));
     }
 }

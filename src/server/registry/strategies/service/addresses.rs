@@ -94,10 +94,7 @@ impl ServiceStrategy {
         };
         let spec = &mut object["spec"];
         if is_empty(&spec["clusterIPs"]) {
-            let value = self
-                .addresses
-                .take_any(&holder, uses, cx.dry_run)
-                .map_err(|_| Status::internal("failed to allocate a serviceIP: range is full"))?;
+            let value = self.any_address(cx, &holder, uses)?;
             taken.addresses.push(value);
             let text = Ipv4Addr::from(value).to_string();
             spec["clusterIP"] = json!(text);
@@ -107,7 +104,9 @@ impl ServiceStrategy {
         let kept: Vec<u32> = old.map(|old| addresses_of(old).collect()).unwrap_or_default();
         for wanted in items(&spec["clusterIPs"]) {
             let Some(value) = address(wanted).filter(|value| !kept.contains(value)) else { continue };
-            let why = if self.addresses.contains(value) {
+            let why = if reserved(cx, value) {
+                "provided IP is already allocated".to_owned()
+            } else if self.addresses.contains(value) {
                 match self.addresses.take(value, &holder, uses, cx.dry_run) {
                     Ok(()) => {
                         taken.addresses.push(value);
@@ -129,4 +128,32 @@ impl ServiceStrategy {
         }
         Ok(())
     }
+
+    /// Any address that nobody has, nor has reserved.
+    fn any_address(
+        &self,
+        cx: &Context<'_>,
+        holder: &str,
+        uses: impl Fn(&str, u32) -> bool,
+    ) -> Result<u32, Status> {
+        let mut passed = Vec::new();
+        let found = loop {
+            match self.addresses.take_any(holder, &uses, cx.dry_run) {
+                Ok(value) if reserved(cx, value) && !passed.contains(&value) => passed.push(value),
+                Ok(value) if passed.contains(&value) => break Err(Refused::Full),
+                found => break found,
+            }
+        };
+        passed.iter().for_each(|value| self.addresses.undo(*value, holder));
+        found.map_err(|_| Status::internal("failed to allocate a serviceIP: range is full"))
+    }
+}
+
+/// A user made an IPAddress of this address: no Service gets it.
+fn reserved(cx: &Context<'_>, value: u32) -> bool {
+    let name = Ipv4Addr::from(value).to_string();
+    let address = cx.reader.get("ipaddresses.networking.k8s.io", None, &name);
+    address.is_some_and(|address| {
+        address.value()["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"] != "ipallocator.k8s.io"
+    })
 }

@@ -329,3 +329,28 @@ fn what_has_no_effect_is_warned_of() {
         ]
     );
 }
+
+#[test]
+fn an_address_that_a_user_reserved_goes_to_no_service() {
+    let cluster = Cluster::new();
+    let address = |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels}, "spec": {"parentRef": {}}});
+    let first = cluster.create("probe", json!({})).unwrap();
+    let next = address_after(&first);
+    cluster.reader.put("ipaddresses.networking.k8s.io", address(&next, json!({})));
+    let made = cluster.create("web", json!({})).unwrap();
+    assert_ne!(made["spec"]["clusterIP"], next.as_str());
+    assert!(
+        cluster
+            .create("x", json!({"clusterIP": next}))
+            .unwrap_err()
+            .ends_with("provided IP is already allocated")
+    );
+    let ours = json!({"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    cluster.reader.put("ipaddresses.networking.k8s.io", address("10.43.0.7", ours));
+    cluster.create("y", json!({"clusterIP": "10.43.0.7"})).unwrap();
+}
+
+fn address_after(service: &Value) -> String {
+    let value = address(&service["spec"]["clusterIP"]).unwrap();
+    Ipv4Addr::from(value + 1).to_string()
+}
