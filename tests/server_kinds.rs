@@ -68,8 +68,10 @@ fn minimal(entry: &Resource) -> Value {
         }
         "ClusterRole" | "Role" => json!({"rules": []}),
         "CertificateSigningRequest" => {
-            json!({"spec": {"signerName": "example.com/s", "usages": ["digital signature"], "request":
-            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlHOE1HUUNBUUF3QWpFQU1GWXdFQVlIS29aSXpqMENBUVlGSzRFRUFBb0RRZ0FFCi0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo="}})
+            let key = rcgen::KeyPair::generate().unwrap();
+            let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+            let request = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, request);
+            json!({"spec": {"signerName": "example.com/s", "usages": ["digital signature"], "request": request}})
         }
         "PodDisruptionBudget" => json!({"spec": {"minAvailable": 1, "selector": selector}}),
         "RuntimeClass" => json!({"handler": "h"}),
