@@ -274,7 +274,7 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
     served.load();
     let store = opened.store.clone();
     let reader = Arc::clone(&cache) as Arc<dyn Reader>;
-    let admission = admission::Chain::standard().with_webhooks(admission::Webhooks::new(reader));
+    let admission = admission::Chain::standard().extended(&reader);
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }
 

@@ -17,6 +17,7 @@ use super::conditions::{self, Accepted, Condition};
 use super::definition::{DEFINITIONS, Definition};
 use super::strategy::CLEANUP;
 use crate::api::{Meta, MetaMut, Object, Status};
+use crate::server::admission::Shown;
 use crate::server::auth::User;
 use crate::server::cache::{Event, EventType, Expired, Kind, Scope};
 use crate::server::objects::{Call, Change, DeleteOptions, Objects, WriteOptions};
@@ -166,7 +167,7 @@ async fn write(
 ) -> Result<(), Status> {
     let user = User::loopback();
     let options = WriteOptions { field_manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
-    let call = Call::own(resource, None, &user, &options);
+    let call = Call { shown: Shown::Itself, ..Call::own(resource, None, &user, &options) };
     let mut apply = |old: Option<&Value>| {
         let mut object = old.cloned().unwrap_or_default();
         change(&mut object)?;
@@ -237,7 +238,7 @@ async fn delete_all(objects: &Objects, resource: &Arc<Resource>) -> Result<(), S
                 continue;
             }
             let namespace = Some(object.namespace()).filter(|n| !n.is_empty());
-            let call = Call::own(resource, namespace, &user, &options);
+            let call = Call { shown: Shown::Itself, ..Call::own(resource, namespace, &user, &options) };
             let deleted = objects.delete(&call, object.name(), &DeleteOptions::default()).await;
             ignore_gone(deleted.map(drop))?;
         }

@@ -14,7 +14,7 @@ use super::api::{Api, Failure};
 use super::body::Body;
 use super::{render, route};
 use crate::api::Status;
-use crate::server::auth::{User, impersonation};
+use crate::server::auth::{User, authn, impersonation};
 use crate::server::request_info::RequestInfo;
 
 /// Who sends a request, as far as is known before authentication.
@@ -30,6 +30,8 @@ pub(super) async fn serve(api: &Api, sender: Sender, request: Request<Body>) -> 
     let started = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri());
     let headers = request.headers().clone();
+    let dry_run =
+        request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
     let outcome = AssertUnwindSafe(filtered(api, sender, request, info.clone())).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
@@ -42,7 +44,7 @@ pub(super) async fn serve(api: &Api, sender: Sender, request: Request<Body>) -> 
             render::failure(&Failure::from(status), &headers)
         }
     };
-    api.metrics.count(&info, response.status().as_u16(), started.elapsed());
+    api.metrics.count(&info, dry_run, response.status().as_u16(), started.elapsed());
     let headers = response.headers_mut();
     headers.entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
     if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {
@@ -57,16 +59,19 @@ async fn filtered(
     request: Request<Body>,
     info: RequestInfo,
 ) -> Result<Response<Body>, Failure> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let user = match sender {
         Sender::Known(user) => user,
         Sender::Peer(certificates) => {
             let peer = certificates.as_deref().map(Vec::as_slice);
             let user = api.authenticator.authenticate(&parts.headers, &parts.uri, peer).await?;
-            impersonation::apply(&api.authorizer, &parts.headers, user)?
+            let user = impersonation::apply(&api.authorizer, &parts.headers, user)?;
+            authn::strip(&mut parts.headers);
+            impersonation::strip(&mut parts.headers);
+            user
         }
     };
-    let _slot = api.limits.enter(&user, &info)?;
+    let _slot = api.limits.enter(&user, &info).await?;
     api.authorizer.authorize(&user, &info)?;
     route::handle(api, parts, body, info, user).await
 }

@@ -88,14 +88,13 @@ mod tests {
             named: true,
             force: true,
             patch: true,
-            view: None,
             field_validation: FieldValidation::Strict,
         };
         let delete = DeleteOptions {
             grace_period_seconds: Some(0),
             propagation: Some(Propagation::Foreground),
             uid: Some("u".into()),
-            resource_version: None,
+            ..DeleteOptions::default()
         };
         let of = |operation, delete| {
             Review { operation, subresource: None, name: "x", write: &write, delete }.options()

@@ -1,6 +1,5 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
-mod admission_policy;
 pub(in crate::server) mod check;
 mod conditions;
 mod csr;
@@ -14,6 +13,8 @@ mod node;
 mod node_selector;
 mod plain;
 pub mod pod;
+pub mod policies;
+mod preset;
 mod quota;
 mod rbac;
 mod rules;
@@ -84,11 +85,9 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
         "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
-        "validatingadmissionpolicies.admissionregistration.k8s.io" => {
-            Arc::new(admission_policy::PolicyStrategy)
-        }
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => Arc::new(policies::PolicyStrategy),
         "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
-            Arc::new(admission_policy::BindingStrategy)
+            Arc::new(policies::PolicyBindingStrategy)
         }
         "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
             Arc::new(webhooks::WebhookStrategy { mutating: true })
@@ -101,6 +100,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
         "resourcequotas" => Arc::new(quota::QuotaStrategy),
+        "podpresets.settings.k8s.io" => Arc::new(preset::PresetStrategy),
         _ => Arc::new(Plain),
     }
 }
