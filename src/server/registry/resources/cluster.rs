@@ -3,6 +3,9 @@
 use super::super::printers::cluster;
 use super::super::{Resource, views};
 
+/// The category of what extends the API.
+const EXTENSIONS: &str = "api-extensions";
+
 pub(super) fn entries() -> Vec<Resource> {
     vec![
         Resource::new("coordination.k8s.io", "v1", "Lease", "leases")
@@ -23,18 +26,23 @@ pub(super) fn entries() -> Vec<Resource> {
             .cluster()
             .short(&["pc"])
             .columns(cluster::PRIORITY_CLASSES),
-        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").columns(cluster::WEBHOOKS),
+        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .category(EXTENSIONS)
+            .columns(cluster::WEBHOOKS),
         admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            .category(EXTENSIONS)
             .status()
             .columns(cluster::ADMISSION_POLICIES),
         admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
             .columns(cluster::ADMISSION_BINDINGS),
         admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .category(EXTENSIONS)
             .columns(cluster::WEBHOOKS),
         Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
             .cluster()
             .conditional_update()
             .short(&["crd", "crds"])
+            .category(EXTENSIONS)
             .status()
             .columns(cluster::DEFINITIONS),
     ]
