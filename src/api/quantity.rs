@@ -69,6 +69,11 @@ impl Quantity {
         saturate(round_up(self.nanos, NANO / 1000))
     }
 
+    /// The nearest float.
+    pub fn to_f64(self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
     /// Rounded up to thousandths, which is the least that an amount of a resource may have.
     #[must_use]
     pub fn rounded_to_millis(self) -> Self {

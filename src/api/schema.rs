@@ -123,11 +123,15 @@ impl Schema {
 
     /// Checks types and drops nulls and unknown fields in place.
     pub fn check(&self, object: &mut Value, validation: FieldValidation) -> Checked {
-        check::check(self.root(), object, validation)
+        if self.tree.is_builtin() {
+            check::check(self.root(), object, validation)
+        } else {
+            custom::check_custom(self.root(), object, validation)
+        }
     }
 
     /// Drops unknown fields.
     pub fn prune(&self, object: &mut Value) {
-        check::check(self.root(), object, FieldValidation::Ignore);
+        self.check(object, FieldValidation::Ignore);
     }
 }

@@ -97,6 +97,9 @@ pub struct ServerOptions {
     /// Domain of the cluster [default: cluster.local]
     #[arg(long, env = "KEDGE_CLUSTER_DOMAIN", value_name = "DOMAIN")]
     cluster_domain: Option<String>,
+    /// Flag of the API server, may be repeated: anonymous-auth=false, token-auth-file=FILE
+    #[arg(long, value_name = "FLAG=VALUE", action = ArgAction::Append)]
+    kube_apiserver_arg: Vec<String>,
     /// Run no node in this process
     #[arg(long)]
     disable_agent: bool,

@@ -158,6 +158,8 @@ pub struct ServerSettings {
     pub cluster_dns: IpAddr,
     /// The cluster's domain.
     pub cluster_domain: String,
+    /// Who may speak to the API.
+    pub authentication: Authentication,
     /// Run no node in this process.
     pub disable_agent: bool,
     /// Build and read checkpoints in processes of this executable. Another executable that holds a
@@ -165,6 +167,21 @@ pub struct ServerSettings {
     pub checkpoint_process: bool,
     /// The node in this process; its address is also the one the API is advertised under.
     pub node: NodeSettings,
+}
+
+/// How the API finds out who speaks to it, beyond certificates and its own tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// Requests without credentials are the user `system:anonymous`.
+    pub anonymous: bool,
+    /// A file of static tokens.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Authentication {
+    fn default() -> Self {
+        Self { anonymous: true, token_file: None }
+    }
 }
 
 /// Settings of a node.

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::layer::Layers;
 use super::{
-    Cidr, DEFAULT_DATA_DIR, DEFAULT_KUBECONFIG, Error, Instance, NodeSettings, ProxyMode, ServerSettings,
-    machine,
+    Authentication, Cidr, DEFAULT_DATA_DIR, DEFAULT_KUBECONFIG, Error, Instance, NodeSettings, ProxyMode,
+    ServerSettings, machine,
 };
 
 const CLUSTER_CIDR: Cidr = Cidr { base: Ipv4Addr::new(10, 42, 0, 0), prefix: 16 };
@@ -35,6 +35,7 @@ impl ServerSettings {
             service_node_port_range: node_ports(layers)?,
             cluster_dns: node.cluster_dns,
             cluster_domain: node.cluster_domain.clone(),
+            authentication: authentication(layers)?,
             disable_agent: boolean(layers, "disable-agent")?,
             checkpoint_process: true,
             node,
@@ -122,6 +123,33 @@ where
         let problem = if expected.is_empty() { e.to_string() } else { format!("expected {expected}: {e}") };
         bad(layers, setting, problem)
     })
+}
+
+/// `--kube-apiserver-arg`: flags of upstream's API server, as far as kedge has what they are about.
+fn authentication(layers: &Layers) -> Result<Authentication, Error> {
+    const SETTING: &str = "kube-apiserver-arg";
+    let mut settings = Authentication::default();
+    let given = layers.find(SETTING).map(|found| found.values).unwrap_or_default();
+    for flag in given {
+        let (name, value) = flag.trim_start_matches('-').split_once('=').unwrap_or((flag, "true"));
+        match name {
+            "anonymous-auth" => {
+                settings.anonymous = value.parse().map_err(|_| {
+                    bad(layers, SETTING, format!("anonymous-auth is true or false, not {value:?}"))
+                })?;
+            }
+            "token-auth-file" => {
+                let path = std::path::absolute(value).map_err(|e| bad(layers, SETTING, e.to_string()))?;
+                settings.token_file = Some(path);
+            }
+            _ => {
+                let problem =
+                    format!("{name:?} is not known; anonymous-auth=true|false and token-auth-file=FILE are");
+                return Err(bad(layers, SETTING, problem));
+            }
+        }
+    }
+    Ok(settings)
 }
 
 fn port(layers: &Layers, setting: &str) -> Result<Option<u16>, Error> {

@@ -124,3 +124,17 @@ fn a_network_counts_its_addresses() {
     assert!(cidr.contains(Ipv4Addr::new(10, 43, 0, 2)));
     assert!(!cidr.contains(Ipv4Addr::new(10, 43, 0, 4)));
 }
+
+#[test]
+fn flags_of_the_api_server_are_known_by_name() {
+    let resolve = |values: &[&str]| {
+        let values: Vec<(&str, &str)> = values.iter().map(|v| ("kube-apiserver-arg", *v)).collect();
+        resolve(&values).map(|s| s.authentication).map_err(|e| e.to_string())
+    };
+    assert_eq!(resolve(&[]), Ok(Authentication::default()));
+    let chosen = resolve(&["anonymous-auth=false", "--token-auth-file=/etc/tokens.csv"]).expect("settings");
+    assert_eq!(chosen, Authentication { anonymous: false, token_file: Some("/etc/tokens.csv".into()) });
+    assert!(resolve(&["anonymous-auth=maybe"]).expect_err("a typo").contains("true or false"));
+    let unknown = resolve(&["feature-gates=X=true"]).expect_err("not known");
+    assert!(unknown.contains("--kube-apiserver-arg") && unknown.contains("token-auth-file"), "{unknown}");
+}

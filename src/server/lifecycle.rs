@@ -9,18 +9,19 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::net::TcpListener;
 
+use super::auth::authn::token_file::{self, TokenFile};
 use super::auth::pki::{Grant, Usage};
 use super::auth::tokens::Reference;
 use super::auth::user::AUTHENTICATED;
-use super::auth::{NodeCredentials, Pki, PkiParams, User, join_token};
-use super::cache::{Cache, Feed, LoadError};
+use super::auth::{NodeCredentials, Pki, PkiParams, User, authn, join_token};
+use super::cache::{Cache, LoadError};
 use super::controllers::{self, CertificateOrder, ControllerConfig, LegacyToken};
 use super::http::{Api, ApiService, listener};
 use super::objects::Objects;
 use super::reader::Reader;
 use super::registry::strategies::{self, StrategyConfig};
 use super::registry::{Live, Registry};
-use super::{addons, admission, bootstrap, expiry, scheduler, service_addresses};
+use super::{addons, admission, bootstrap, crd, expiry, scheduler, service_addresses};
 use crate::client;
 use crate::config::ServerSettings;
 use crate::store::{self, Engine, Options, Store};
@@ -67,6 +68,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// The file of static tokens cannot be used.
+    #[error(transparent)]
+    TokenFile(#[from] token_file::Error),
     /// What every cluster has could not be made.
     #[error("the cluster's default objects could not be made: {0}")]
     Bootstrap(String),
@@ -112,7 +116,10 @@ impl Server {
         // The one kedge's own commands use, wherever the user's went.
         write_file(&dir.join("cred/admin.kubeconfig"), &kubeconfig, 0o600)?;
         let advertised = format!("https://{}", SocketAddr::new(settings.node.node_ip, address.port()));
-        let api = Api::new(objects, pki, supervisor.clone(), advertised)?;
+        let chosen = &settings.authentication;
+        let token_file = chosen.token_file.as_deref().map(TokenFile::read).transpose()?.unwrap_or_default();
+        let authentication = authn::Options { token_file, anonymous: chosen.anonymous };
+        let api = Api::new(objects, pki, authentication, supervisor.clone(), advertised)?;
         api.objects.restore();
         bootstrap::ensure(&api.objects, &settings, address.port()).await.map_err(Error::Bootstrap)?;
         Ok(Self {
@@ -174,6 +181,11 @@ impl Server {
         self.supervisor.spawn("service-addresses", Stage::Controller, OnFailure::Restart, move |stop| {
             let api = Arc::clone(&api);
             async move { Ok(service_addresses::run(&api.objects, cidr, stop).await?) }
+        });
+        let api = Arc::clone(&self.api);
+        self.supervisor.spawn("custom-resources", Stage::Controller, OnFailure::Restart, move |stop| {
+            let api = Arc::clone(&api);
+            async move { Ok(crd::run(&api.objects, stop).await?) }
         });
         let store = self.store.clone();
         self.supervisor.spawn("store", Stage::Store, OnFailure::StopProcess, move |stop| {
@@ -245,19 +257,24 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
         service_cidr: settings.service_cidr,
         node_port_range: settings.service_node_port_range,
     };
-    let registry = Registry::builtin(|resource| strategies::for_resource(resource, &config));
+    let registry = Registry::builtin(|resource| match resource {
+        crd::DEFINITIONS => Arc::new(crd::DefinitionStrategy),
+        other => strategies::for_resource(other, &config),
+    });
     let cache = Arc::new(Cache::new(registry.stored_kinds()));
-    let feed = Box::new(Feed(Arc::clone(&cache)));
+    let registry = Arc::new(Live::new(registry));
+    let served = Arc::new(crd::Served::new(Arc::clone(&registry), Arc::clone(&cache)));
+    let feed = Box::new(crd::DefinitionFeed::new(Arc::clone(&served)));
     let engine = if settings.checkpoint_process { Engine::this_executable() } else { Engine::default() };
     let opened = Store::open(&dir.join("db"), Options { engine, ..Options::default() }, feed)?;
     if let Some(reason) = &opened.recovery.fallback {
         tracing::warn!(%reason, "the newest checkpoint could not be used; nothing was lost");
     }
     cache.load(opened.entries, opened.revision)?;
+    served.load();
     let store = opened.store.clone();
     let reader = Arc::clone(&cache) as Arc<dyn Reader>;
-    let admission = admission::Chain::standard().with_webhooks(admission::Webhooks::new(reader));
-    let registry = Arc::new(Live::new(registry));
+    let admission = admission::Chain::standard().extended(&reader);
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }
 

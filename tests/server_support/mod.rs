@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kedge::config::{Cidr, Instance, NodeSettings, ProxyMode, ServerSettings};
+use kedge::config::{Authentication, Cidr, Instance, NodeSettings, ProxyMode, ServerSettings};
 use kedge::server::Server;
 use kedge::server::auth::User;
 use kedge::supervisor::Supervisor;
@@ -39,6 +39,7 @@ pub fn settings(dir: &std::path::Path) -> ServerSettings {
         service_node_port_range: (30000, 32767),
         cluster_dns,
         cluster_domain: "cluster.local".to_owned(),
+        authentication: Authentication::default(),
         disable_agent: true,
         node: NodeSettings {
             data_dir: dir.to_owned(),

@@ -12,7 +12,8 @@ use crate::api::field::quote;
 use crate::api::{Quantity, meta};
 
 pub(super) fn check(root: NodeRef<'_>, object: &mut Value, validation: FieldValidation) -> Checked {
-    let mut checker = Checker { typed: root.tree().typed, path: Vec::new(), owner: "", unknown: Vec::new() };
+    let mut checker =
+        Checker { typed: root.tree().typed, path: Vec::new(), owner: "", unknown: Vec::new(), bare: false };
     let result = checker.value(root, object);
     let unknown = checker.unknown;
     match (result, validation) {
@@ -20,6 +21,16 @@ pub(super) fn check(root: NodeRef<'_>, object: &mut Value, validation: FieldVali
         (Ok(()), FieldValidation::Ignore) => Checked::default(),
         (Ok(()), FieldValidation::Warn) => Checked { errors: Vec::new(), warnings: unknown },
         (Ok(()), FieldValidation::Strict) => Checked { errors: unknown, warnings: Vec::new() },
+    }
+}
+
+/// Checks a part of an object that is typed as built-in kinds are, though the object is not; `owner` is the part's
+/// Go type. Warnings are the paths of unknown fields.
+pub(super) fn check_part<'t>(node: NodeRef<'t>, value: &mut Value, owner: &'t str) -> Checked {
+    let mut checker = Checker { typed: true, path: Vec::new(), owner, unknown: Vec::new(), bare: true };
+    match checker.value(node, value) {
+        Err(error) => Checked { errors: vec![error], warnings: Vec::new() },
+        Ok(()) => Checked { errors: Vec::new(), warnings: checker.unknown },
     }
 }
 
@@ -45,6 +56,8 @@ struct Checker<'t> {
     /// The Go type that has the innermost field of the path.
     owner: &'t str,
     unknown: Vec<String>,
+    /// Whether unknown fields are only named.
+    bare: bool,
 }
 
 impl<'t> Checker<'t> {
@@ -189,7 +202,7 @@ impl<'t> Checker<'t> {
             path.push('.');
         }
         path.push_str(key);
-        self.unknown.push(format!("unknown field {}", quote(&path)));
+        self.unknown.push(if self.bare { path } else { format!("unknown field {}", quote(&path)) });
     }
 }
 

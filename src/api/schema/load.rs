@@ -90,6 +90,8 @@ fn node(r: &mut Reader<'_>, texts: &[Text]) -> Node {
             first: r.number(),
             count: r.number(),
             atomic: r.byte() == 1,
+            open: false,
+            embedded: false,
         }),
         10 => Node::Map { value: r.number(), atomic: r.byte() == 1 },
         11 => Node::List(ListNode {

@@ -67,6 +67,10 @@ pub struct ObjectNode {
     pub(super) first: u32,
     pub(super) count: u32,
     pub(super) atomic: bool,
+    /// Whether fields it does not know are kept.
+    pub(super) open: bool,
+    /// Whether it is a whole object, with `apiVersion`, `kind` and `metadata`.
+    pub(super) embedded: bool,
 }
 
 /// A list.

@@ -19,6 +19,9 @@ pub const SERVICE_ACCOUNT_PREFIX: &str = "system:serviceaccount:";
 /// The group of all service accounts; with `:<namespace>` of those of one namespace.
 pub const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
+/// The key of what is extra about a user that names the credential it showed.
+pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
 /// An authenticated user: <https://kubernetes.io/docs/reference/access-authn-authz/authentication/>.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {

@@ -2,11 +2,45 @@
 //!
 //! [`Program::compile`] parses and checks an expression once; [`Program::eval`] runs it over JSON objects that are
 //! never copied, and counts its cost. <https://kubernetes.io/docs/reference/using-api/cel/>
+//!
+//! The `cel` crate is not used: it has no types to check an expression against a schema, no costs, neither counted
+//! nor estimated, and none of Kubernetes' libraries; its parser alone is larger than all of this.
 
+mod ast;
 pub mod authorizer;
+mod check;
+mod compare;
+mod containers;
+mod cost;
+mod estimate;
+mod eval;
+mod functions;
+mod lexer;
+mod macros;
+pub(crate) mod numbers;
+mod opaque;
+mod parser;
+pub(crate) mod regexp;
+mod source;
+pub(crate) mod time;
+mod types;
+pub(crate) mod url;
 mod value;
 
-pub use value::{Type, Value};
+#[cfg(test)]
+mod tests;
+
+pub use containers::{List, Map};
+pub use opaque::{CheckKind, Cidr, Opaque};
+pub use types::{Decl, Field, ListKind, Shape, Type, escape};
+pub use value::{Key, Text, Value};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ast::{Expr, Kind, Literal};
+use functions::Overload;
+use regexp::Regexp;
 
 /// What one evaluation may cost: upstream's `PerCallLimit`.
 pub const PER_CALL_LIMIT: u64 = 1_000_000;
@@ -14,6 +48,8 @@ pub const PER_CALL_LIMIT: u64 = 1_000_000;
 pub const OBJECT_BUDGET: u64 = 10_000_000;
 /// What all match conditions of one webhook may cost together: upstream's `RuntimeCELCostBudgetMatchConditions`.
 pub const MATCH_CONDITIONS_BUDGET: u64 = 2_500_000;
+/// How large a request can be, in bytes: no list, map or text is larger.
+pub const MOST_REQUEST_BYTES: u64 = 3 * 1024 * 1024;
 
 /// Why an expression cannot be used, as upstream prints it: `ERROR: <input>:1:5: undeclared reference to 'x' (in
 /// container '')`, the line and a caret.
@@ -27,9 +63,22 @@ pub enum EvalError {
     /// The expression itself failed, as in `no such key: x`.
     #[error("{0}")]
     Failed(String),
-    /// It costs more than one evaluation may, or than what is left of the budget.
+    /// It costs more than one evaluation may.
     #[error("operation cancelled: actual cost limit exceeded")]
     CostExceeded,
+    /// It costs more than is left of the budget.
+    #[error("validation failed due to running out of cost budget, no further validation rules will be run")]
+    BudgetExceeded,
+}
+
+impl EvalError {
+    fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(message.into())
+    }
+
+    fn no_such_overload() -> Self {
+        Self::failed("no such overload")
+    }
 }
 
 /// What an evaluation sees: a value for each variable the program was compiled with.
@@ -64,10 +113,15 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// A compiled expression.
+/// A compiled expression. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Program {
-    text: String,
+    expr: Arc<Expr>,
+    result: Type,
+    calls: Arc<HashMap<u32, Vec<&'static Overload>>>,
+    /// Literal patterns, compiled, by the calls they are for.
+    regexps: Arc<HashMap<u32, Regexp>>,
+    names: Arc<[Box<str>]>,
 }
 
 impl Program {
@@ -77,33 +131,89 @@ impl Program {
     /// # Errors
     /// Syntax errors, undeclared names, wrong types; all of them in one text.
     pub fn compile(text: &str, variables: &[(&str, Type)]) -> Result<Self, CompileError> {
-        let _ = variables;
-        if text.trim().is_empty() {
-            return Err(CompileError(
-                "ERROR: <input>:1:1: Syntax error: mismatched input '<EOF>'".to_owned(),
-            ));
-        }
-        Ok(Self { text: text.to_owned() })
+        Self::checked(text, variables).map(|(program, _)| program)
+    }
+
+    /// As [`Program::compile`], with the most that an evaluation can cost where all variables are as `root` declares.
+    ///
+    /// # Errors
+    /// As for [`Program::compile`].
+    pub fn compile_estimated(
+        text: &str,
+        variables: &[(&str, Type)],
+        root: &Decl,
+    ) -> Result<(Self, u64), CompileError> {
+        let (program, checked) = Self::checked(text, variables)?;
+        let most = estimate::most(&program.expr, &checked, root);
+        Ok((program, most))
+    }
+
+    fn checked(text: &str, variables: &[(&str, Type)]) -> Result<(Self, check::Checked), CompileError> {
+        let mut expr = parser::parse(text).map_err(|issue| source::report(text, vec![issue]))?;
+        let mut checked =
+            check::check(&mut expr, variables).map_err(|issues| source::report(text, issues))?;
+        let result = checked.types.get(&expr.id).cloned().unwrap_or(Type::Dyn);
+        let names = checked.names.iter().map(|name| Box::from(&**name)).collect();
+        let regexps = literal_patterns(&expr);
+        let calls = Arc::new(std::mem::take(&mut checked.calls));
+        checked.calls = (*calls).clone();
+        let program = Self { expr: Arc::new(expr), result, calls, regexps: Arc::new(regexps), names };
+        Ok((program, checked))
     }
 
     /// The type of its results: `Type::Dyn` if only evaluation tells.
     pub fn result_type(&self) -> &Type {
-        &Type::Dyn
+        &self.result
     }
 
-    /// Evaluates it and takes the cost from `budget`.
+    /// Whether it names a variable.
+    pub fn uses(&self, variable: &str) -> bool {
+        self.names.iter().any(|name| &**name == variable)
+    }
+
+    /// Evaluates it and takes the cost from `budget`; if it is used up nothing is left of it.
     ///
     /// # Errors
     /// What the expression failed with, or that the budget or [`PER_CALL_LIMIT`] is used up.
     pub fn eval<'a>(&'a self, variables: &Variables<'a>, budget: &mut u64) -> Result<Value<'a>, EvalError> {
-        *budget = budget.checked_sub(1).ok_or(EvalError::CostExceeded)?;
-        match self.text.trim() {
-            "true" => Ok(Value::Bool(true)),
-            "false" => Ok(Value::Bool(false)),
-            name => variables
-                .get(name)
-                .cloned()
-                .ok_or_else(|| EvalError::Failed(format!("no such attribute(s): {name}"))),
+        let mut run = eval::Run::new(self, variables, PER_CALL_LIMIT);
+        let result = run.eval(&self.expr);
+        match budget.checked_sub(run.cost) {
+            Some(left) => {
+                *budget = left;
+                result
+            }
+            None => {
+                *budget = 0;
+                Err(if result == Err(EvalError::CostExceeded) {
+                    EvalError::CostExceeded
+                } else {
+                    EvalError::BudgetExceeded
+                })
+            }
         }
     }
+}
+
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        eval::same(self, other)
+    }
+}
+
+fn literal_patterns(expr: &Expr) -> HashMap<u32, Regexp> {
+    let mut patterns = HashMap::new();
+    expr.visit(&mut |part| {
+        let Kind::Call { function, target, args } = &part.kind else { return };
+        if !matches!(&**function, "matches" | "find" | "findAll") {
+            return;
+        }
+        let pattern = args.get(usize::from(target.is_none()));
+        if let Some(Expr { kind: Kind::Literal(Literal::String(text)), .. }) = pattern
+            && let Ok(regexp) = Regexp::new(text)
+        {
+            patterns.insert(part.id, regexp);
+        }
+    });
+    patterns
 }

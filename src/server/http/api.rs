@@ -14,7 +14,7 @@ use super::params::Params;
 use super::proxy::NodeClient;
 use crate::api::Status;
 use crate::server::admission::Shown;
-use crate::server::auth::{Authenticator, Authorizer, Pki, User};
+use crate::server::auth::{Authenticator, Authorizer, Pki, User, authn};
 use crate::server::objects::{Call, ListRefused, Objects, WriteOptions};
 use crate::server::registry::Resource;
 use crate::server::request_info::RequestInfo;
@@ -48,12 +48,13 @@ impl Api {
     pub fn new(
         objects: Objects,
         pki: Pki,
+        authentication: authn::Options,
         supervisor: Supervisor,
         server_url: String,
     ) -> Result<Self, rustls::Error> {
         let reader = Arc::clone(&objects.cache) as Arc<dyn crate::server::reader::Reader>;
         Ok(Self {
-            authenticator: Authenticator::new(pki.clone(), Arc::clone(&reader)),
+            authenticator: Authenticator::new(pki.clone(), Arc::clone(&reader), authentication),
             authorizer: Authorizer::new(reader),
             discovery: Discovery::default(),
             metrics: Metrics::default(),

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::api::{Answer, Api, Cx, created_or_ok};
 use super::render::{self, view};
-use super::write::to_stored;
+use super::strict;
+use super::write::{options, to_stored};
 use crate::api::decode::{Decoded, decode};
 use crate::api::meta::now;
 use crate::api::{FieldError, GroupKind, Path, Schema, Status};
@@ -105,9 +106,10 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
         if cx.params.get("fieldManager").is_none() {
             return Err(no_manager().into());
         }
-        let config = Decoded { value: patch.value, duplicates };
-        let (config, found) = schema.accept(config, options.field_validation)?;
-        warnings = found;
+        warnings = strict::check_duplicates(&patch.bytes, &duplicates, options.field_validation)?;
+        strict::check_declared(&schema, &patch.value)?;
+        let (config, found) = schema.accept(patch.value.into(), options.field_validation)?;
+        warnings.extend(found);
         let mut apply = |live: Option<&Value>| apply(&cx, &schema, live, &config, &options);
         api.objects.update(&cx.call(&options), change, &mut apply).await?
     } else {

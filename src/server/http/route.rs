@@ -41,12 +41,9 @@ pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInf
             subresource(api, cx, sub).await
         }
     }?;
-    if let Some(custom) = &entry.custom {
-        render::add_warnings(&mut response, custom.warnings());
-    }
-    if let Some(deprecation) = entry.deprecation {
-        render::add_warnings(&mut response, &[deprecation.to_owned()]);
-    }
+    let custom = entry.custom.iter().flat_map(|custom| custom.warnings().iter().cloned());
+    let warnings: Vec<String> = entry.deprecation.iter().map(ToString::to_string).chain(custom).collect();
+    render::add_warnings(&mut response, &warnings);
     Ok(response)
 }
 

@@ -112,10 +112,11 @@ pub(super) async fn token(api: &Api, cx: Cx) -> Answer {
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of_kind("authentication.k8s.io", "v1", "TokenRequest")?;
-    let (mut request, _) = decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
+    let (mut request, mut warnings) =
+        decode::checked(&schema, cx.content_type(), &body, options.field_validation)?;
     let kind = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let call = Call { shown: Shown::Whole(&kind), ..cx.call(&options) };
-    let warnings = api.objects.ask(&call, cx.name()?, Some("token"), &mut request).await?;
+    warnings.extend(api.objects.ask(&call, cx.name()?, Some("token"), &mut request).await?);
     let reader: &dyn Reader = &*api.objects.cache;
     let namespace = cx.namespace().unwrap_or_default();
     let answer = api.pki.token_signer().token_request(reader, namespace, cx.name()?, request)?;

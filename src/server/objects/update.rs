@@ -154,7 +154,7 @@ impl Objects {
         }
         let mut warnings = said.warnings;
         if change.subresource.is_none() {
-            warnings.extend(strategy.warnings(&new));
+            warnings.extend(strategy.warnings_on_update(&new, old));
         }
         let unchanged =
             new == *old && !self.kind(call.resource).map_err(failed)?.is_stale(call.namespace, change.name);

@@ -1,15 +1,16 @@
 //! Users of client certificates: the common name is the user, the organizations are the groups.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 
 use crate::server::auth::pki::Certificate;
-use crate::server::auth::user::User;
+use crate::server::auth::user::{CREDENTIAL_ID, User};
 
 /// So many verified certificates are remembered: a signature is not checked again for each request.
 const REMEMBERED: usize = 256;
@@ -55,7 +56,10 @@ impl Certificates {
         if cert.leaf.common_name.is_empty() {
             return Err(Refused("its subject has no common name".to_owned()));
         }
-        let user = User { name: cert.leaf.common_name, groups: cert.leaf.organizations, ..User::default() };
+        let fingerprint = format!("X509SHA256={}", hex::encode(Sha256::digest(leaf.as_ref())));
+        let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![fingerprint])]);
+        let user =
+            User { name: cert.leaf.common_name, groups: cert.leaf.organizations, extra, ..User::default() };
         let mut verified = self.verified.lock();
         if verified.len() >= REMEMBERED {
             verified.clear();

@@ -50,7 +50,7 @@ impl Authenticator {
                 let common: Vec<&String> = audiences.iter().filter(|a| of_token.contains(a)).collect();
                 json!({"authenticated": true, "user": user_info(&user), "audiences": common})
             }
-            Err(error) => json!({"user": {}, "error": format!("[invalid bearer token, {error}]")}),
+            Err(error) => json!({"user": {}, "error": error.to_string()}),
         };
         review["spec"]["token"] = json!(token);
         Ok(review)

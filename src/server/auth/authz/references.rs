@@ -15,13 +15,28 @@ pub enum Kind {
 
 /// Whether the pod names this object of its namespace.
 pub fn names(pod: &Value, kind: Kind, name: &str) -> bool {
+    found(pod, kind, &|value| value == name)
+}
+
+/// Whether the pod names any object of this kind.
+pub fn any(pod: &Value, kind: Kind) -> bool {
+    found(pod, kind, &|value| !value.is_empty())
+}
+
+/// Whether the pod names trust bundles of the cluster.
+pub fn trust_bundles(pod: &Value) -> bool {
+    let sources = items(&pod["spec"]["volumes"]).flat_map(|v| items(&v["projected"]["sources"]));
+    sources.into_iter().any(|s| s.get("clusterTrustBundle").is_some_and(|b| !b.is_null()))
+}
+
+fn found(pod: &Value, kind: Kind, wanted: &dyn Fn(&str) -> bool) -> bool {
     let spec = &pod["spec"];
-    let is = |value: &Value| value.as_str() == Some(name);
+    let is = |value: &Value| value.as_str().is_some_and(wanted);
     match kind {
         Kind::Secret => {
             items(&spec["imagePullSecrets"]).any(|s| is(&s["name"]))
                 || environment(spec, "secretKeyRef", "secretRef").any(is)
-                || items(&spec["volumes"]).any(|v| secret_of_volume(v, name))
+                || items(&spec["volumes"]).any(|v| secret_of_volume(v, wanted))
         }
         Kind::ConfigMap => {
             environment(spec, "configMapKeyRef", "configMapRef").any(is)
@@ -35,10 +50,24 @@ pub fn names(pod: &Value, kind: Kind, name: &str) -> bool {
             items(&spec["volumes"]).any(|v| {
                 let ephemeral = v.get("ephemeral").and(v["name"].as_str());
                 is(&v["persistentVolumeClaim"]["claimName"])
-                    || ephemeral.is_some_and(|volume| name == format!("{pod_name}-{volume}"))
+                    || ephemeral.is_some_and(|volume| wanted(&format!("{pod_name}-{volume}")))
             })
         }
     }
+}
+
+/// The names of secrets that a persistent volume's driver needs on the node, with their namespaces.
+pub fn secrets_of_volume(volume: &Value) -> impl Iterator<Item = (Option<&str>, &str)> {
+    const FIELDS: [&str; 5] =
+        ["secretRef", "nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef", "userSecretRef"];
+    let sources = volume["spec"].as_object().into_iter().flatten().map(|(_, source)| source);
+    sources.flat_map(|source| {
+        let by_reference = FIELDS
+            .into_iter()
+            .filter_map(move |f| Some((source[f]["namespace"].as_str(), source[f]["name"].as_str()?)));
+        let by_name = source["secretName"].as_str().map(|name| (source["secretNamespace"].as_str(), name));
+        by_reference.chain(by_name)
+    })
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -57,8 +86,8 @@ fn environment<'a>(spec: &'a Value, key: &'static str, all: &'static str) -> imp
 }
 
 /// The volume itself, a source of it, or a driver's `…SecretRef` names the secret.
-fn secret_of_volume(volume: &Value, name: &str) -> bool {
-    let is = |value: &Value| value.as_str() == Some(name);
+fn secret_of_volume(volume: &Value, wanted: &dyn Fn(&str) -> bool) -> bool {
+    let is = |value: &Value| value.as_str().is_some_and(wanted);
     if is(&volume["secret"]["secretName"])
         || items(&volume["projected"]["sources"]).any(|s| is(&s["secret"]["name"]))
     {

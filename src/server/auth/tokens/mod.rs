@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::pki::{self, files};
+use crate::api::field::quote_list;
 pub use claims::{Claims, Private, Reference};
 
 /// Clocks may differ by this many seconds, as upstream has it.
@@ -38,7 +39,11 @@ pub enum TokenError {
     #[error("service account token is not valid yet")]
     NotYet,
     /// It is for somebody else.
-    #[error("token audiences {token:?} is invalid for the target audiences {wanted:?}")]
+    #[error(
+        "token audiences {} is invalid for the target audiences {}",
+        quote_list(token),
+        quote_list(wanted)
+    )]
     Audience {
         /// Whom it is for.
         token: Vec<String>,

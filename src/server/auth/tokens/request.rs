@@ -35,19 +35,18 @@ impl TokenSigner {
         name: &str,
         mut request: Value,
     ) -> Result<Value, Status> {
+        let meta = Meta::of(&request);
+        for (field, given, own) in [("name", meta.name(), name), ("namespace", meta.namespace(), namespace)] {
+            if !given.is_empty() && given != own {
+                let detail = format!("must match the service account {field} if specified");
+                let error = FieldError::invalid(&Path::new("metadata").child(field), given, detail);
+                return Err(Status::invalid(&kind(), name, &[error]));
+            }
+        }
         let of = GroupResource::new("", "serviceaccounts");
         let account = reader
             .get("serviceaccounts", Some(namespace), name)
             .ok_or_else(|| Status::not_found(&of, name))?;
-        let meta = Meta::of(&request);
-        for (given, own) in [(meta.name(), name), (meta.namespace(), namespace)] {
-            if !given.is_empty() && given != own {
-                return Err(Status::bad_request(format!(
-                    "the token request's {} is not that of its path",
-                    quote(given)
-                )));
-            }
-        }
         let asked = request["spec"]["expirationSeconds"].as_i64().unwrap_or(USUAL);
         validate(&request["spec"], asked)?;
         let mut audiences: Vec<String> = request["spec"]["audiences"]
@@ -99,7 +98,19 @@ fn validate(spec: &Value, asked: i64) -> Result<(), Status> {
         _ => return Ok(()),
     };
     let error = FieldError::invalid(&path, spec["expirationSeconds"].clone(), detail);
-    Err(Status::invalid(&GroupKind::new("authentication.k8s.io", "TokenRequest"), "", &[error]))
+    Err(Status::invalid(&kind(), "", &[error]))
+}
+
+fn kind() -> GroupKind {
+    GroupKind::new("authentication.k8s.io", "TokenRequest")
+}
+
+/// As Go prints the group and version of a GroupVersionKind.
+fn gvk_text(api_version: &str) -> String {
+    match api_version.split_once('/') {
+        Some((group, version)) => format!("{group}/{version}"),
+        None => format!("/{api_version}"),
+    }
 }
 
 /// Binds the token to the object the request names, and to the node of its pod.
@@ -115,7 +126,8 @@ fn bind(private: &mut Private, reader: &dyn Reader, bound: &Value) -> Result<(),
         ("v1", "Node") => ("nodes", None),
         _ => {
             return Err(Status::bad_request(format!(
-                "cannot bind token to object of type {api_version}, Kind={kind}"
+                "cannot bind token to object of type {}, Kind={kind}",
+                gvk_text(api_version)
             )));
         }
     };
@@ -161,6 +173,9 @@ mod tests {
         fake.put("serviceaccounts", json!({"metadata": {"name": "sa", "namespace": "a", "uid": "su"}}));
         let spec = json!({"serviceAccountName": "sa", "nodeName": "n"});
         fake.put("pods", json!({"metadata": {"name": "p", "namespace": "a", "uid": "pu"}, "spec": spec}));
+        let other = json!({"serviceAccountName": "other"});
+        fake.put("pods", json!({"metadata": {"name": "q", "namespace": "a", "uid": "qu"}, "spec": other}));
+        fake.put("secrets", json!({"metadata": {"name": "s", "namespace": "a", "uid": "ss"}}));
         fake.put("nodes", json!({"metadata": {"name": "n", "uid": "nu"}}));
         fake
     }
@@ -174,7 +189,7 @@ mod tests {
         let claims = signer
             .verify(answer["status"]["token"].as_str().unwrap(), &audiences, SystemTime::now())
             .unwrap();
-        super::super::bound::check(&claims, &fake, SystemTime::now()).unwrap();
+        super::super::bound::check(&claims, "", &fake, SystemTime::now()).unwrap();
         Ok((answer, claims))
     }
 
@@ -195,6 +210,23 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_a_secret_or_a_node_is_bound_to_it() {
+        let bound = |kind: &str, name: &str| json!({"boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name}});
+        let (_, of_secret) = ask("sa", bound("Secret", "s")).unwrap();
+        assert_eq!(of_secret.kubernetes.secret.map(|s| s.uid).as_deref(), Some("ss"));
+        let (_, of_node) = ask("sa", bound("Node", "n")).unwrap();
+        assert_eq!(of_node.kubernetes.node.map(|n| n.uid).as_deref(), Some("nu"));
+        let elsewhere = json!({"metadata": {"namespace": "b"}});
+        let dir = tempfile::tempdir().unwrap();
+        let signer = TokenSigner::ensure(&dir.path().join("key"), "https://issuer").unwrap();
+        assert_eq!(
+            signer.token_request(&cluster(), "a", "sa", elsewhere).unwrap_err().message,
+            "TokenRequest.authentication.k8s.io \"sa\" is invalid: metadata.namespace: Invalid value: \"b\": \
+             must match the service account namespace if specified"
+        );
+    }
+
+    #[test]
     fn requests_that_make_no_sense_are_refused() {
         let bound = |kind: &str, name: &str, uid: &str| json!({"boundObjectRef": {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}});
         for (name, spec, code, text) in [
@@ -207,7 +239,8 @@ mod tests {
             ),
             ("sa", bound("Pod", "gone", ""), 404, "pods \"gone\" not found"),
             ("sa", bound("Pod", "p", "other"), 409, "does not match the UID in record"),
-            ("sa", bound("Lease", "p", ""), 400, "cannot bind token to object of type v1, Kind=Lease"),
+            ("sa", bound("Lease", "p", ""), 400, "cannot bind token to object of type /v1, Kind=Lease"),
+            ("sa", bound("Pod", "q", ""), 400, "to pod running with different serviceaccount name."),
         ] {
             let status = ask(name, spec).unwrap_err();
             assert_eq!(status.code, code);

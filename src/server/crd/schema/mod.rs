@@ -3,13 +3,27 @@
 //! [`check_definition`] refuses schemas that are not structural; [`CustomSchema`] is one version's schema, ready to
 //! be applied to objects.
 
-use std::sync::Arc;
+mod correlate;
+mod defaults;
+mod formats;
+mod lists;
+mod metadata;
+mod pattern;
+mod structural;
+mod values;
+
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use crate::api::{FieldError, GroupVersionKind, Schema};
+use crate::api::field::ErrorType;
+use crate::api::{FieldError, GroupVersionKind, Path, Schema};
+use structural::Structural;
 
 /// The schema of one version of a custom kind, ready for use. Cheap to clone.
+///
+/// Most kinds of a cluster with many definitions have no object that anybody touches: what is needed to judge
+/// objects is made when the first one comes.
 #[derive(Clone, Debug)]
 pub struct CustomSchema {
     inner: Arc<Inner>,
@@ -17,7 +31,12 @@ pub struct CustomSchema {
 
 #[derive(Debug)]
 struct Inner {
-    schema: Schema,
+    kind: GroupVersionKind,
+    /// The schema as deflated JSON; empty without one.
+    source: Box<[u8]>,
+    preserve_unknown: bool,
+    schema: OnceLock<Schema>,
+    structural: OnceLock<Structural>,
 }
 
 impl CustomSchema {
@@ -32,28 +51,83 @@ impl CustomSchema {
         openapi: Option<&Value>,
         preserve_unknown: bool,
     ) -> Result<Self, String> {
-        let schema = Schema::custom(gvk, openapi, preserve_unknown);
-        Ok(Self { inner: Arc::new(Inner { schema }) })
+        if let Some(openapi) = openapi {
+            Structural::parse(openapi)?;
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                kind: gvk.clone(),
+                source: openapi.map(deflate).unwrap_or_default(),
+                preserve_unknown,
+                schema: OnceLock::new(),
+                structural: OnceLock::new(),
+            }),
+        })
     }
 
     /// The types: for decoding, apply and merge.
     pub fn schema(&self) -> &Schema {
-        &self.inner.schema
+        let inner = &*self.inner;
+        inner.schema.get_or_init(|| {
+            Schema::custom(&inner.kind, inflate(&inner.source).as_ref(), inner.preserve_unknown)
+        })
+    }
+
+    fn structural(&self) -> &Structural {
+        self.inner.structural.get_or_init(|| {
+            let openapi = inflate(&self.inner.source);
+            // It was parsed once already.
+            openapi.and_then(|openapi| Structural::parse(&openapi).ok()).unwrap_or_default()
+        })
     }
 
     /// Drops the fields that the schema does not have.
     pub fn prune(&self, object: &mut Value) {
-        self.inner.schema.prune(object);
+        self.schema().prune(object);
     }
 
-    /// Fills in the schema's defaults; nulls that a default replaces are dropped first.
-    pub fn default(&self, _object: &mut Value) {}
+    /// Fills in the schema's defaults; nulls of fields that may not be null are dropped first.
+    pub fn default(&self, object: &mut Value) {
+        let structural = self.structural();
+        defaults::prune_nulls(object, Some(structural));
+        defaults::apply(object, structural);
+    }
 
     /// What is wrong with an object: types, bounds, list keys, rules. `old` is the object it replaces: what is wrong
     /// already and unchanged is let through, and transition rules compare with it.
-    pub fn validate(&self, _new: &Value, _old: Option<&Value>) -> Vec<FieldError> {
-        Vec::new()
+    pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let (structural, root) = (self.structural(), Path::default());
+        let mut errors = values::check(&root, structural, new, old);
+        metadata::check(&root, structural, new, false, &mut errors);
+        let mut before = Vec::new();
+        if let Some(old) = old {
+            lists::check(&root, structural, old, &mut before);
+        }
+        if before.is_empty() {
+            lists::check(&root, structural, new, &mut errors);
+        }
+        let blocking = |e: &FieldError| {
+            use ErrorType::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+            matches!(e.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+        };
+        if structural.has_rules() && errors.iter().any(blocking) {
+            let detail = "some validation rules were not checked because the object was invalid; \
+                          correct the existing errors to complete validation";
+            errors.push(FieldError::invalid(&root, Value::Null, detail));
+        }
+        errors
     }
+}
+
+fn deflate(openapi: &Value) -> Box<[u8]> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    // Neither JSON of a Value nor memory can fail.
+    let _ = serde_json::to_writer(&mut encoder, openapi);
+    encoder.finish().unwrap_or_default().into_boxed_slice()
+}
+
+fn inflate(source: &[u8]) -> Option<Value> {
+    serde_json::from_reader(flate2::read::DeflateDecoder::new(source)).ok()
 }
 
 /// What is wrong with the schemas of a CustomResourceDefinition's `spec` (`versions[*].schema`); paths begin with

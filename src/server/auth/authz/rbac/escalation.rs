@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{Rbac, Rule};
-use crate::api::field::quote;
+use crate::api::field::{quote, quote_list};
 use crate::server::auth::authz::Attributes;
 use crate::server::auth::user::{MASTERS, User};
 use crate::server::reader::Reader;
@@ -33,7 +33,7 @@ pub fn confirm(
     let mut why = format!(
         "user {} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
         quote(&user.name),
-        list(&user.groups),
+        quote_list(&user.groups),
         lines.join("\n")
     );
     match missing_roles.as_slice() {
@@ -75,14 +75,8 @@ fn describe(rule: &Rule) -> String {
         ("Verbs", &rule.verbs),
     ];
     let given = parts.iter().filter(|(_, values)| !values.is_empty());
-    let given: Vec<String> = given.map(|(name, values)| format!("{name}:{}", list(values))).collect();
+    let given: Vec<String> = given.map(|(name, values)| format!("{name}:{}", quote_list(values))).collect();
     format!("{{{}}}", given.join(", "))
-}
-
-/// A list of texts as Go's `%q` writes it.
-fn list(texts: &[String]) -> String {
-    let quoted: Vec<String> = texts.iter().map(|t| quote(t)).collect();
-    format!("[{}]", quoted.join(" "))
 }
 
 /// The parts of `wanted` that `owned` does not allow.
