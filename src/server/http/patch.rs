@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::api::{Answer, Api, Cx, created_or_ok};
 use super::render::{self, view};
 use super::strict;
-use super::write::{options, to_stored};
+use super::write::to_stored;
 use crate::api::decode::{Decoded, decode};
 use crate::api::meta::now;
 use crate::api::{FieldError, GroupKind, Path, Schema, Status};
