@@ -3,6 +3,7 @@
 
 mod server_support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -24,6 +25,8 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 struct Walk<'a> {
     server: &'a TestServer,
     entry: &'a Resource,
+    /// What a `PUT` may do is said of what is stored.
+    stored: Arc<Resource>,
     uri: String,
 }
 
@@ -34,7 +37,9 @@ impl<'a> Walk<'a> {
             _ => format!("/apis/{}", entry.api_version()),
         };
         let scope = if entry.namespaced { "/namespaces/default" } else { "" };
-        Self { server, entry, uri: format!("{group}{scope}/{}", entry.plural) }
+        let registry = Registry::builtin(|_| Arc::new(Plain));
+        let stored = registry.stored(&entry.stored_name()).unwrap();
+        Self { server, entry, stored, uri: format!("{group}{scope}/{}", entry.plural) }
     }
 
     fn one(&self) -> String {
@@ -130,7 +135,7 @@ impl<'a> Walk<'a> {
         got["metadata"]["labels"]["update"] = json!("1");
         let (code, answer) = self.ask("PUT", &self.one(), LIST, &got).await;
         let text = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
-        let as_told = if self.entry.unconditional_update {
+        let as_told = if self.stored.unconditional_update {
             code == 200 && answer["metadata"]["labels"]["update"] == "1"
         } else {
             code == 422 && answer["message"].as_str().is_some_and(|m| m.ends_with(text))
@@ -139,7 +144,7 @@ impl<'a> Walk<'a> {
         let other = other_name_of(self.entry);
         let uri = format!("{}/{other}", self.uri);
         let (code, answer) = self.ask("PUT", &uri, LIST, &self.object(other)).await;
-        let (wanted, create) = (self.entry.create_on_update, StatusCode::CREATED);
+        let (wanted, create) = (self.stored.create_on_update, StatusCode::CREATED);
         let as_told = code == if wanted { create } else { StatusCode::NOT_FOUND };
         self.demand(as_told, "an update of what is missing", &answer)?;
         if !wanted {
@@ -200,7 +205,7 @@ impl<'a> Walk<'a> {
 async fn every_kind_works_by_its_entry() {
     let server = TestServer::start().await;
     let account = json!({"metadata": {"name": "default"}});
-    let registry = Registry::builtin(|_| std::sync::Arc::new(Plain));
+    let registry = Registry::builtin(|_| Arc::new(Plain));
     let accounts = registry.find("", "v1", "serviceaccounts").unwrap();
     let accounts = Walk::new(&server, &accounts);
     accounts.must("POST", &accounts.uri, LIST, &account).await.unwrap();
@@ -217,7 +222,7 @@ async fn every_kind_works_by_its_entry() {
 #[tokio::test]
 async fn many_objects_go_at_once() {
     let server = TestServer::start().await;
-    let registry = Registry::builtin(|_| std::sync::Arc::new(Plain));
+    let registry = Registry::builtin(|_| Arc::new(Plain));
     let entries = registry.entries();
     let kinds = entries.iter().filter(|e| e.verbs.contains(&"deletecollection") && &*e.kind != "Pod");
     let failed: Vec<String> = stream::iter(kinds)
@@ -243,7 +248,7 @@ async fn many_objects_go_at_once() {
 #[tokio::test]
 async fn addresses_of_services_are_objects() {
     let server = TestServer::start().await;
-    let registry = Registry::builtin(|_| std::sync::Arc::new(Plain));
+    let registry = Registry::builtin(|_| Arc::new(Plain));
     let find = |group: &str, plural: &str| registry.find(group, "v1", plural).unwrap();
     let (services, addresses, networks) = (
         find("", "services"),
@@ -256,7 +261,7 @@ async fn addresses_of_services_are_objects() {
     services.must("POST", &services.uri, LIST, &service).await.unwrap();
     let uri = format!("{}/10.43.0.55", addresses.uri);
     let found = until(&addresses, &uri, |code, _| code == 200).await;
-    let parent = json!({"group": "", "resource": "services", "namespace": "default", "name": "web"});
+    let parent = json!({"resource": "services", "namespace": "default", "name": "web"});
     assert_eq!(found["spec"]["parentRef"], parent);
     assert_eq!(found["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"], "ipallocator.k8s.io");
     // Whoever deletes it does not free the address.

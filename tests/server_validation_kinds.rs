@@ -291,7 +291,11 @@ fn group_rows() -> Vec<Row> {
         row(
             "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
             json!({"spec": {"policyName": "p"}}),
-            &[["spec.validationActions", REQUIRED, "Required value"]],
+            &[[
+                "spec.validationActions",
+                REQUIRED,
+                "Required value: at least one validation action is required",
+            ]],
         ),
     ]
 }

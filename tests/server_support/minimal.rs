@@ -57,7 +57,7 @@ pub fn minimal(entry: &Resource) -> Value {
         "ClusterRole" | "Role" => json!({"rules": []}),
         "CertificateSigningRequest" => {
             json!({"spec": {"signerName": "example.com/s", "usages": ["digital signature"], "request":
-            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlHOE1HUUNBUUF3QWpFQU1GWXdFQVlIS29aSXpqMENBUVlGSzRFRUFBb0RRZ0FFCi0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo="}})
+            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlITE1ISUNBUUF3RURFT01Bd0dBMVVFQXd3RmNISnZZbVV3V1RBVEJnY3Foa2pPUFFJQkJnZ3Foa2pPUFFNQgpCd05DQUFRSWxUR1U1TnZLdVBXS0lNYU5pTVZiN3hGZ2dJSGFmenhrcm1YenQ4dThXTlVOUXA4K3d2Ty9PQkJLCkFnOFMyRFNoVExQNmJwb1RyRE5maDFkdW1CdlVvQUF3Q2dZSUtvWkl6ajBFQXdJRFNRQXdSZ0loQUpESnJ2aGoKa3hGVUp5R2E4djhWS0dhUkdMZXByNjdWODBuNDdjVk5Ibi9BQWlFQWtLcFR6UGtqOENRNlMwa0NGQU9DZ0cvWQp6dWg1YXBFM1JndUpJRzVQcHdzPQotLS0tLUVORCBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0K"}})
         }
         "PodDisruptionBudget" => json!({"spec": {"minAvailable": 1, "selector": selector}}),
         "RuntimeClass" => json!({"handler": "h"}),
@@ -77,6 +77,7 @@ pub fn minimal(entry: &Resource) -> Value {
         "ValidatingAdmissionPolicyBinding" => {
             json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}})
         }
+        "PodPreset" => json!({"spec": {"env": [{"name": "A", "value": "b"}]}}),
         "LimitRange" => json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}}]}}),
         "ResourceQuota" => json!({"spec": {"hard": {"pods": "5"}}}),
         "CustomResourceDefinition" => json!({"spec": {"group": "example.com", "scope": "Namespaced",
