@@ -17,6 +17,7 @@ pub(super) fn entries() -> Vec<Resource> {
             .short(&["ev"])
             .lazy()
             .view(&views::EVENTS)
+            .create_on_update()
             .columns(cluster::EVENTS),
         Resource::new("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses")
             .cluster()
