@@ -237,6 +237,11 @@ impl<'t> NodeRef<'t> {
         }
     }
 
+    /// Whether it is an object that may have fields it does not know.
+    pub fn is_open(self) -> bool {
+        matches!(self.node(), Node::Object(object) if object.open)
+    }
+
     /// The type of a list's items.
     pub fn item(self) -> Option<NodeRef<'t>> {
         match self.node() {

@@ -10,6 +10,7 @@ mod decode;
 mod discovery;
 mod evict;
 mod health;
+mod indent;
 mod limit;
 mod list;
 pub mod listener;

@@ -1,35 +1,7 @@
-//! What server-side apply says of configurations that the schema does not know, or that say a thing twice.
-//!
-//! Apply is stricter than other writes: whatever `fieldValidation` says, an unknown field fails it.
-
-use serde_json::Value;
+//! What server-side apply says of configurations that say a thing twice.
 
 use crate::api::field::quote;
-use crate::api::{FieldValidation, Meta, Schema, Status};
-
-/// Refuses a configuration with fields that the schema does not have, in the words of structured-merge-diff.
-///
-/// # Errors
-/// 400.
-pub(super) fn check_declared(schema: &Schema, config: &Value) -> Result<(), Status> {
-    let found = schema.check(&mut config.clone(), FieldValidation::Strict).errors;
-    let undeclared =
-        found.iter().filter_map(|error| error.strip_prefix("unknown field \"")?.strip_suffix('"'));
-    let lines: Vec<String> =
-        undeclared.map(|path| format!(".{path}: field not declared in schema")).collect();
-    let why = match lines.as_slice() {
-        [] => return Ok(()),
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
-    };
-    let meta = Meta::of(config);
-    let name = [meta.namespace(), meta.name()].join("/");
-    Err(Status::bad_request(format!(
-        "failed to create typed patch object ({}; {}): {why}",
-        name.trim_start_matches('/'),
-        schema.kind()
-    )))
-}
+use crate::api::{FieldValidation, Status};
 
 /// What is said of keys that are given twice: a line each, for warnings, and for Strict all of them as an error.
 ///
@@ -96,22 +68,6 @@ fn line_of(text: &str, wanted: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{GroupVersionKind, Schemas};
-    use serde_json::json;
-
-    #[test]
-    fn undeclared_fields_are_named_by_path() {
-        let schema = Schemas::builtin().get(&GroupVersionKind::new("apps", "v1", "Deployment")).unwrap();
-        let config = |spec: Value| json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "namespace": "n"}, "spec": spec});
-        assert!(check_declared(&schema, &config(json!({"replicas": 1}))).is_ok());
-        let status = check_declared(&schema, &config(json!({"foo": 1}))).unwrap_err();
-        assert_eq!(
-            status.message,
-            "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema"
-        );
-        let status = check_declared(&schema, &config(json!({"foo": 1, "bar": 2}))).unwrap_err();
-        assert!(status.message.contains("errors:\n  .spec.bar: field"), "{status}");
-    }
 
     #[test]
     fn duplicates_are_named_by_line() {
