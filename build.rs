@@ -14,6 +14,8 @@ mod kinds;
 mod merge;
 #[path = "build/numbers.rs"]
 mod numbers;
+#[path = "build/settings.rs"]
+mod settings;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -24,7 +26,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build");
     let source = merge::source_directory()?;
     let merges = merge::scan(&source)?;
-    let (kinds, definitions) = kinds::definitions();
+    let (mut kinds, mut definitions) = kinds::definitions();
+    settings::add(&mut kinds, &mut definitions);
     let numbers = numbers::Numbers::parse(include_str!("build/numbers.txt"))?;
     let encoded = encode::encode(&kinds, &definitions, &merges, &numbers)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -177,5 +177,12 @@ fn fill(fields: &mut Fields, from: &str, into: &str) {
     }
 }
 
+/// Gives a map that is missing or empty these entries.
+fn fill_empty(fields: &mut Fields, name: &str, entries: &Fields) {
+    if fields.get(name).and_then(Value::as_object).is_none_or(Map::is_empty) {
+        fields.insert(name.to_owned(), entries.clone().into());
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -145,6 +145,11 @@ impl FieldError {
         Self::new(ErrorType::Invalid, field, Some(value.into()), detail)
     }
 
+    /// The value is wrong in itself, and too large to show.
+    pub fn invalid_omitted(field: &Path, detail: impl Into<String>) -> Self {
+        Self::new(ErrorType::Invalid, field, None, detail)
+    }
+
     /// The value is of the wrong type.
     pub fn type_invalid(field: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self::new(ErrorType::TypeInvalid, field, Some(value.into()), detail)

@@ -5,6 +5,7 @@
 //! (types, unknown and duplicate fields), `default`. Everything a client can do wrong becomes a
 //! [`Status`] with upstream's reason and text.
 
+pub mod cron;
 pub mod csr;
 pub mod decode;
 mod defaults;
@@ -14,6 +15,7 @@ pub mod meta;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod pod_requests;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;

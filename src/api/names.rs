@@ -191,6 +191,44 @@ pub fn env_var_name(value: &str) -> Vec<String> {
     errors
 }
 
+/// A DNS subdomain whose labels may have underscores within, as search domains of resolvers do.
+pub fn dns1123_subdomain_with_underscore(value: &str) -> Vec<String> {
+    const MESSAGE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-', '.' or '_', \
+                           and must start and end with an alphanumeric character";
+    let mut errors = too_long(value, SUBDOMAIN_MAX);
+    if !matches_subdomain(&value.replace('_', "-"))
+        || value.split('.').any(|l| l.starts_with('_') || l.ends_with('_'))
+    {
+        let label = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+        errors.push(regex_error(MESSAGE, &format!("{label}(\\.{label})*"), &["example.com"]));
+    }
+    errors
+}
+
+/// The name of an HTTP header in a probe.
+pub fn http_header_name(value: &str) -> Vec<String> {
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return Vec::new();
+    }
+    let message = "a valid HTTP header must consist of alphanumeric characters or '-'";
+    vec![regex_error(message, "[-A-Za-z0-9]+", &["X-Header-Name"])]
+}
+
+/// A name of one who acts, as in `example.com/controller`: a domain and a path.
+pub fn domain_prefixed_path(value: &str) -> Vec<String> {
+    const PATH: &str = "[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+";
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b);
+    let (domain, path) = match value.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => (domain, path),
+        _ => return vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
+    };
+    let mut errors = dns1123_subdomain(domain);
+    if !path.bytes().all(allowed) {
+        errors.push(regex_error("Invalid path", PATH, &[]));
+    }
+    errors
+}
+
 /// The key of a ConfigMap or Secret.
 pub fn config_map_key(value: &str) -> Vec<String> {
     let mut errors = too_long(value, SUBDOMAIN_MAX);

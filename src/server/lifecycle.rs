@@ -14,14 +14,14 @@ use super::auth::pki::{Grant, Usage};
 use super::auth::tokens::Reference;
 use super::auth::user::AUTHENTICATED;
 use super::auth::{NodeCredentials, Pki, PkiParams, User, authn, join_token};
-use super::cache::{Cache, Feed, LoadError};
+use super::cache::{Cache, LoadError};
 use super::controllers::{self, CertificateOrder, ControllerConfig, LegacyToken};
 use super::http::{Api, ApiService, listener};
 use super::objects::Objects;
 use super::reader::Reader;
 use super::registry::strategies::{self, StrategyConfig};
 use super::registry::{Live, Registry};
-use super::{addons, admission, bootstrap, expiry, scheduler, service_addresses};
+use super::{addons, admission, bootstrap, crd, expiry, scheduler, service_addresses};
 use crate::client;
 use crate::config::ServerSettings;
 use crate::store::{self, Engine, Options, Store};
@@ -182,6 +182,11 @@ impl Server {
             let api = Arc::clone(&api);
             async move { Ok(service_addresses::run(&api.objects, cidr, stop).await?) }
         });
+        let api = Arc::clone(&self.api);
+        self.supervisor.spawn("custom-resources", Stage::Controller, OnFailure::Restart, move |stop| {
+            let api = Arc::clone(&api);
+            async move { Ok(crd::run(&api.objects, stop).await?) }
+        });
         let store = self.store.clone();
         self.supervisor.spawn("store", Stage::Store, OnFailure::StopProcess, move |stop| {
             let store = store.clone();
@@ -252,19 +257,24 @@ fn open_objects(settings: &ServerSettings, dir: &Path) -> Result<(Objects, Store
         service_cidr: settings.service_cidr,
         node_port_range: settings.service_node_port_range,
     };
-    let registry = Registry::builtin(|resource| strategies::for_resource(resource, &config));
+    let registry = Registry::builtin(|resource| match resource {
+        crd::DEFINITIONS => Arc::new(crd::DefinitionStrategy),
+        other => strategies::for_resource(other, &config),
+    });
     let cache = Arc::new(Cache::new(registry.stored_kinds()));
-    let feed = Box::new(Feed(Arc::clone(&cache)));
+    let registry = Arc::new(Live::new(registry));
+    let served = Arc::new(crd::Served::new(Arc::clone(&registry), Arc::clone(&cache)));
+    let feed = Box::new(crd::DefinitionFeed::new(Arc::clone(&served)));
     let engine = if settings.checkpoint_process { Engine::this_executable() } else { Engine::default() };
     let opened = Store::open(&dir.join("db"), Options { engine, ..Options::default() }, feed)?;
     if let Some(reason) = &opened.recovery.fallback {
         tracing::warn!(%reason, "the newest checkpoint could not be used; nothing was lost");
     }
     cache.load(opened.entries, opened.revision)?;
+    served.load();
     let store = opened.store.clone();
     let reader = Arc::clone(&cache) as Arc<dyn Reader>;
-    let admission = admission::Chain::standard().with_webhooks(admission::Webhooks::new(reader));
-    let registry = Arc::new(Live::new(registry));
+    let admission = admission::Chain::standard().extended(&reader);
     Ok((Objects { registry, cache, store: opened.store, admission }, store))
 }
 

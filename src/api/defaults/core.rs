@@ -4,7 +4,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::Fixed::{Object, Text};
-use super::{Fields, Rule, fill, fixed, object, text, with};
+use super::{Fields, Rule, fill, fill_empty, fixed, object, text, with};
 
 pub(super) const RULES: &[Rule] = &[
     with("core.v1.Service", &[("spec", Object)], service),
@@ -128,10 +128,10 @@ fn replication_controller(controller: &mut Fields) {
         return;
     };
     if let Some(spec) = object(controller, "spec") {
-        spec.entry("selector").or_insert_with(|| labels.clone().into());
+        fill_empty(spec, "selector", &labels);
     }
     let metadata = controller.entry("metadata").or_insert_with(|| json!({}));
     if let Some(metadata) = metadata.as_object_mut() {
-        metadata.entry("labels").or_insert_with(|| labels.into());
+        fill_empty(metadata, "labels", &labels);
     }
 }

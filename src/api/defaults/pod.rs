@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::api::pod_requests::aggregate;
+
 use super::Fixed::{Bool, Int, NonZero, Object, OptionalText, Text};
 use super::{Fields, Rule, fill, fixed, object, text, with};
 
@@ -92,6 +94,24 @@ fn pod(pod: &mut Fields) {
         }
     }
     spec.entry("enableServiceLinks").or_insert(true.into());
+    whole_requests(spec);
+}
+
+/// A pod with limits of its own has requests: what its containers ask for, else the limits.
+fn whole_requests(spec: &mut Fields) {
+    let limits = spec.get("resources").map(|r| r["limits"].clone()).unwrap_or_default();
+    let Some(limits) = limits.as_object().filter(|l| !l.is_empty()) else { return };
+    let asked = aggregate(&Value::Object(spec.clone()));
+    let Some(resources) = object(spec, "resources") else { return };
+    let requests = resources.entry("requests").or_insert_with(|| json!({}));
+    let Some(requests) = requests.as_object_mut() else { return };
+    let whole = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
+    for (name, amount) in asked.into_iter().filter(|(name, _)| whole(name)) {
+        requests.entry(name).or_insert_with(|| amount.to_string().into());
+    }
+    for (name, amount) in limits.iter().filter(|(name, _)| whole(name)) {
+        requests.entry(name.as_str()).or_insert_with(|| amount.clone());
+    }
 }
 
 fn host_ports(container: &mut Fields) {

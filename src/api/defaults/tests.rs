@@ -64,6 +64,15 @@ fn a_pod_is_as_upstream_would_store_it() {
 }
 
 #[test]
+fn a_pod_with_limits_of_its_own_has_requests() {
+    let pod = json!({"spec": {"resources": {"limits": {"cpu": "4", "memory": "1Gi"}}, "containers": [
+        {"name": "a", "image": "i", "resources": {"requests": {"cpu": "1"}}},
+        {"name": "b", "image": "i", "resources": {"requests": {"cpu": "500m"}}}]}});
+    let pod = defaulted("v1", "Pod", pod);
+    assert_eq!(pod["spec"]["resources"]["requests"], json!({"cpu": "1500m", "memory": "1Gi"}));
+}
+
+#[test]
 fn amounts_are_rounded_up_to_thousandths() {
     let limits = json!({"cpu": "100u", "memory": "1Gi"});
     let value =

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Fixed::{Bool, Int, NonZero, Object, OptionalText, Text};
-use super::{Fields, Rule, fixed, is_empty_list, object, text, with};
+use super::{Fields, Rule, fill_empty, fixed, is_empty_list, object, text, with};
 
 pub(super) const RULES: &[Rule] = &[
     fixed("apps.v1.Deployment", &[("spec", Object), ("status", Object)]),
@@ -129,7 +129,7 @@ fn job(job: &mut Fields) {
     };
     let metadata = job.entry("metadata").or_insert_with(|| json!({}));
     if let Some(metadata) = metadata.as_object_mut() {
-        metadata.entry("labels").or_insert_with(|| labels.into());
+        fill_empty(metadata, "labels", &labels);
     }
 }
 

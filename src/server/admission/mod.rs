@@ -4,20 +4,26 @@
 //! [`Chain::standard`] is their order.
 
 mod asked;
-mod default_storage_class;
+mod default_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_preset;
 mod pod_security;
+mod policy;
 mod priority;
 pub mod quota;
+mod runtime_class;
 mod service_account;
+mod storage;
 mod taint_nodes;
 #[cfg(test)]
 mod testing;
 mod webhook;
+
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -26,8 +32,9 @@ use crate::server::auth::user::User;
 use crate::server::reader::Reader;
 use crate::server::registry::Resource;
 pub use asked::{Asked, Face, Sent, Shown};
+use policy::Policies;
 pub use priority::system_classes;
-pub use webhook::Webhooks;
+use webhook::Webhooks;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,16 +142,19 @@ fn same(a: &Value, b: &Value) -> bool {
 /// All plugins, in order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
+    policies: Option<Policies>,
     webhooks: Option<Webhooks>,
     /// Who writes next where quotas are; see [`quota`].
     pub turns: quota::Turns,
 }
 
 impl Chain {
-    /// The plugins upstream has on by default, as far as kedge has what they are about.
+    /// The plugins upstream has on by default, in its order, as far as kedge has what they are about;
+    /// those for certificates are in the strategy of their kind. And PodPreset, where upstream had it.
     pub fn standard() -> Self {
         let plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(pod_preset::PodPreset),
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount),
             Box::new(node_restriction::NodeRestriction),
@@ -152,15 +162,20 @@ impl Chain {
             Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),
             Box::new(default_toleration_seconds::DefaultTolerationSeconds),
-            Box::new(default_storage_class::DefaultStorageClass),
+            Box::new(default_class::STORAGE),
+            Box::new(storage::InUseProtection),
+            Box::new(storage::ClaimResize),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(default_class::INGRESS),
         ];
-        Self { plugins, webhooks: None, turns: quota::Turns::default() }
+        Self { plugins, policies: None, webhooks: None, turns: quota::Turns::default() }
     }
 
-    /// With the webhooks of the cluster, which come after all plugins.
+    /// With the policies and webhooks that `reader` has, which come after all plugins.
     #[must_use]
-    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
-        Self { webhooks: Some(webhooks), ..self }
+    pub fn extended(self, reader: &Arc<dyn Reader>) -> Self {
+        let policies = Some(policy::Policies::new(Arc::clone(reader)));
+        Self { policies, webhooks: Some(Webhooks::new(Arc::clone(reader))), ..self }
     }
 
     /// Lets every plugin change the object.
@@ -180,18 +195,29 @@ impl Chain {
         Ok(())
     }
 
-    /// Lets webhooks alone change and refuse what is posted to a subresource and not stored.
+    /// Lets policies and webhooks alone change and refuse what is posted to a subresource and not stored.
     ///
     /// # Errors
     /// What the first that refuses says.
     pub async fn ask(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        let Some(webhooks) = &self.webhooks else { return Ok(()) };
-        let mut rounds = webhook::Rounds::default();
-        webhooks.mutate(attributes, &mut rounds).await?;
-        if rounds.again() {
+        if let Some(webhooks) = &self.webhooks {
+            let mut rounds = webhook::Rounds::default();
             webhooks.mutate(attributes, &mut rounds).await?;
+            if rounds.again() {
+                webhooks.mutate(attributes, &mut rounds).await?;
+            }
         }
-        webhooks.validate(attributes).await
+        self.validate_extended(attributes).await
+    }
+
+    async fn validate_extended(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if let Some(policies) = &self.policies {
+            policies.validate(attributes)?;
+        }
+        match &self.webhooks {
+            Some(webhooks) => webhooks.validate(attributes).await,
+            None => Ok(()),
+        }
     }
 
     /// Asks every plugin whether the finished object may be committed. What they warn of is in
@@ -204,10 +230,7 @@ impl Chain {
         let result = self.plugins.iter().try_for_each(|p| p.validate(attributes, &mut warnings));
         attributes.warnings = warnings;
         result?;
-        match &self.webhooks {
-            Some(webhooks) => webhooks.validate(attributes).await,
-            None => Ok(()),
-        }
+        self.validate_extended(attributes).await
     }
 }
 

@@ -55,7 +55,13 @@ impl Class {
 
 impl Plugin for Priority {
     fn mutate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        if !attributes.is("pods") || attributes.operation != Operation::Create {
+        if !attributes.is("pods") {
+            return Ok(());
+        }
+        if attributes.operation == Operation::Update {
+            keep(attributes);
+        }
+        if attributes.operation != Operation::Create {
             return Ok(());
         }
         let Some(pod) = attributes.object.as_deref() else { return Ok(()) };
@@ -99,10 +105,21 @@ impl Plugin for Priority {
         let other = all.iter().find(|c| c.name() != attributes.name && c.value()["globalDefault"] == true);
         match other {
             Some(other) => Err(attributes.forbidden(format!(
-                "PriorityClass {} is already marked as globalDefault. Only one globalDefault can exist",
+                "PriorityClass {} is already marked as default. Only one default can exist",
                 other.name()
             ))),
             None => Ok(()),
+        }
+    }
+}
+
+/// An update that does not say what the plugin once set means no change.
+fn keep(attributes: &mut Attributes<'_>) {
+    let (Some(pod), Some(old)) = (attributes.object.as_deref_mut(), attributes.old) else { return };
+    for field in ["priority", "preemptionPolicy"] {
+        let before = &old["spec"][field];
+        if pod["spec"][field].is_null() && !before.is_null() {
+            pod["spec"][field] = before.clone();
         }
     }
 }
@@ -169,6 +186,18 @@ mod tests {
             "{given}"
         );
         assert!(admit(&[], json!({"priority": 0})).is_ok());
+    }
+
+    #[test]
+    fn an_update_keeps_what_it_does_not_say() {
+        let old = json!({"metadata": {"name": "p"}, "spec": {"priority": 7, "preemptionPolicy": "Never"}});
+        let request = Request {
+            operation: Operation::Update,
+            old: Some(old.clone()),
+            ..Request::create("Pod", "pods")
+        };
+        let new = json!({"metadata": {"name": "p"}, "spec": {"priority": 7}});
+        assert_eq!(request.admit(&Priority, &Fake::default(), new).unwrap(), old);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#serviceaccount-admission-controller>
 
+mod secrets;
+
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -57,6 +59,10 @@ impl Plugin for ServiceAccount {
             pod["spec"]["imagePullSecrets"] = json!(secrets);
         }
         Ok(())
+    }
+
+    fn validate(&self, attributes: &Attributes<'_>, _: &mut Vec<String>) -> Result<(), Status> {
+        secrets::validate(attributes)
     }
 }
 

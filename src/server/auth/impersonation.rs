@@ -53,6 +53,15 @@ pub fn apply(authorizer: &Authorizer, headers: &HeaderMap, user: User) -> Result
     Ok(wanted)
 }
 
+/// Takes what [`apply`] reads out of the headers: what a request is passed on to must not act on it.
+pub fn strip(headers: &mut HeaderMap) {
+    let own = |name: &str| matches!(name, USER | GROUP | UID) || name.starts_with(EXTRA);
+    let names: Vec<_> = headers.keys().filter(|name| own(name.as_str())).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
 /// The user the headers name, if any.
 fn requested(headers: &HeaderMap) -> Result<Option<User>, Status> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
@@ -100,9 +109,13 @@ fn check_user(authorizer: &Authorizer, user: &User, wanted: &mut User) -> Result
 }
 
 fn add_standard_groups(user: &mut User) {
-    let group = if user.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
-    if !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
-        user.groups.push(group.to_owned());
+    let known = |user: &User, groups: &[&str]| groups.iter().any(|g| user.in_group(g));
+    if user.name == ANONYMOUS {
+        if !known(user, &[UNAUTHENTICATED]) {
+            user.groups.push(UNAUTHENTICATED.to_owned());
+        }
+    } else if !known(user, &[AUTHENTICATED, UNAUTHENTICATED]) {
+        user.groups.push(AUTHENTICATED.to_owned());
     }
 }
 
@@ -188,6 +201,13 @@ mod tests {
         assert_eq!(refused(&[("Impersonate-User", "jane"), ("Impersonate-Uid", "1")]).code, 403);
         assert_eq!(refused(&[("Impersonate-Group", "dev")]).code, 500);
         assert_eq!(apply(&authorizer, &as_jane, User::new("x", &[])).unwrap_err().code, 403);
+    }
+
+    #[test]
+    fn who_acts_as_another_is_not_told_on() {
+        let mut all = headers(&[("Impersonate-User", "a"), ("Impersonate-Extra-X", "b"), ("accept", "c")]);
+        strip(&mut all);
+        assert_eq!(all.keys().map(|k| k.as_str()).collect::<Vec<_>>(), ["accept"]);
     }
 
     #[test]

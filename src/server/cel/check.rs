@@ -155,6 +155,15 @@ impl Checker<'_> {
     }
 
     fn select(&mut self, expr: &mut Expr) -> Type {
+        // A variable may have a name of several parts.
+        if let Some(name) = qualified(expr)
+            && let Some(of) = self.variable(&name)
+        {
+            let name: Name = name.into();
+            self.checked.names.insert(Arc::clone(&name));
+            expr.kind = Kind::Ident(name);
+            return of;
+        }
         let unknown = root(expr).is_none_or(|name| self.variable(name).is_none());
         if unknown
             && let Some(name) = qualified(expr)

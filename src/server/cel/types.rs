@@ -47,6 +47,9 @@ impl Type {
     /// The type of the variable `authorizer`.
     pub const AUTHORIZER: Type = Type::Opaque("kubernetes.authorization.Authorizer");
 
+    /// The type of the variable `authorizer.requestResource`.
+    pub const RESOURCE_CHECK: Type = Type::Opaque("kubernetes.authorization.ResourceCheck");
+
     /// A list.
     pub fn list(item: Type) -> Self {
         Self::List(Arc::new(item))

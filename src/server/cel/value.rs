@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::Value as Json;
 
-use super::authorizer::Authorizer;
+use super::authorizer::{Attributes, Authorizer};
 use super::containers::{List, Map};
-use super::opaque::Opaque;
+use super::opaque::{CheckKind, Opaque};
 use super::types::{Decl, JSON, Shape, Type};
 use super::{EvalError, time};
 
@@ -172,6 +172,20 @@ impl<'a> Value<'a> {
 
     pub(super) fn opaque(opaque: Opaque) -> Self {
         Self::Opaque(Arc::new(opaque))
+    }
+
+    /// The variable `authorizer.requestResource`: a question about the request's own resource, but for its verb.
+    pub fn request_resource(authorizer: Arc<dyn Authorizer>, attributes: Attributes) -> Self {
+        Self::opaque(Opaque::Check(authorizer, CheckKind::Resource, attributes))
+    }
+
+    /// A map of names to values, as the composed `variables` of policies.
+    pub fn fields<'n>(entries: impl IntoIterator<Item = (&'n str, Value<'a>)>) -> Self {
+        let entries = entries.into_iter().map(|(name, value)| {
+            let name: Arc<str> = name.into();
+            (Key::String(Arc::clone(&name)), (Self::text(name), value))
+        });
+        Self::Map(Map::Made(Arc::new(entries.collect())))
     }
 
     /// Text that was made.

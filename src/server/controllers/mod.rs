@@ -3,6 +3,7 @@
 //!
 //! Adding one is one row in [`all`].
 
+mod bootstrap_tokens;
 mod certificates;
 mod clusterrole;
 pub mod config;
@@ -14,6 +15,7 @@ mod job;
 pub mod kit;
 mod namespace;
 mod node;
+mod protection;
 mod replicaset;
 mod resourcequota;
 mod serviceaccount;
@@ -111,6 +113,8 @@ static CONTROLLERS: &[Controller] = &[
         serviceaccount::run_root_ca
     ),
     controller!("serviceaccount-token-controller", "tokens-controller", tokens::run),
+    controller!("token-cleaner-controller", "token-cleaner", bootstrap_tokens::run_cleaner),
+    controller!("bootstrap-signer-controller", "bootstrap-signer", bootstrap_tokens::run_signer),
     controller!("node-lifecycle-controller", "node-controller", node::run_health),
     controller!(
         "taint-eviction-controller",
@@ -121,6 +125,16 @@ static CONTROLLERS: &[Controller] = &[
     controller!("node-ipam-controller", "node-controller", node::run_ipam),
     controller!("pod-garbage-collector-controller", "pod-garbage-collector", node::run_podgc),
     controller!("resourcequota-controller", "resourcequota-controller", resourcequota::run),
+    controller!(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+        protection::run_claims
+    ),
+    controller!(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+        protection::run_volumes
+    ),
 ];
 
 /// What controllers and scheduler share: informers and the event recorder.

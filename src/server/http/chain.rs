@@ -14,7 +14,7 @@ use super::api::{Api, Failure};
 use super::body::Body;
 use super::{render, route};
 use crate::api::Status;
-use crate::server::auth::{User, impersonation};
+use crate::server::auth::{User, authn, impersonation};
 use crate::server::request_info::RequestInfo;
 
 /// Who sends a request, as far as is known before authentication.
@@ -59,16 +59,19 @@ async fn filtered(
     request: Request<Body>,
     info: RequestInfo,
 ) -> Result<Response<Body>, Failure> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let user = match sender {
         Sender::Known(user) => user,
         Sender::Peer(certificates) => {
             let peer = certificates.as_deref().map(Vec::as_slice);
             let user = api.authenticator.authenticate(&parts.headers, &parts.uri, peer).await?;
-            impersonation::apply(&api.authorizer, &parts.headers, user)?
+            let user = impersonation::apply(&api.authorizer, &parts.headers, user)?;
+            authn::strip(&mut parts.headers);
+            impersonation::strip(&mut parts.headers);
+            user
         }
     };
-    let _slot = api.limits.enter(&user, &info)?;
+    let _slot = api.limits.enter(&user, &info).await?;
     api.authorizer.authorize(&user, &info)?;
     route::handle(api, parts, body, info, user).await
 }

@@ -19,6 +19,7 @@ use super::body::{self, Body};
 use super::negotiate;
 use super::openapi;
 use super::render;
+use crate::api::GroupVersionKind;
 use crate::server::registry::{Live, Registry, Resource, Storage, Subresource};
 
 /// The version of Kubernetes the API is that of, and this server's mark.
@@ -212,7 +213,13 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Document
 fn storage_version_hash(registry: &Registry, entry: &Resource) -> Option<String> {
     let stored = match entry.storage {
         Storage::Virtual => return None,
-        Storage::Own => entry.gvk(),
+        Storage::Own => {
+            let version = entry.custom.as_ref().map(|c| c.storage_version().to_owned());
+            GroupVersionKind {
+                version: version.map_or_else(|| entry.version.clone(), Into::into),
+                ..entry.gvk()
+            }
+        }
         Storage::View(_) => registry.stored(&entry.stored_name())?.gvk(),
     };
     let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);

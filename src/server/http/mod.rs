@@ -27,6 +27,7 @@ mod route;
 mod scale;
 mod service;
 mod special;
+mod strict;
 mod table;
 mod watch;
 mod write;

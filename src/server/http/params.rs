@@ -102,7 +102,6 @@ impl Params {
                 field_manager: manager.map_or_else(|| default_manager(headers), str::to_owned),
                 field_validation,
                 force: self.flag("force"),
-                view: None,
                 patch: kind == "PatchOptions",
                 named: manager.is_some(),
             }),

@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::api::{Answer, Api, Cx, created_or_ok};
 use super::render::{self, view};
-use super::write::{of_view, to_stored};
+use super::strict;
+use super::write::to_stored;
 use crate::api::decode::{self, Decoded};
 use crate::api::meta::now;
 use crate::api::{FieldError, FieldValidation, GroupKind, Path, Schema, Status};
@@ -119,7 +120,7 @@ impl Patch {
 /// Patches an object, or one of its subresources that are parts of it. An apply makes what is missing.
 pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     let applies = Kind::of(cx.content_type())? == Kind::Apply;
-    let options = of_view(&cx, cx.params.patch_options(applies, &cx.parts.headers)?);
+    let options = cx.params.patch_options(applies, &cx.parts.headers)?;
     if cx.entry.custom.is_some() {
         Kind::of_custom(cx.content_type())?;
     }
@@ -134,8 +135,9 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     };
     let mut warnings = Vec::new();
     let written = if applies {
-        let config =
-            configuration(&schema, patch.value, &duplicates, options.field_validation, &mut warnings)?;
+        patch::declared(&schema, &patch.value)?;
+        warnings = strict::check_duplicates(&patch.bytes, &duplicates, options.field_validation)?;
+        let (config, _) = schema.accept(patch.value.into(), FieldValidation::Ignore)?;
         let mut apply = |live: Option<&Value>| apply(&cx, &schema, live, &config, &options);
         api.objects.update(&cx.call(&options), change, &mut apply).await?
     } else {
@@ -149,32 +151,6 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     };
     warnings.extend(written.warnings);
     render::object(&cx, created_or_ok(written.created), written.bytes, &warnings)
-}
-
-/// The applied configuration, checked. Unknown fields are errors whatever the client says of them: nobody
-/// could own them.
-fn configuration(
-    schema: &Schema,
-    value: Value,
-    duplicates: &[String],
-    validation: FieldValidation,
-    warnings: &mut Vec<String>,
-) -> Result<Value, Status> {
-    patch::declared(schema, &value)?;
-    let (config, _) = schema.accept(value.into(), FieldValidation::Ignore)?;
-    let keys: Vec<String> =
-        duplicates.iter().map(|path| format!("key {path:?} already set in map")).collect();
-    if !keys.is_empty() {
-        let why = format!("yaml: unmarshal errors:\n  {}", keys.join("\n  "));
-        match validation {
-            FieldValidation::Ignore => {}
-            FieldValidation::Warn => warnings.push(why),
-            FieldValidation::Strict => {
-                return Err(Status::bad_request(format!("error strict decoding patch: {why}")));
-            }
-        }
-    }
-    Ok(config)
 }
 
 fn apply(

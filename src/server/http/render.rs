@@ -282,13 +282,23 @@ pub(super) fn failure(failure: &Failure, headers: &HeaderMap) -> Response<Body> 
     response
 }
 
+/// All warnings of an answer have this many characters at most; when they have more, each is cut.
+const WARNINGS_MAX: usize = 4 << 10;
+const WARNING_CUT: usize = 256;
+
 /// Adds `Warning` headers (RFC 9111 and its predecessor, section 5.5), each once.
 pub(super) fn add_warnings(response: &mut Response<Body>, warnings: &[String]) {
-    for (i, warning) in warnings.iter().enumerate() {
-        if warnings[..i].contains(warning) {
-            continue;
+    let distinct: Vec<&String> =
+        warnings.iter().enumerate().filter(|(i, w)| !warnings[..*i].contains(w)).map(|(_, w)| w).collect();
+    let cut = distinct.iter().map(|w| w.chars().count()).sum::<usize>() > WARNINGS_MAX;
+    let mut written = 0;
+    for warning in distinct.into_iter().filter(|w| !w.is_empty()) {
+        if cut && written >= WARNINGS_MAX {
+            break;
         }
-        let clean: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let kept = warning.chars().take(if cut { WARNING_CUT } else { usize::MAX });
+        let clean: String = kept.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        written += clean.chars().count();
         let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
@@ -322,6 +332,15 @@ mod tests {
         let sent: Vec<_> =
             response.headers().get_all(WARNING).iter().map(|v| v.as_bytes().to_vec()).collect();
         assert_eq!(sent, [b"299 - \"a \\\"b\\\" \"".to_vec(), "299 - \"ü\"".as_bytes().to_vec()]);
+    }
+
+    #[test]
+    fn many_warnings_are_cut() {
+        let mut response = Response::new(body::empty());
+        let long: Vec<String> = (0..40).map(|i| format!("{i:02}{}", "a".repeat(500))).collect();
+        add_warnings(&mut response, &long);
+        let sent: Vec<_> = response.headers().get_all(WARNING).iter().map(HeaderValue::len).collect();
+        assert_eq!(sent, vec![WARNING_CUT + "299 - \"\"".len(); WARNINGS_MAX / WARNING_CUT]);
     }
 
     #[test]

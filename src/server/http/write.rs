@@ -6,31 +6,17 @@ use serde_json::Value;
 use super::api::{Answer, Api, Cx, created_or_ok};
 use super::{decode, render};
 use crate::api::{Schemas, Status};
-use crate::server::objects::{Change, WriteOptions, schema_of};
-use crate::server::registry::{Resource, Storage, View};
+use crate::server::objects::{Change, schema_of};
+use crate::server::registry::Resource;
 
 /// The stored form of an object that is sent.
 pub(super) fn to_stored(entry: &Resource, object: Value) -> Value {
     entry.to_stored(object)
 }
 
-/// What a request says of its write.
-pub(super) fn options(cx: &Cx, kind: &str) -> Result<WriteOptions, Status> {
-    Ok(of_view(cx, cx.params.write_options(kind, &cx.parts.headers)?))
-}
-
-/// The options of a write through the view that the request's path is of.
-pub(super) fn of_view(cx: &Cx, options: WriteOptions) -> WriteOptions {
-    let view: Option<&'static View> = match cx.entry.storage {
-        Storage::View(view) => Some(view),
-        Storage::Own | Storage::Virtual => None,
-    };
-    WriteOptions { view, ..options }
-}
-
 /// Creates an object.
 pub(super) async fn create(api: &Api, cx: Cx) -> Answer {
-    let options = options(&cx, "CreateOptions")?;
+    let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
     let (object, mut warnings) =
@@ -42,7 +28,7 @@ pub(super) async fn create(api: &Api, cx: Cx) -> Answer {
 
 /// Replaces an object, or one of its subresources that are parts of it.
 pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
-    let options = options(&cx, "UpdateOptions")?;
+    let options = cx.params.write_options("UpdateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let schema = schema_of(&cx.entry)?;
     let (object, mut warnings) =

@@ -8,6 +8,7 @@ use crate::api::meta::{MetaMut, generate_name, now};
 use crate::api::{Meta, Status};
 use crate::server::admission::Operation;
 use crate::server::patch::managed;
+use crate::server::registry::Storage;
 use crate::store::Expect;
 
 /// So many names are generated before a create gives up.
@@ -122,7 +123,7 @@ impl Objects {
     ) -> Result<(), Status> {
         let mut errors = meta::validate(call, object);
         errors.extend(call.resource.strategy.validate_create(&self.context(call), object));
-        if let Some(view) = call.options.view {
+        if let Storage::View(view) = call.entry.storage {
             (view.validate)(object, None, &mut errors);
         }
         if !errors.is_empty() {

@@ -113,13 +113,14 @@ impl Objects {
     ) -> Result<Deleted, Refused> {
         let failed = Refused::Failed;
         check_preconditions(call, name, current, options).map_err(failed)?;
-        let object = call.resource.read(current);
+        let mut object = call.resource.read(current);
         let review = Review { delete: Some(options), ..Review::new(call, Operation::Delete, None, name) };
         let mut said = Said::default();
         self.mutate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;
         self.validate(call, &review, None, Some(&object), &mut said).await.map_err(failed)?;
         let deletion =
             call.resource.strategy.begin_delete(&self.context(call), &object, options.grace_period_seconds);
+        call.resource.strategy.mark_deleted(&mut object);
         let uid = current.uid().to_owned();
         let expect = Expect::Revision(current.revision());
         let answer = |bytes: Bytes, gone: bool| Deleted { bytes, uid, gone, warnings: said.warnings };

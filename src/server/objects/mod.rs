@@ -23,7 +23,7 @@ use super::auth::user::User;
 use super::cache::{Cache, Kind, key};
 use super::reader::Reader;
 use super::registry::strategy::Context;
-use super::registry::{Live, Resource, View};
+use super::registry::{Live, Resource};
 use crate::api::{FieldValidation, Object, Schema, Status};
 use crate::store::Store;
 
@@ -71,8 +71,6 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// An apply takes fields from other managers.
     pub force: bool,
-    /// The version in which the object was sent, if it is not the stored one.
-    pub view: Option<&'static View>,
     /// They are `PatchOptions`.
     pub patch: bool,
     /// The client named the field manager, which is taken from its user agent else.

@@ -88,7 +88,6 @@ mod tests {
             named: true,
             force: true,
             patch: true,
-            view: None,
             field_validation: FieldValidation::Strict,
         };
         let delete = DeleteOptions {

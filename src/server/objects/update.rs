@@ -11,6 +11,7 @@ use crate::api::{Meta, Object, Status};
 use crate::server::admission::Operation;
 use crate::server::cache::Kind;
 use crate::server::patch::managed;
+use crate::server::registry::Storage;
 use crate::store::{Expect, Revision};
 
 /// A change that names no revision is tried so often when others write at the same time: each time it
@@ -153,7 +154,7 @@ impl Objects {
         }
         let mut warnings = said.warnings;
         if change.subresource.is_none() {
-            warnings.extend(strategy.warnings(&new));
+            warnings.extend(strategy.warnings_on_update(&new, old));
         }
         let unchanged =
             new == *old && !self.kind(call.resource).map_err(failed)?.is_stale(call.namespace, change.name);
@@ -192,7 +193,7 @@ impl Objects {
             None => strategy.validate_update(&context, new, old),
             Some(part) => strategy.validate_subresource(&context, part, new, old),
         });
-        if let (Some(view), None) = (call.options.view, change.part()) {
+        if let (Storage::View(view), None) = (call.entry.storage, change.part()) {
             (view.validate)(new, Some(old), &mut errors);
         }
         if !errors.is_empty() {

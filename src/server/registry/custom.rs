@@ -20,8 +20,8 @@ pub trait Custom: Send + Sync + 'static {
     /// Drops what the schema does not have, and fills in defaults.
     fn settle(&self, object: &mut Value);
 
-    /// Whether objects are stored in this version.
-    fn is_storage_version(&self) -> bool;
+    /// The version in which objects are stored.
+    fn storage_version(&self) -> &str;
 
     /// Makes a stored object one of this version. Does nothing to an object that is one already.
     fn from_stored(&self, object: &mut Value);

@@ -343,7 +343,8 @@ impl Resource {
 
     /// Whether its objects are stored and cached just as they are served.
     pub fn is_stored_form(&self) -> bool {
-        matches!(self.storage, Storage::Own) && self.custom.as_ref().is_none_or(|c| c.is_storage_version())
+        matches!(self.storage, Storage::Own)
+            && self.custom.as_ref().is_none_or(|c| c.storage_version() == self.version)
     }
 
     /// The schema of its objects.

@@ -73,7 +73,7 @@ pub trait Strategy: Send + Sync + 'static {
     }
 
     /// Makes a changed object what an update through `subresource` may change. The default, for
-    /// `status`, keeps everything but the status and what metadata a status update may change.
+    /// `status`, keeps everything but the status and the metadata.
     ///
     /// # Errors
     /// A [`Status`] for the client.
@@ -103,16 +103,27 @@ pub trait Strategy: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Texts for `Warning` headers of a create or update.
+    /// Texts for `Warning` headers of a create.
     fn warnings(&self, object: &Value) -> Vec<String> {
         let _ = object;
         Vec::new()
+    }
+
+    /// Texts for `Warning` headers of an update. The default warns as of a new object.
+    fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        let _ = old;
+        self.warnings(new)
     }
 
     /// What a delete does; `grace` is the client's `gracePeriodSeconds`. The default deletes now.
     fn begin_delete(&self, cx: &Context<'_>, object: &Value, grace: Option<i64>) -> Deletion {
         let _ = (cx, object, grace);
         Deletion::Now
+    }
+
+    /// Changes an object that is to be deleted before it is seen what holds it up, as by a finalizer of its kind.
+    fn mark_deleted(&self, object: &mut Value) {
+        let _ = object;
     }
 
     /// `prepare_create` or `prepare_update` allocated for `object`, and it will not be committed.
@@ -163,13 +174,22 @@ pub mod defaults {
         new["metadata"]["generation"] = json!(generation.unwrap_or(1) + changed);
     }
 
-    /// Keeps everything but the status and the metadata: annotations, labels and finalizers may be changed
-    /// along with a status.
+    /// Keeps everything but the status and the metadata, which a status update may change like another.
     pub fn prepare_status(new: &mut Value, old: &Value) {
-        let [status, metadata] = ["status", "metadata"].map(|field| new.get(field).cloned());
+        let status = new.get("status").cloned();
+        let metadata = new.get("metadata").cloned();
         *new = old.clone();
         set(new, "status", status);
         set(new, "metadata", metadata);
+    }
+
+    /// Keeps the metadata but `managedFields` and `resourceVersion`: `ResetObjectMetaForStatus`.
+    pub fn keep_metadata(new: &mut Value, old: &Value) {
+        let given = new["metadata"].clone();
+        keep(new, old, "metadata");
+        for field in ["managedFields", "resourceVersion"] {
+            keep(&mut new["metadata"], &given, field);
+        }
     }
 
     /// Makes `new[field]` what it is in `old`, absent if it is absent there.
@@ -216,15 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn a_status_update_changes_status_and_metadata_alone() {
+    fn a_status_update_keeps_the_spec() {
         let old = json!({"metadata": {"name": "a", "labels": {"k": "v"}}, "spec": {"a": 1}});
-        let mut new = json!({"metadata": {"name": "a", "resourceVersion": "7", "annotations": {"n": "o"}},
+        let mut new = json!({"metadata": {"name": "a", "resourceVersion": "7", "annotations": {"b": "c"}},
             "spec": {"a": 2}, "status": {"x": 1}});
         prepare_status(&mut new, &old);
         assert_eq!(
             new,
-            json!({"metadata": {"name": "a", "resourceVersion": "7", "annotations": {"n": "o"}},
+            json!({"metadata": {"name": "a", "resourceVersion": "7", "annotations": {"b": "c"}},
                 "spec": {"a": 1}, "status": {"x": 1}})
         );
+        keep_metadata(&mut new, &old);
+        assert_eq!(new["metadata"], json!({"name": "a", "labels": {"k": "v"}, "resourceVersion": "7"}));
     }
 }

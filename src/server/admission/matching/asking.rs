@@ -82,6 +82,11 @@ impl<'a> Asking<'a> {
         })
     }
 
+    /// The resource of a kind.
+    pub(in crate::server::admission) fn of_kind(&self, kind: &GroupVersionKind) -> Option<Arc<Resource>> {
+        self.registry.of_kind(kind)
+    }
+
     /// The kind of what is shown, if the request had been for this resource.
     pub(in crate::server::admission) fn kind_for(&self, resource: &Resource) -> GroupVersionKind {
         match self.shown {

@@ -9,9 +9,6 @@ use serde_json::Value;
 use crate::server::cel::{EvalError, Program, Type, Variables};
 use crate::server::registry::strategies::webhooks::compile;
 
-const OUT_OF_BUDGET: &str =
-    "validation failed due to running out of cost budget, no further validation rules will be run";
-
 /// The match conditions of a webhook or policy.
 #[derive(Default)]
 pub(in crate::server::admission) struct Conditions(Vec<Condition>);
@@ -52,7 +49,7 @@ impl Conditions {
             match condition.eval(variables, budget) {
                 Ok(true) => {}
                 Ok(false) => return Ok(false),
-                Err(Failure::OutOfBudget) => return Err(OUT_OF_BUDGET.to_owned()),
+                Err(Failure::OutOfBudget) => return Err(EvalError::BudgetExceeded.to_string()),
                 Err(Failure::Failed(why)) => failures.push(why),
             }
         }
@@ -77,7 +74,7 @@ impl Condition {
         };
         match program.eval(variables, budget) {
             Ok(value) => value.as_bool().ok_or_else(|| failed(&"it does not evaluate to bool")),
-            Err(EvalError::CostExceeded) => Err(Failure::OutOfBudget),
+            Err(EvalError::BudgetExceeded) => Err(Failure::OutOfBudget),
             Err(error) => Err(failed(&error)),
         }
     }

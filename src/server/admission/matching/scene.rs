@@ -9,16 +9,18 @@ use super::{Asking, Objects, request};
 use crate::api::Status;
 use crate::server::auth::authz::{Attributes, Authorizer};
 use crate::server::auth::user::User;
-use crate::server::cel::Variables;
 use crate::server::cel::authorizer::{Attributes as Wanted, Authorizer as Authorizes, Decision};
+use crate::server::cel::{self, Variables};
 use crate::server::registry::Resource;
 
-/// The values of `object`, `oldObject`, `request` and `authorizer`.
+/// The values of `object`, `oldObject`, `request`, `namespaceObject` and `authorizer`.
 pub(in crate::server::admission) struct Scene {
     object: Option<Value>,
     old: Option<Value>,
     request: Value,
+    namespace: Option<Value>,
     asks: Arc<Asks>,
+    resource: Wanted,
 }
 
 impl Scene {
@@ -34,7 +36,21 @@ impl Scene {
     ) -> Result<Self, Status> {
         let (object, old) = asking.show_all(resource, objects)?;
         let asks = Arc::new(Asks { authorizer: Arc::clone(authorizer), user: asking.user.clone() });
-        Ok(Self { object, old, request: request(asking, resource), asks })
+        let wanted = Wanted {
+            group: asking.entry.group.to_string(),
+            resource: asking.entry.plural.to_string(),
+            subresource: asking.subresource.to_owned(),
+            namespace: asking.namespace.to_owned(),
+            name: asking.name.to_owned(),
+            ..Wanted::default()
+        };
+        let request = request(asking, resource);
+        Ok(Self { object, old, request, namespace: None, asks, resource: wanted })
+    }
+
+    /// With the namespace of the request.
+    pub(in crate::server::admission) fn set_namespace(&mut self, namespace: Value) {
+        self.namespace = Some(namespace);
     }
 
     /// As variables of expressions.
@@ -44,7 +60,12 @@ impl Scene {
             .json("object", self.object.as_ref())
             .json("oldObject", self.old.as_ref())
             .json("request", Some(&self.request))
-            .value("authorizer", crate::server::cel::Value::authorizer(authorizer))
+            .json("namespaceObject", self.namespace.as_ref())
+            .value("authorizer", cel::Value::authorizer(Arc::clone(&authorizer)))
+            .value(
+                "authorizer.requestResource",
+                cel::Value::request_resource(authorizer, self.resource.clone()),
+            )
     }
 }
 

@@ -15,6 +15,7 @@ mod review;
 mod validating;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -25,6 +26,9 @@ use crate::server::auth::Authorizer;
 use crate::server::reader::Reader;
 use hook::{Hook, Kind};
 pub use mutating::Rounds;
+
+/// How long a request may take: upstream's `requestTimeoutUpperBound`.
+const REQUEST: Duration = Duration::from_secs(34);
 
 /// The webhooks of the cluster.
 pub struct Webhooks {
@@ -83,10 +87,11 @@ impl Webhooks {
     /// What the first that refuses says, or why one could not be asked.
     pub async fn mutate(&self, attributes: &mut Attributes<'_>, rounds: &mut Rounds) -> Result<(), Status> {
         let set = self.mutating.now(attributes.reader);
-        match Asking::of(attributes).filter(|_| !set.hooks.is_empty()) {
-            Some(asking) => mutating::dispatch(self, &set.hooks, &asking, attributes, rounds).await,
-            None => Ok(()),
+        if set.hooks.is_empty() {
+            return Ok(());
         }
+        let Some(asking) = Asking::of(attributes) else { return Ok(()) };
+        in_time(mutating::dispatch(self, &set.hooks, &asking, attributes, rounds)).await
     }
 
     /// Asks validating webhooks, all at once.
@@ -95,9 +100,21 @@ impl Webhooks {
     /// What one that refuses says, or why one could not be asked.
     pub async fn validate(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         let set = self.validating.now(attributes.reader);
-        match Asking::of(attributes).filter(|_| !set.hooks.is_empty()) {
-            Some(asking) => validating::dispatch(self, &set.hooks, &asking, attributes).await,
-            None => Ok(()),
+        if set.hooks.is_empty() {
+            return Ok(());
         }
+        let Some(asking) = Asking::of(attributes) else { return Ok(()) };
+        in_time(validating::dispatch(self, &set.hooks, &asking, attributes)).await
     }
+}
+
+/// All webhooks together have so long.
+async fn in_time(asked: impl Future<Output = Result<(), Status>>) -> Result<(), Status> {
+    let late = |_| {
+        Err(Status::timeout(
+            "request did not complete within requested timeout - context deadline exceeded",
+            0,
+        ))
+    };
+    tokio::time::timeout(REQUEST, asked).await.unwrap_or_else(late)
 }

@@ -22,6 +22,7 @@ use super::tokens::{TokenError, bound};
 use super::user::{AUTHENTICATED, User};
 use crate::api::Status;
 use crate::server::reader::Reader;
+pub use bearer::strip;
 use token_file::TokenFile;
 
 /// What of authentication the cluster's owner chooses.

@@ -44,21 +44,36 @@ impl Authorizer {
     /// # Errors
     /// If not, why; empty when there is nothing to tell.
     pub fn check(&self, user: &User, wanted: &Attributes<'_>) -> Result<(), String> {
+        self.ask(user, wanted, || self.rbac.allows(&*self.reader, user, wanted))
+    }
+
+    /// The same, with what gives the right; empty when there is nothing to tell.
+    ///
+    /// # Errors
+    /// As [`Authorizer::check`].
+    pub fn explain(&self, user: &User, wanted: &Attributes<'_>) -> Result<String, String> {
+        self.ask(user, wanted, || self.rbac.explain(&*self.reader, user, wanted))
+    }
+
+    fn ask<T: Default>(
+        &self,
+        user: &User,
+        wanted: &Attributes<'_>,
+        rbac: impl FnOnce() -> Result<T, String>,
+    ) -> Result<T, String> {
         if user.in_group(MASTERS) {
-            return Ok(());
+            return Ok(T::default());
         }
         let reason = match user.node_name() {
             Some(name) => match node::authorize(&*self.reader, name, wanted) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(T::default()),
                 Err(reason) => reason,
             },
             None => String::new(),
         };
-        self.rbac.allows(&*self.reader, user, wanted).map_err(|rbac| {
-            match (reason.is_empty(), rbac.is_empty()) {
-                (false, false) => format!("{reason}\n{rbac}"),
-                _ => reason + &rbac,
-            }
+        rbac().map_err(|rbac| match (reason.is_empty(), rbac.is_empty()) {
+            (false, false) => format!("{reason}\n{rbac}"),
+            _ => reason + &rbac,
         })
     }
 

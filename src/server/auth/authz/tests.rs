@@ -237,7 +237,14 @@ fn reviews_answer_for_oneself_and_for_others() {
     assert_eq!(review::access(&authorizer, &jane, None, other).unwrap()["status"], json!({"allowed": true}));
     let local = review("LocalSubjectAccessReview", spec);
     assert!(review::access(&authorizer, &jane, Some("a"), local.clone()).is_ok());
-    assert_eq!(review::access(&authorizer, &jane, Some("b"), local).unwrap_err().code, 400);
+    assert_eq!(
+        review::access(&authorizer, &jane, Some("b"), local.clone()).unwrap_err().message,
+        "LocalSubjectAccessReview.authorization.k8s.io \"\" is invalid: spec.resourceAttributes.namespace: \
+         Invalid value: \"a\": must match metadata.namespace"
+    );
+    let mut elsewhere = local;
+    elsewhere["metadata"]["namespace"] = json!("a");
+    assert_eq!(review::access(&authorizer, &jane, Some("b"), elsewhere).unwrap_err().code, 400);
     let empty = review("SubjectAccessReview", json!({}));
     let status = review::access(&authorizer, &jane, None, empty).unwrap_err();
     assert_eq!((status.code, status.causes().len()), (422, 2));
@@ -252,4 +259,70 @@ fn reviews_answer_for_oneself_and_for_others() {
             .any(|r| r["resources"] == json!(["selfsubjectreviews"]))
     );
     assert!(!status["nonResourceRules"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn an_allowed_review_names_the_binding() {
+    let fake = cluster();
+    let subjects = json!([{"kind": "ServiceAccount", "name": "robot", "namespace": "x"}]);
+    let role = json!({"kind": "ClusterRole", "name": "view"});
+    fake.put(
+        "rolebindings.rbac.authorization.k8s.io",
+        json!({"metadata": {"name": "b", "namespace": "a"}, "roleRef": role, "subjects": subjects}),
+    );
+    let authorizer = Authorizer::new(fake);
+    let ask = |user: &str, groups: &[&str], attributes: Value| {
+        let spec = json!({"user": user, "groups": groups, "resourceAttributes": attributes});
+        let review = json!({"kind": "SubjectAccessReview", "spec": spec});
+        review::access(&authorizer, &User::loopback(), None, review).unwrap()["status"].clone()
+    };
+    let pods = json!({"verb": "list", "resource": "pods", "namespace": "a"});
+    assert_eq!(
+        ask("system:serviceaccount:x:robot", &[], pods.clone())["reason"],
+        "RBAC: allowed by RoleBinding \"b/a\" of ClusterRole \"view\" to ServiceAccount \"robot/x\""
+    );
+    let own =
+        json!({"verb": "create", "group": "authorization.k8s.io", "resource": "selfsubjectaccessreviews"});
+    assert_eq!(
+        ask("jane", &["system:authenticated"], own)["reason"],
+        "RBAC: allowed by ClusterRoleBinding \"system:basic-user\" of ClusterRole \"system:basic-user\" to Group \"system:authenticated\""
+    );
+    assert_eq!(ask("root", &["system:masters"], pods), json!({"allowed": true}));
+    // A node may list its own pods, said one way or the other.
+    let node = |selector: Value| {
+        let attributes = json!({"verb": "list", "resource": "pods", "fieldSelector": selector});
+        ask("system:node:n1", &["system:nodes"], attributes)["allowed"].clone()
+    };
+    let requirement = |operator: &str, value: &str| json!({"requirements": [{"key": "spec.nodeName", "operator": operator, "values": [value]}]});
+    assert_eq!(node(json!({"rawSelector": "spec.nodeName=n1"})), true);
+    assert_eq!(node(requirement("In", "n1")), true);
+    assert_eq!(node(requirement("In", "n2")), false);
+    assert_eq!(node(requirement("NotIn", "n1")), false);
+}
+
+#[test]
+fn reviews_that_say_too_much_or_too_little_are_refused() {
+    let authorizer = Authorizer::new(cluster());
+    let ask = |mut review: Value| {
+        review["kind"] = json!("SelfSubjectAccessReview");
+        review::access(&authorizer, &User::loopback(), None, review).map(drop).map_err(|s| s.message)
+    };
+    let start = "SelfSubjectAccessReview.authorization.k8s.io \"\" is invalid: ";
+    let with = |selector: Value| {
+        let attributes = json!({"verb": "list", "resource": "pods", "labelSelector": selector});
+        ask(json!({"metadata": {"creationTimestamp": null}, "spec": {"resourceAttributes": attributes}}))
+    };
+    assert_eq!(with(json!({"rawSelector": "a=b"})), Ok(()));
+    assert_eq!(
+        with(json!({})),
+        Err(format!(
+            "{start}spec.resourceAttributes.labelSelector.requirements: Required value: when \
+             spec.resourceAttributes.labelSelector is specified, requirements or rawSelector is required"
+        ))
+    );
+    let both = json!({"rawSelector": "a=b", "requirements": [{"key": "a", "operator": "Exists"}]});
+    assert!(with(both).unwrap_err().ends_with("may not specified at the same time as requirements"));
+    let named =
+        json!({"metadata": {"name": "x"}, "spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}});
+    assert!(ask(named).unwrap_err().ends_with("must be empty"));
 }

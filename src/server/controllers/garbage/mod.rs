@@ -6,6 +6,7 @@ mod graph;
 mod sources;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use futures::StreamExt;
 use kube::api::ApiResource;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::kit::discovery::{self, Kind};
@@ -26,6 +28,9 @@ const WORKERS: usize = 20;
 /// before anything is deleted.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Definitions of kinds mostly change several at a time; the kinds are asked for once, so long after the first.
+const KINDS_TOGETHER: Duration = Duration::from_millis(100);
+
 /// The kinds that are served and the indices the graph knows them by.
 #[derive(Default)]
 struct Kinds {
@@ -34,16 +39,23 @@ struct Kinds {
 }
 
 impl Kinds {
-    /// Adds kinds that are new; gives their indices.
+    /// Adds kinds that are new; gives their indices. A known kind may be served in another version now.
     fn extend(&mut self, kinds: Vec<Kind>) -> Vec<u16> {
         let mut added = Vec::new();
         for kind in kinds {
             let key = (kind.resource.group.clone(), kind.resource.kind.clone());
             let next = u16::try_from(self.list.len()).unwrap_or(u16::MAX);
-            if let std::collections::hash_map::Entry::Vacant(slot) = self.by_kind.entry(key) {
-                slot.insert(next);
-                self.list.push(kind);
-                added.push(next);
+            match self.by_kind.entry(key) {
+                Entry::Vacant(slot) => {
+                    slot.insert(next);
+                    self.list.push(kind);
+                    added.push(next);
+                }
+                Entry::Occupied(slot) => {
+                    if let Some(known) = self.list.get_mut(usize::from(*slot.get())) {
+                        *known = kind;
+                    }
+                }
             }
         }
         added
@@ -103,9 +115,17 @@ impl Collector {
         let mut complete = false;
         let patience = tokio::time::sleep(SYNC_TIMEOUT);
         tokio::pin!(patience);
+        let mut recheck: Option<Instant> = None;
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
+                () = sleep_until(recheck.unwrap_or_else(Instant::now)), if recheck.is_some() => {
+                    recheck = None;
+                    let served = discovery::kinds(&self.cx.client).await?;
+                    let added = self.kinds.lock().extend(served);
+                    sources.add(&self.cx, watchable(added), &sender);
+                    continue;
+                }
                 () = &mut patience, if !complete => {
                     tracing::warn!("not all kinds could be listed; collecting garbage without them");
                     complete = true;
@@ -122,11 +142,11 @@ impl Collector {
                 Observed::KindGone(kind) => {
                     sources.listed(kind);
                     self.kinds.lock().by_kind.retain(|_, index| *index != kind);
+                    // It may be served in another version.
+                    recheck.get_or_insert_with(|| Instant::now() + KINDS_TOGETHER);
                 }
                 Observed::KindsChanged => {
-                    let served = discovery::kinds(&self.cx.client).await?;
-                    let added = self.kinds.lock().extend(served);
-                    sources.add(&self.cx, watchable(added), &sender);
+                    recheck.get_or_insert_with(|| Instant::now() + KINDS_TOGETHER);
                 }
             }
             // Until every kind is listed an owner that was not seen may well exist.

@@ -31,8 +31,10 @@ impl Kind {
 
 /// Asks the API for all kinds in their preferred versions.
 pub async fn kinds(client: &Client) -> Result<Vec<Kind>, Error> {
-    let discovery =
-        Discovery::new(client.clone()).run().await.map_err(Error::api("discovering the served kinds"))?;
+    let discovery = Discovery::new(client.clone())
+        .run_aggregated()
+        .await
+        .map_err(Error::api("discovering the served kinds"))?;
     let mut kinds = Vec::new();
     for group in discovery.groups() {
         for (resource, capabilities) in group.recommended_resources() {

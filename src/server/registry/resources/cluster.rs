@@ -1,4 +1,4 @@
-//! coordination, events, node, scheduling, admissionregistration, apiextensions.
+//! coordination, events, node, scheduling, admissionregistration, apiextensions, settings.
 
 use super::super::printers::cluster;
 use super::super::{Resource, views};
@@ -37,6 +37,7 @@ pub(super) fn entries() -> Vec<Resource> {
             .short(&["crd", "crds"])
             .status()
             .columns(cluster::DEFINITIONS),
+        Resource::new("settings.k8s.io", "v1alpha1", "PodPreset", "podpresets"),
     ]
 }
 

@@ -4,6 +4,7 @@ use super::super::printers::workloads;
 use super::super::views;
 use super::super::{Resource, verbs};
 use super::SCALE;
+use crate::api::names;
 use crate::api::object::SelectableField as Field;
 
 pub(super) fn entries() -> Vec<Resource> {
@@ -14,7 +15,9 @@ pub(super) fn entries() -> Vec<Resource> {
         scaled(apps("ReplicaSet", "replicasets").short(&["rs"]))
             .fields(vec![Field::new("status.replicas").or("0")])
             .columns(workloads::REPLICA_SETS),
-        scaled(apps("StatefulSet", "statefulsets").short(&["sts"])).columns(workloads::STATEFUL_SETS),
+        scaled(apps("StatefulSet", "statefulsets").short(&["sts"]))
+            .names(names::dns1123_label)
+            .columns(workloads::STATEFUL_SETS),
         autoscalers("v2"),
         autoscalers("v1").view(&views::AUTOSCALERS_V1),
         Resource::new("batch", "v1", "CronJob", "cronjobs")

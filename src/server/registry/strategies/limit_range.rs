@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::check::{Errors, entries, indexed, is_empty, text};
 use super::plain::Uncounted;
-use super::pod::validate::resource_name;
 use crate::api::quota::{Amounts, amounts};
 use crate::api::{FieldError, Path, Quantity, Status, names};
 use crate::server::registry::strategy::{Context, Strategy};
@@ -79,6 +78,26 @@ fn type_name(kind: &str, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// A resource that a container may ask for.
+fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
+    let reasons = names::qualified_name(name);
+    let well_formed = reasons.is_empty();
+    errors.invalid_all(path, &name.into(), reasons);
+    if !well_formed {
+        return;
+    }
+    let standard = ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-");
+    if !name.contains('/') && !standard {
+        errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
+    } else if !is_native(name) && name.starts_with("requests.") {
+        errors.push(FieldError::invalid(path, name, "doesn't follow extended resource name standard"));
+    }
+}
+
+fn is_native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
+}
+
 fn one(limit: &Value, kind: &str, path: &Path, errors: &mut Errors) {
     for list in LISTS {
         let at = path.child(list);
@@ -145,8 +164,7 @@ impl Bounds<'_> {
                 self.ratio(errors, name, ratio, min, max);
             }
             let (Some(default), Some(request)) = (default, request) else { continue };
-            let overcommits =
-                (!name.contains('/') || name.contains("kubernetes.io/")) && !name.starts_with("hugepages-");
+            let overcommits = is_native(name) && !name.starts_with("hugepages-");
             if !overcommits && default != request {
                 let detail =
                     format!("default value {default} must equal to defaultRequest value {request} in {name}");

@@ -1,7 +1,7 @@
 //! What single kinds need: a file a kind or family, each with upstream's validation.
 
-mod admission_policy;
-mod check;
+pub(in crate::server) mod check;
+mod conditions;
 mod csr;
 mod data;
 pub mod event;
@@ -13,6 +13,8 @@ mod node;
 mod node_selector;
 mod plain;
 pub mod pod;
+pub mod policies;
+mod preset;
 mod quota;
 mod rbac;
 mod rules;
@@ -20,6 +22,8 @@ mod runtime_class;
 mod selector;
 mod service;
 mod storage;
+#[cfg(test)]
+mod testing;
 pub mod webhooks;
 mod workloads;
 
@@ -28,7 +32,6 @@ use std::sync::Arc;
 use super::strategy::{Plain, Strategy};
 use crate::config::Cidr;
 pub use ip::address_name;
-use workloads::Workload;
 
 /// What strategies depend on of the server's settings.
 #[derive(Clone, Debug)]
@@ -45,13 +48,17 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
     match resource {
         "pods" => Arc::new(pod::PodStrategy),
         "services" => Arc::new(service::ServiceStrategy::new(config)),
-        "deployments.apps" => Arc::new(Workload::Deployment),
-        "replicasets.apps" => Arc::new(Workload::ReplicaSet),
-        "daemonsets.apps" => Arc::new(Workload::DaemonSet),
-        "replicationcontrollers" => Arc::new(Workload::ReplicationController),
+        "deployments.apps" => Arc::new(workloads::DeploymentStrategy),
+        "replicasets.apps" => Arc::new(workloads::ReplicaSetStrategy),
+        "daemonsets.apps" => Arc::new(workloads::DaemonSetStrategy),
+        "replicationcontrollers" => Arc::new(workloads::ReplicationControllerStrategy),
         "statefulsets.apps" => Arc::new(workloads::StatefulSetStrategy),
-        "jobs.batch" => Arc::new(workloads::batch::JobStrategy),
-        "cronjobs.batch" => Arc::new(workloads::batch::CronJobStrategy),
+        "controllerrevisions.apps" => Arc::new(workloads::ControllerRevisionStrategy),
+        "podtemplates" => Arc::new(workloads::PodTemplateStrategy),
+        "jobs.batch" => Arc::new(workloads::JobStrategy),
+        "cronjobs.batch" => Arc::new(workloads::CronJobStrategy),
+        "horizontalpodautoscalers.autoscaling" => Arc::new(workloads::AutoscalerStrategy),
+        "poddisruptionbudgets.policy" => Arc::new(workloads::DisruptionBudgetStrategy),
         "namespaces" => Arc::new(namespace::NamespaceStrategy),
         "nodes" => Arc::new(node::NodeStrategy),
         "configmaps" => Arc::new(data::ConfigMapStrategy),
@@ -78,11 +85,9 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "rolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: false }),
         "clusterrolebindings.rbac.authorization.k8s.io" => Arc::new(rbac::BindingStrategy { cluster: true }),
         "runtimeclasses.node.k8s.io" => Arc::new(runtime_class::RuntimeClassStrategy),
-        "validatingadmissionpolicies.admissionregistration.k8s.io" => {
-            Arc::new(admission_policy::PolicyStrategy)
-        }
+        "validatingadmissionpolicies.admissionregistration.k8s.io" => Arc::new(policies::PolicyStrategy),
         "validatingadmissionpolicybindings.admissionregistration.k8s.io" => {
-            Arc::new(admission_policy::BindingStrategy)
+            Arc::new(policies::PolicyBindingStrategy)
         }
         "mutatingwebhookconfigurations.admissionregistration.k8s.io" => {
             Arc::new(webhooks::WebhookStrategy { mutating: true })
@@ -95,7 +100,7 @@ pub fn for_resource(resource: &str, config: &StrategyConfig) -> Arc<dyn Strategy
         "leases.coordination.k8s.io" => Arc::new(plain::LeaseStrategy),
         "limitranges" => Arc::new(limit_range::LimitRangeStrategy),
         "resourcequotas" => Arc::new(quota::QuotaStrategy),
-        "horizontalpodautoscalers.autoscaling" => Arc::new(plain::Uncounted),
+        "podpresets.settings.k8s.io" => Arc::new(preset::PresetStrategy),
         _ => Arc::new(Plain),
     }
 }

@@ -43,7 +43,8 @@ pub fn warnings(selector: &Value, path: &Path) -> Vec<String> {
     warnings
 }
 
-fn expression_warnings(expressions: &Value, path: &Path) -> Vec<String> {
+/// The same, in expressions of a term.
+pub fn expression_warnings(expressions: &Value, path: &Path) -> Vec<String> {
     let old = indexed(expressions, &path.child("matchExpressions")).filter_map(|(item, path)| {
         let key = text(&item["key"]);
         Some(format!("{}: {key} is {}", path.child("key"), deprecated(key)?))
@@ -69,17 +70,22 @@ pub fn validate(selector: &Value, path: &Path, errors: &mut Errors) {
     if is_empty(&selector["nodeSelectorTerms"]) {
         errors.push(FieldError::required(&at, "must have at least one node selector term"));
     }
-    for (term, path) in indexed(&selector["nodeSelectorTerms"], &at) {
-        for (item, path) in indexed(&term["matchExpressions"], &path.child("matchExpressions")) {
-            expression(item, &path, errors);
-        }
-        for (item, path) in indexed(&term["matchFields"], &path.child("matchFields")) {
-            field(item, &path, errors);
-        }
+    for (item, path) in indexed(&selector["nodeSelectorTerms"], &at) {
+        term(item, true, &path, errors);
     }
 }
 
-fn expression(item: &Value, path: &Path, errors: &mut Errors) {
+/// What is wrong with a term; only where `strict`, with values that no label can have.
+pub fn term(term: &Value, strict: bool, path: &Path, errors: &mut Errors) {
+    for (item, path) in indexed(&term["matchExpressions"], &path.child("matchExpressions")) {
+        expression(item, strict, &path, errors);
+    }
+    for (item, path) in indexed(&term["matchFields"], &path.child("matchFields")) {
+        field(item, &path, errors);
+    }
+}
+
+fn expression(item: &Value, strict: bool, path: &Path, errors: &mut Errors) {
     let (count, values) = (items(&item["values"]).len(), path.child("values"));
     match (text(&item["operator"]), count) {
         ("In" | "NotIn", 0) => {
@@ -99,7 +105,7 @@ fn expression(item: &Value, path: &Path, errors: &mut Errors) {
     }
     let key = text(&item["key"]);
     errors.invalid_all(&path.child("key"), &key.into(), names::qualified_name(key));
-    for (value, path) in indexed(&item["values"], &values) {
+    for (value, path) in indexed(&item["values"], &values).filter(|_| strict) {
         errors.invalid_all(&path, value, names::label_value(text(value)));
     }
 }

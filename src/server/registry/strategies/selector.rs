@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::check::{Errors, entries, indexed, is_empty, items, text};
-use crate::api::{FieldError, LabelSelector, Path, names};
+use super::check::{Errors, indexed, items, text};
+use crate::api::{FieldError, Path, names};
 
 /// What is wrong with a selector.
 pub fn validate(selector: &Value, path: &Path, errors: &mut Errors) {
@@ -31,31 +31,5 @@ pub fn validate(selector: &Value, path: &Path, errors: &mut Errors) {
         for (value, path) in indexed(&term["values"], &values) {
             errors.invalid_all(&path, value, names::label_value(text(value)));
         }
-    }
-}
-
-/// What is wrong with the selector of a workload, which must select something, and its own pods.
-pub fn of_workload(spec: &Value, path: &Path, kind: &str, errors: &mut Errors) {
-    let (selector, at) = (&spec["selector"], path.child("selector"));
-    if selector.is_null() {
-        errors.push(FieldError::required(&at, ""));
-    } else {
-        validate(selector, &at, errors);
-        if is_empty(&selector["matchLabels"]) && is_empty(&selector["matchExpressions"]) {
-            let detail = format!("empty selector is invalid for {kind}");
-            errors.push(FieldError::invalid(&at, selector.clone(), detail));
-        }
-    }
-    let labels = &spec["template"]["metadata"]["labels"];
-    let own = |key: &str| entries(labels).find(|(k, _)| *k == key).map(|(_, v)| text(v));
-    let matches = LabelSelector::from_value(selector).is_ok_and(|s| s.matches(own));
-    if !is_empty(selector) && !matches {
-        let shown = if labels.is_null() { serde_json::json!({}) } else { labels.clone() };
-        let detail = "`selector` does not match template `labels`";
-        errors.push(FieldError::invalid(
-            &path.child("template").child("metadata").child("labels"),
-            shown,
-            detail,
-        ));
     }
 }

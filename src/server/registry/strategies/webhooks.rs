@@ -11,7 +11,8 @@ use crate::api::{FieldError, Meta, Path, Status, names};
 use crate::server::cel::{CompileError, Program, Type};
 use crate::server::registry::strategy::{Context, Strategy};
 
-const POLICIES: [&str; 2] = ["Fail", "Ignore"];
+/// What a failure policy may be.
+pub const POLICIES: [&str; 2] = ["Fail", "Ignore"];
 const MATCHES: [&str; 2] = ["Equivalent", "Exact"];
 const REINVOCATIONS: [&str; 2] = ["IfNeeded", "Never"];
 const SIDE_EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
@@ -21,11 +22,13 @@ const TIMEOUT: &str = "the timeout value must be between 1 and 30 seconds";
 const MAX_CONDITIONS: usize = 64;
 
 /// What match conditions may name.
-pub const VARIABLES: [(&str, Type); 4] = [
+pub const VARIABLES: [(&str, Type); 6] = [
     ("object", Type::Dyn),
     ("oldObject", Type::Dyn),
     ("request", Type::Dyn),
+    ("namespaceObject", Type::Dyn),
     ("authorizer", Type::AUTHORIZER),
+    ("authorizer.requestResource", Type::RESOURCE_CHECK),
 ];
 
 /// Both kinds of configurations.
@@ -268,7 +271,7 @@ pub fn validate_conditions(conditions: &Value, path: &Path, variables: &[(&str, 
     }
 }
 
-/// Compiles an expression whose result has to be of one of these types.
+/// Compiles an expression whose result has to be of one of these types, if there are any.
 ///
 /// # Errors
 /// Why it cannot be used, in upstream's words.
@@ -276,21 +279,14 @@ pub fn compile(expression: &str, variables: &[(&str, Type)], types: &[Type]) -> 
     let program = Program::compile(expression, variables)
         .map_err(|CompileError(why)| format!("compilation failed: {why}"))?;
     let result = program.result_type();
-    if *result == Type::Dyn || types.contains(result) {
+    if types.is_empty() || *result == Type::Dyn || types.contains(result) {
         return Ok(program);
     }
-    let (names, result): (Vec<String>, _) = (types.iter().map(type_name).collect(), type_name(result));
+    let names: Vec<String> = types.iter().map(ToString::to_string).collect();
     Err(match names.as_slice() {
         [one] => format!("must evaluate to {one} but got {result}"),
         many => format!("must evaluate to one of [{}] but got {result}", many.join(" ")),
     })
-}
-
-fn type_name(of: &Type) -> String {
-    match of {
-        Type::Opaque(name) => (*name).to_owned(),
-        other => format!("{other:?}").to_lowercase(),
-    }
 }
 
 #[cfg(test)]

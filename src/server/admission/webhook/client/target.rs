@@ -75,7 +75,7 @@ impl Target {
         })
     }
 
-    /// Where it can be reached now, the best first.
+    /// Where it can be reached now.
     ///
     /// # Errors
     /// There is no such Service, port or endpoint; in upstream's words.
@@ -105,7 +105,7 @@ fn number(port: &Value) -> Option<u16> {
     port["port"].as_u64().and_then(|p| u16::try_from(p).ok())
 }
 
-/// The ready endpoints of a Service in any order, then its own address, for which this machine must be a node.
+/// The ready endpoints of a Service, in any order. Its own address would do only where this machine is a node.
 fn of_service(reader: &dyn Reader, namespace: &str, name: &str, port: u16) -> Result<Vec<Address>, String> {
     let missing = || Status::not_found(&GroupResource::new("", "service"), name).message;
     let service = reader.get("services", Some(namespace), name).ok_or_else(missing)?.value();
@@ -128,8 +128,6 @@ fn of_service(reader: &dyn Reader, namespace: &str, name: &str, port: u16) -> Re
     }
     let first = rand::random_range(0..addresses.len());
     addresses.rotate_left(first);
-    let own = service["spec"]["clusterIP"].as_str().filter(|ip| !matches!(*ip, "" | "None"));
-    addresses.extend(own.map(|ip| (ip.to_owned(), port)));
     Ok(addresses)
 }
 
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_leads_to_its_ready_endpoints_and_then_to_itself() {
+    fn a_service_leads_to_its_ready_endpoints() {
         let fake = Fake::default();
         let of = |port| of_service(&fake, "n", "s", port);
         assert_eq!(of(443).unwrap_err(), "service \"s\" not found");
@@ -184,6 +182,6 @@ mod tests {
                 {"addresses": ["10.0.0.1"], "conditions": {"ready": true}},
                 {"addresses": ["10.0.0.2"], "conditions": {"ready": false}}]});
         fake.put("endpointslices.discovery.k8s.io", slice);
-        assert_eq!(of(443).unwrap(), [("10.0.0.1".to_owned(), 8443), ("10.43.0.9".to_owned(), 443)]);
+        assert_eq!(of(443).unwrap(), [("10.0.0.1".to_owned(), 8443)]);
     }
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::rule::Rule;
 use crate::api::Object;
+use crate::api::field::quote;
 use crate::server::auth::user::{SERVICE_ACCOUNT_PREFIX, User};
 use crate::server::reader::Reader;
 
@@ -57,12 +58,45 @@ struct Subject {
 
 /// A role as a binding names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Bound {
+pub struct Bound {
+    /// The binding's name.
+    binding: Arc<str>,
+    /// The kind of subject that it names.
+    subject: Subjects,
     /// Where the binding holds; `None` everywhere.
     namespace: Option<Arc<str>>,
     /// The role is a ClusterRole.
     cluster: bool,
     role: Arc<str>,
+}
+
+/// Kinds of subjects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subjects {
+    User,
+    Group,
+    ServiceAccount,
+}
+
+impl Bound {
+    /// Why `user` has what the role allows, in upstream's words.
+    pub fn describe(&self, user: &User, group: &str) -> String {
+        let role = if self.cluster { "ClusterRole" } else { "Role" };
+        let subject = match self.subject {
+            Subjects::User => format!("User {}", quote(&user.name)),
+            Subjects::Group => format!("Group {}", quote(group)),
+            Subjects::ServiceAccount => {
+                let account = user.name.strip_prefix(SERVICE_ACCOUNT_PREFIX).unwrap_or_default();
+                let (namespace, name) = account.split_once(':').unwrap_or_default();
+                format!("ServiceAccount {}", quote(&format!("{name}/{namespace}")))
+            }
+        };
+        let (kind, binding) = match &self.namespace {
+            Some(namespace) => ("RoleBinding", format!("{}/{namespace}", self.binding)),
+            None => ("ClusterRoleBinding", self.binding.to_string()),
+        };
+        format!("{kind} {} of {role} {} to {subject}", quote(&binding), quote(&self.role))
+    }
 }
 
 /// Roles and bindings of one moment.
@@ -114,14 +148,16 @@ impl Index {
         let Ok(binding) = serde_json::from_slice::<Binding>(object.bytes()) else { return };
         let namespace = Some(object.namespace()).filter(|n| !n.is_empty());
         let bound = Bound {
+            binding: Arc::from(object.name()),
+            subject: Subjects::User,
             namespace: namespace.map(Arc::from),
             cluster: binding.role_ref.kind == "ClusterRole",
             role: Arc::from(binding.role_ref.name),
         };
         for subject in binding.subjects.into_iter().flatten() {
-            let (map, key) = match subject.kind.as_str() {
-                "User" => (&mut self.by_user, subject.name),
-                "Group" => (&mut self.by_group, subject.name),
+            let (map, key, kind) = match subject.kind.as_str() {
+                "User" => (&mut self.by_user, subject.name, Subjects::User),
+                "Group" => (&mut self.by_group, subject.name, Subjects::Group),
                 "ServiceAccount" => {
                     let of = subject
                         .namespace
@@ -129,35 +165,43 @@ impl Index {
                         .filter(|n| !n.is_empty())
                         .or(namespace)
                         .unwrap_or_default();
-                    (&mut self.by_user, format!("{SERVICE_ACCOUNT_PREFIX}{of}:{}", subject.name))
+                    let user = format!("{SERVICE_ACCOUNT_PREFIX}{of}:{}", subject.name);
+                    (&mut self.by_user, user, Subjects::ServiceAccount)
                 }
                 _ => continue,
             };
-            map.entry(key).or_default().push(bound.clone());
+            map.entry(key).or_default().push(Bound { subject: kind, ..bound.clone() });
         }
     }
 
     /// Shows `visit` each rule the user has in the namespace, or in the cluster, until it answers true;
-    /// answers whether it did. Roles that are bound but missing are added to `missing`.
-    pub fn any_rule(
-        &self,
-        user: &User,
+    /// gives what bound that rule, and the group it was bound to if it was one. Roles that are bound but
+    /// missing are added to `missing`.
+    pub fn any_rule<'a>(
+        &'a self,
+        user: &'a User,
         namespace: Option<&str>,
         missing: &mut Vec<String>,
         mut visit: impl FnMut(&Rule) -> bool,
-    ) -> bool {
-        let of_groups = user.groups.iter().filter_map(|g| self.by_group.get(g));
-        let bound = self.by_user.get(&user.name).into_iter().chain(of_groups).flatten();
+    ) -> Option<(&'a Bound, &'a str)> {
+        let of_groups = user
+            .groups
+            .iter()
+            .filter_map(|g| Some((self.by_group.get(g)?, g.as_str())))
+            .flat_map(|(bound, group)| bound.iter().map(move |b| (b, group)));
+        let of_user = self.by_user.get(&user.name).into_iter().flatten().map(|b| (b, ""));
         // Those of the whole cluster first, as upstream reports their errors first.
         let mut local = Vec::new();
-        for bound in bound {
+        for (bound, group) in of_user.chain(of_groups) {
             match (&bound.namespace, namespace) {
-                (None, _) if self.rules_of(bound, missing).iter().any(&mut visit) => return true,
-                (Some(of), Some(wanted)) if **of == *wanted => local.push(bound),
+                (None, _) if self.rules_of(bound, missing).iter().any(&mut visit) => {
+                    return Some((bound, group));
+                }
+                (Some(of), Some(wanted)) if **of == *wanted => local.push((bound, group)),
                 _ => {}
             }
         }
-        local.into_iter().any(|bound| self.rules_of(bound, missing).iter().any(&mut visit))
+        local.into_iter().find(|(bound, _)| self.rules_of(bound, missing).iter().any(&mut visit))
     }
 
     fn rules_of(&self, bound: &Bound, missing: &mut Vec<String>) -> &[Rule] {

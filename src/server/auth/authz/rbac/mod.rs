@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use super::Attributes;
 use crate::server::auth::user::User;
 use crate::server::reader::Reader;
-use index::Index;
+use index::{Bound, Index};
 pub use rule::Rule;
 
 /// Answers from an index of all roles and bindings, which is made anew at the first question after
@@ -37,10 +37,36 @@ impl Rbac {
     /// # Errors
     /// If none does, why; empty when there is nothing to tell.
     pub fn allows(&self, reader: &dyn Reader, user: &User, wanted: &Attributes<'_>) -> Result<(), String> {
+        self.find(reader, user, wanted, |_, _| ())
+    }
+
+    /// The same, with what gives the right.
+    ///
+    /// # Errors
+    /// As [`Rbac::allows`].
+    pub fn explain(
+        &self,
+        reader: &dyn Reader,
+        user: &User,
+        wanted: &Attributes<'_>,
+    ) -> Result<String, String> {
+        self.find(reader, user, wanted, |bound, group| {
+            format!("RBAC: allowed by {}", bound.describe(user, group))
+        })
+    }
+
+    fn find<T>(
+        &self,
+        reader: &dyn Reader,
+        user: &User,
+        wanted: &Attributes<'_>,
+        grounds: impl FnOnce(&Bound, &str) -> T,
+    ) -> Result<T, String> {
         let mut missing = Vec::new();
         let namespace = wanted.namespace.filter(|n| !n.is_empty());
-        if self.index(reader).any_rule(user, namespace, &mut missing, |rule| rule.allows(wanted)) {
-            return Ok(());
+        let index = self.index(reader);
+        if let Some((bound, group)) = index.any_rule(user, namespace, &mut missing, |r| r.allows(wanted)) {
+            return Ok(grounds(bound, group));
         }
         Err(match missing.as_slice() {
             [] => String::new(),

@@ -4,18 +4,26 @@
 use serde_json::Value;
 
 use crate::api::Quantity;
-use crate::server::registry::strategies::check::{entries, items, text};
+use crate::api::pod_requests::quantity;
+use crate::server::registry::strategies::check::{entries, is_empty, items};
 
 const COMPUTE: [&str; 2] = ["cpu", "memory"];
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from the requests and limits of a pod's spec.
 pub fn class(spec: &Value) -> &'static str {
+    let whole = &spec["resources"];
+    if !is_empty(&whole["requests"]) || !is_empty(&whole["limits"]) {
+        return class_of([whole]);
+    }
     let containers = items(&spec["containers"]).iter().chain(items(&spec["initContainers"]));
+    class_of(containers.map(|c| &c["resources"]))
+}
+
+fn class_of<'v>(all: impl IntoIterator<Item = &'v Value>) -> &'static str {
     let (mut any, mut guaranteed) = (false, true);
-    for container in containers {
-        let resources = &container["resources"];
+    for resources in all {
         let amount = |field: &str, name: &str| -> Option<Quantity> {
-            text(&resources[field][name]).parse::<Quantity>().ok().filter(|q| !q.is_zero())
+            resources[field].get(name).and_then(quantity).filter(|q| !q.is_zero())
         };
         let asks = |field: &str| {
             entries(&resources[field])
@@ -55,5 +63,7 @@ mod tests {
             assert_eq!(class(&json!({"containers": containers})), class_, "{containers}");
         }
         assert_eq!(class(&json!({"containers": [full], "initContainers": [{}]})), "Burstable");
+        let whole = json!({"resources": full["resources"], "containers": [{}, part]});
+        assert_eq!(class(&whole), "Guaranteed");
     }
 }

@@ -2,66 +2,81 @@
 
 use serde_json::{Value, json};
 
+use super::validate;
+pub use super::validate::MIRROR;
 use crate::api::{FieldError, Path};
-use crate::server::registry::strategies::check::{items, same};
+use crate::server::registry::strategies::check::{Errors, entries, indexed, items, same, text};
 use crate::server::registry::strategy::defaults;
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
     `spec.tolerations` (only additions to existing tolerations),\
     `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 
-/// What is wrong with a change of a pod's spec.
+/// What is wrong with a change of a pod.
 pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
-    let path = Path::new("spec");
-    let mut errors = Vec::new();
+    let mut errors = Errors(validate::pod(new));
+    annotations(new, old, &mut errors);
+    let (spec, before, path) = (&new["spec"], &old["spec"], Path::new("spec"));
     for list in ["containers", "initContainers"] {
-        if items(&new[list]).len() != items(&old[list]).len() {
-            return vec![FieldError::forbidden(
-                &path.child(list),
-                "pod updates may not add or remove containers",
-            )];
+        if items(&spec[list]).len() != items(&before[list]).len() {
+            let detail = "pod updates may not add or remove containers";
+            errors.push(FieldError::forbidden(&path.child(list), detail));
+            return errors.0;
         }
     }
-    deadline(new, old, &path, &mut errors);
-    tolerations(new, old, &path, &mut errors);
-    gates(new, old, &path, &mut errors);
-    if !errors.is_empty() {
-        return errors;
+    if !deadline(spec, before, &path, &mut errors) {
+        return errors.0;
     }
-    let mut allowed = new.clone();
-    for list in ["containers", "initContainers"] {
-        for (index, was) in items(&old[list]).iter().enumerate() {
-            allowed[list][index]["image"] = was["image"].clone();
-        }
-    }
-    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
-        defaults::keep(&mut allowed, old, field);
-    }
-    let grace = |spec: &Value| spec["terminationGracePeriodSeconds"].as_i64();
-    if grace(old).is_some_and(|g| g < 0) && grace(new) == Some(1) {
-        defaults::keep(&mut allowed, old, "terminationGracePeriodSeconds");
-    }
-    if !items(&old["schedulingGates"]).is_empty() {
+    tolerations(spec, before, &path, &mut errors);
+    gates(spec, before, &path, &mut errors);
+    let mut allowed = with_updatable_of(spec, before);
+    if !items(&before["schedulingGates"]).is_empty() {
         // What steers scheduling may be narrowed before it begins.
-        for field in ["nodeSelector", "affinity"] {
-            defaults::keep(&mut allowed, old, field);
-        }
+        narrowed(&mut allowed, before, &path, &mut errors);
     }
     let mut changed = Vec::new();
-    differences(&allowed, old, "spec", &mut changed);
+    differences(&allowed, before, "spec", &mut changed);
     if !changed.is_empty() {
         let detail =
             format!("pod updates may not change fields other than {UPDATABLE}\n{}", changed.join("\n"));
         errors.push(FieldError::forbidden(&path, detail));
     }
-    errors
+    errors.0
 }
 
-fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+fn annotations(new: &Value, old: &Value, errors: &mut Errors) {
+    let at = Path::new("metadata").child("annotations");
+    let (now, was) = (&new["metadata"]["annotations"], &old["metadata"]["annotations"]);
+    validate::annotation_changes(now, was, &at, errors);
+}
+
+/// The new spec with the old one's values of what may change.
+fn with_updatable_of(spec: &Value, before: &Value) -> Value {
+    let mut allowed = spec.clone();
+    for list in ["containers", "initContainers"] {
+        for (index, was) in items(&before[list]).iter().enumerate() {
+            defaults::keep(&mut allowed[list][index], was, "image");
+        }
+    }
+    for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
+        defaults::keep(&mut allowed, before, field);
+    }
+    let grace = |spec: &Value| spec["terminationGracePeriodSeconds"].as_i64();
+    if grace(before).is_some_and(|g| g < 0) && grace(spec) == Some(1) {
+        defaults::keep(&mut allowed, before, "terminationGracePeriodSeconds");
+    }
+    allowed
+}
+
+/// Answers whether the rest is worth a look.
+fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Errors) -> bool {
     let path = path.child("activeDeadlineSeconds");
     match (new["activeDeadlineSeconds"].as_i64(), old["activeDeadlineSeconds"].as_i64()) {
         (Some(now), Some(was)) if now > was => {
-            errors.push(FieldError::invalid(&path, now, "must be less than or equal to previous value"));
+            let detail = "must be less than or equal to previous value";
+            errors.push(FieldError::invalid(&path, now, detail));
+            return false;
         }
         (None, Some(_)) => {
             let detail = "must not update from a positive integer to nil value";
@@ -69,9 +84,10 @@ fn deadline(new: &Value, old: &Value, path: &Path, errors: &mut Vec<FieldError>)
         }
         _ => {}
     }
+    true
 }
 
-fn tolerations(new: &Value, old: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+fn tolerations(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     let without_seconds = |toleration: &Value| {
         let mut copy = toleration.clone();
         if let Some(map) = copy.as_object_mut() {
@@ -86,15 +102,57 @@ fn tolerations(new: &Value, old: &Value, path: &Path, errors: &mut Vec<FieldErro
     }
 }
 
-fn gates(new: &Value, old: &Value, path: &Path, errors: &mut Vec<FieldError>) {
+fn gates(new: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     let was = items(&old["schedulingGates"]);
-    for gate in items(&new["schedulingGates"]).iter().filter(|g| !was.contains(g)) {
-        let detail = format!(
-            "only deletion is allowed, but found new scheduling gate '{}'",
-            gate["name"].as_str().unwrap_or_default()
-        );
-        errors.push(FieldError::forbidden(&path.child("schedulingGates"), detail));
+    for (gate, path) in indexed(&new["schedulingGates"], &path.child("schedulingGates")) {
+        if !was.iter().any(|w| w["name"] == gate["name"]) {
+            let name = text(&gate["name"]);
+            let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            errors.push(FieldError::forbidden(&path.child("name"), detail));
+        }
     }
+}
+
+/// Node selector and node affinity of a gated pod gain requirements and lose none.
+fn narrowed(allowed: &mut Value, before: &Value, path: &Path, errors: &mut Errors) {
+    let selector = &allowed["nodeSelector"];
+    if entries(&before["nodeSelector"]).any(|(key, value)| selector.get(key) != Some(value)) {
+        let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        errors.push(FieldError::invalid(&path.child("nodeSelector"), selector.clone(), detail));
+    }
+    defaults::keep(allowed, before, "nodeSelector");
+    let terms = |spec: &Value| spec["affinity"]["nodeAffinity"][REQUIRED]["nodeSelectorTerms"].clone();
+    let (now, was) = (terms(allowed), terms(before));
+    let at = path.child("affinity").child("nodeAffinity").child(REQUIRED).child("nodeSelectorTerms");
+    if !items(&was).is_empty() && items(&was).len() != items(&now).len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.push(FieldError::invalid(&at, now, detail));
+    } else {
+        for ((now, at), was) in indexed(&now, &at).zip(items(&was)) {
+            if !only_adds(now, was) {
+                let detail = "only additions are allowed (no mutations or deletions)";
+                errors.push(FieldError::invalid(&at, now.clone(), detail));
+            }
+        }
+    }
+    let affinity = before["affinity"]["nodeAffinity"].clone();
+    match (affinity.is_null(), allowed["affinity"].is_null()) {
+        (true, true) => {}
+        (true, false) => {
+            if let Some(map) = allowed["affinity"].as_object_mut() {
+                map.remove("nodeAffinity");
+            }
+        }
+        (false, _) => allowed["affinity"]["nodeAffinity"] = affinity,
+    }
+}
+
+fn only_adds(new: &Value, old: &Value) -> bool {
+    let fields = ["matchExpressions", "matchFields"];
+    if fields.iter().all(|f| items(&old[f]).is_empty()) {
+        return fields.iter().all(|f| items(&new[f]).is_empty());
+    }
+    fields.iter().all(|f| items(&new[f]).starts_with(items(&old[f])))
 }
 
 /// The fields that differ, one line each.
@@ -104,10 +162,10 @@ fn differences(new: &Value, old: &Value, path: &str, into: &mut Vec<String>) {
     }
     match (new, old) {
         (Value::Object(a), Value::Object(b)) => {
-            let keys: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
+            keys.sort();
             for key in keys {
-                let get = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
-                differences(&get(a), &get(b), &format!("{path}.{key}"), into);
+                differences(&new[key.as_str()], &old[key.as_str()], &format!("{path}.{key}"), into);
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
@@ -119,60 +177,51 @@ fn differences(new: &Value, old: &Value, path: &str, into: &mut Vec<String>) {
     }
 }
 
+/// The generation counts changes of the spec.
+pub fn raise_generation(new: &mut Value, old: &Value) {
+    if new["spec"] != old["spec"] {
+        new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
+    }
+}
+
 /// An update of `ephemeralcontainers` changes nothing else.
 pub fn keep_all_but_ephemeral_containers(new: &mut Value, old: &Value) {
-    let containers = new["spec"].get("ephemeralContainers").cloned();
-    let version = new["metadata"].get("resourceVersion").cloned();
-    *new = old.clone();
-    if let Some(containers) = containers {
-        new["spec"]["ephemeralContainers"] = containers;
-        new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
-    }
-    if let Some(version) = version {
-        new["metadata"]["resourceVersion"] = version;
-    }
+    let wanted = new["spec"].clone();
+    defaults::keep_metadata(new, old);
+    defaults::keep(new, old, "spec");
+    defaults::keep(new, old, "status");
+    defaults::keep(&mut new["spec"], &wanted, "ephemeralContainers");
+    raise_generation(new, old);
 }
 
 /// Containers that debug a pod are added, and stay as they are.
 pub fn validate_ephemeral_containers(new: &Value, old: &Value) -> Vec<FieldError> {
+    if old["metadata"]["annotations"].get(MIRROR).is_some() {
+        let detail = "static pods do not support ephemeral containers";
+        return vec![FieldError::forbidden(&Path::default(), detail)];
+    }
+    let mut errors = Errors(validate::pod(new));
+    annotations(new, old, &mut errors);
     let path = Path::new("spec").child("ephemeralContainers");
-    let now = items(&new["ephemeralContainers"]);
-    let mut errors = Vec::new();
-    for was in items(&old["ephemeralContainers"]) {
-        let name = was["name"].as_str().unwrap_or_default();
-        match now.iter().position(|c| c["name"] == was["name"]) {
+    let now = items(&new["spec"]["ephemeralContainers"]);
+    for was in items(&old["spec"]["ephemeralContainers"]) {
+        let name = text(&was["name"]);
+        match now.iter().find(|c| c["name"] == was["name"]) {
             None => {
                 let detail = format!("existing ephemeral containers \"{name}\" may not be removed\n");
                 errors.push(FieldError::forbidden(&path, detail));
             }
-            Some(at) if now[at] != *was => {
-                let detail = format!("existing ephemeral containers \"{name}\" may not be changed\n");
-                errors.push(FieldError::forbidden(&path.index(at), detail));
-            }
-            Some(_) => {}
-        }
-    }
-    errors
-}
-
-/// An update of `resize` changes resources only.
-pub fn keep_all_but_resources(new: &mut Value, old: &Value) {
-    let wanted = new["spec"].clone();
-    let version = new["metadata"].get("resourceVersion").cloned();
-    *new = old.clone();
-    for list in ["containers", "initContainers"] {
-        for container in new["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let found = items(&wanted[list]).iter().find(|c| c["name"] == container["name"]);
-            if let Some(found) = found {
-                defaults::keep(container, found, "resources");
-                defaults::keep(container, found, "resizePolicy");
+            Some(found) => {
+                let mut changed = Vec::new();
+                differences(found, was, name, &mut changed);
+                if !changed.is_empty() {
+                    let changed = changed.join("\n");
+                    let detail =
+                        format!("existing ephemeral containers \"{name}\" may not be changed\n{changed}");
+                    errors.push(FieldError::forbidden(&path, detail));
+                }
             }
         }
     }
-    if new["spec"] != old["spec"] {
-        new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(1) + 1);
-    }
-    if let Some(version) = version {
-        new["metadata"]["resourceVersion"] = version;
-    }
+    errors.0
 }

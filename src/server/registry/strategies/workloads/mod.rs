@@ -1,154 +1,135 @@
-//! Workloads: `pkg/apis/apps/validation`, `pkg/registry/apps`.
+//! Workloads: `pkg/apis/apps/validation`, `pkg/registry/apps`, and their like in other groups.
 
-pub mod batch;
+mod autoscaler;
+mod cronjob;
+mod daemonset;
+mod deployment;
+mod disruption;
+mod job;
+mod replicas;
+mod revision;
 mod rollout;
 mod statefulset;
 
 use serde_json::Value;
 
-use super::check::{Errors, is_empty, text};
+use super::check::{Errors, entries, is_empty, text};
 use super::{pod, selector};
-use crate::api::{FieldError, Path, Status};
-use crate::server::registry::strategy::{Context, Strategy, defaults};
+use crate::api::{FieldError, LabelSelector, Path};
+pub use autoscaler::AutoscalerStrategy;
+pub use cronjob::CronJobStrategy;
+pub use daemonset::DaemonSetStrategy;
+pub use deployment::DeploymentStrategy;
+pub use disruption::DisruptionBudgetStrategy;
+pub use job::JobStrategy;
+pub use replicas::{ReplicaSetStrategy, ReplicationControllerStrategy};
+pub use revision::{ControllerRevisionStrategy, PodTemplateStrategy};
 pub use statefulset::StatefulSetStrategy;
 
-/// Deployments, ReplicaSets, DaemonSets and ReplicationControllers, which differ in little.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Workload {
-    /// `deployments.apps`
-    Deployment,
-    /// `replicasets.apps`
-    ReplicaSet,
-    /// `daemonsets.apps`
-    DaemonSet,
-    /// `replicationcontrollers`
-    ReplicationController,
+/// What a workload's selector has to do with its template.
+#[derive(Clone, Copy, Debug)]
+struct Selection {
+    /// As the error text calls the kind.
+    kind: &'static str,
+    /// A missing selector is an error of its own.
+    required: bool,
 }
 
-impl Strategy for Workload {
-    fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {
-        self.validate(object)
-    }
-
-    fn prepare_update(&self, _: &Context<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
-        defaults::prepare_update(new, old);
-        let annotations = |object: &Value| object["metadata"]["annotations"].clone();
-        // A deployment's revision and change cause are annotations, which its controller copies.
-        if *self == Self::Deployment && new["spec"] == old["spec"] && annotations(new) != annotations(old) {
-            let generation = old["metadata"]["generation"].as_i64().unwrap_or(1);
-            new["metadata"]["generation"] = (generation + 1).into();
+/// What is wrong with a selector.
+fn selects(spec: &Value, path: &Path, selection: Selection, errors: &mut Errors) {
+    let (selector, at) = (&spec["selector"], path.child("selector"));
+    if selector.is_null() {
+        if selection.required {
+            errors.push(FieldError::required(&at, ""));
         }
-        Ok(())
-    }
-
-    fn validate_update(&self, _: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
-        let mut errors = Errors(self.validate(new));
-        if *self != Self::ReplicationController {
-            let path = Path::new("spec").child("selector");
-            errors.immutable(&path, &new["spec"]["selector"], &old["spec"]["selector"]);
-        }
-        errors.0
-    }
-
-    fn validate_subresource(
-        &self,
-        _: &Context<'_>,
-        subresource: &str,
-        new: &Value,
-        _: &Value,
-    ) -> Vec<FieldError> {
-        let mut errors = Errors::default();
-        if subresource == "status" {
-            status(&new["status"], &Path::new("status"), &mut errors);
-        }
-        errors.0
-    }
-}
-
-impl Workload {
-    /// As error texts call it. A ReplicaSet's are a Deployment's, also upstream.
-    fn called(self) -> &'static str {
-        match self {
-            Self::Deployment | Self::ReplicaSet => "deployment",
-            Self::DaemonSet => "daemonset",
-            Self::ReplicationController => "replicationcontroller",
-        }
-    }
-
-    fn validate(self, object: &Value) -> Vec<FieldError> {
-        let (spec, path) = (&object["spec"], Path::new("spec"));
-        let mut errors = Errors::default();
-        for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
-            errors.not_negative(&path.child(field), &spec[field]);
-        }
-        match self {
-            Self::ReplicationController => of_controller(spec, &path, &mut errors),
-            _ => selector::of_workload(spec, &path, self.called(), &mut errors),
-        }
-        template(spec, &path, &mut errors);
-        match self {
-            Self::Deployment => rollout::deployment(spec, &path, &mut errors),
-            Self::DaemonSet => rollout::daemon_set(spec, &path, &mut errors),
-            _ => {}
-        }
-        errors.0
-    }
-}
-
-/// A ReplicationController's selector is a map.
-fn of_controller(spec: &Value, path: &Path, errors: &mut Errors) {
-    let (selector, labels) = (&spec["selector"], &spec["template"]["metadata"]["labels"]);
-    if !errors.required(&path.child("selector"), selector) {
         return;
     }
-    let matches = super::check::entries(selector).all(|(key, value)| labels.get(key) == Some(value));
-    if !matches {
-        let at = path.child("template").child("metadata").child("labels");
-        errors.push(FieldError::invalid(&at, labels.clone(), "`selector` does not match template `labels`"));
+    selector::validate(selector, &at, errors);
+    if is_empty(&selector["matchLabels"]) && is_empty(&selector["matchExpressions"]) {
+        let detail = format!("empty selector is invalid for {}", selection.kind);
+        errors.push(FieldError::invalid(&at, selector.clone(), detail));
     }
 }
 
-/// A template of pods that are replaced when they end.
-fn template(spec: &Value, path: &Path, errors: &mut Errors) {
-    let at = path.child("template");
-    if spec["template"].is_null() {
-        errors.push(FieldError::required(&at, ""));
-        return;
+/// A selector selects the pods of the template beside it. A missing one selects none.
+fn selects_template(spec: &Value, path: &Path, errors: &mut Errors) {
+    let (wanted, labels) = (&spec["selector"], &spec["template"]["metadata"]["labels"]);
+    let own = |key: &str| labels.get(key).map(text);
+    match LabelSelector::from_value(wanted) {
+        _ if wanted.is_null() => mismatch(labels, &path.child("template"), errors),
+        Ok(selector) if !selector.is_everything() && !selector.matches(own) => {
+            mismatch(labels, &path.child("template"), errors);
+        }
+        _ => {}
     }
-    errors.0.extend(pod::validate::template(&spec["template"], &at));
-    let pod = &spec["template"]["spec"];
-    let policy = &pod["restartPolicy"];
-    if !is_empty(policy) && text(policy) != "Always" {
-        let at = at.child("spec").child("restartPolicy");
-        errors.0.retain(|e| e.field != at);
-        errors.push(FieldError::not_supported(&at, policy.clone(), &["Always"]));
+}
+
+fn mismatch(labels: &Value, template: &Path, errors: &mut Errors) {
+    let at = template.child("metadata").child("labels");
+    errors.push(FieldError::invalid(&at, labels.clone(), "`selector` does not match template `labels`"));
+}
+
+/// A template of pods that are replaced when they end, in a workload that the error text calls so.
+fn lasting_template(template: &Value, kind: &str, path: &Path, errors: &mut Errors) {
+    errors.0.extend(pod::validate::template(template, path));
+    lasts(template, kind, path, errors);
+}
+
+/// Pods that are replaced when they end are restarted always, and have no deadline.
+fn lasts(template: &Value, kind: &str, path: &Path, errors: &mut Errors) {
+    let (pod, at) = (&template["spec"], path.child("spec"));
+    if pod["restartPolicy"] != "Always" {
+        let policy = text(&pod["restartPolicy"]);
+        errors.push(FieldError::not_supported(&at.child("restartPolicy"), policy, &["Always"]));
     }
     if !pod["activeDeadlineSeconds"].is_null() {
-        let at = at.child("spec").child("activeDeadlineSeconds");
-        errors.push(FieldError::forbidden(&at, "activeDeadlineSeconds in ReplicaSet is not Supported"));
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(FieldError::forbidden(&at.child("activeDeadlineSeconds"), detail));
     }
 }
 
-/// Counts of a status.
-fn status(status: &Value, path: &Path, errors: &mut Errors) {
-    const COUNTS: [&str; 6] = [
-        "replicas",
-        "readyReplicas",
-        "availableReplicas",
-        "updatedReplicas",
-        "unavailableReplicas",
-        "observedGeneration",
-    ];
-    for field in COUNTS {
-        errors.not_negative(&path.child(field), &status[field]);
+const MORE_THAN_ALL: &str = "cannot be greater than status.replicas";
+
+/// Counts of a status: none is negative, and none of `parts` is greater than all replicas.
+fn counts(status: &Value, fields: &[&str], parts: &[&str], errors: &mut Errors) {
+    let path = Path::new("status");
+    fields.iter().for_each(|field| errors.not_negative(&path.child(field), &status[*field]));
+    let count = |field: &str| status[field].as_i64().unwrap_or_default();
+    for field in parts.iter().filter(|field| count(field) > count("replicas")) {
+        errors.push(FieldError::invalid(&path.child(field), count(field), MORE_THAN_ALL));
     }
-    let total = status["replicas"].as_i64().unwrap_or_default();
-    for field in ["readyReplicas", "availableReplicas", "updatedReplicas"] {
-        if status["replicas"].is_i64() && status[field].as_i64().is_some_and(|n| n > total) {
-            let detail = "cannot be greater than status.replicas";
-            errors.push(FieldError::invalid(&path.child(field), status[field].clone(), detail));
-        }
+}
+
+/// No more replicas are available than are ready.
+fn available_are_ready(status: &Value, ready: &str, errors: &mut Errors) {
+    let count = |field: &str| status[field].as_i64().unwrap_or_default();
+    if count("availableReplicas") > count("readyReplicas") {
+        let at = Path::new("status").child("availableReplicas");
+        let detail = format!("cannot be greater than {ready}");
+        errors.push(FieldError::invalid(&at, status["availableReplicas"].clone(), detail));
     }
+}
+
+/// How often a name was taken already only grows.
+fn collisions(new: &Value, old: &Value, errors: &mut Errors) {
+    let count = |status: &Value| status["collisionCount"].as_i64();
+    if let Some(before) = count(&old["status"])
+        && count(&new["status"]).is_none_or(|now| now < before)
+    {
+        let at = Path::new("status").child("collisionCount");
+        let now = count(&new["status"]).unwrap_or_default();
+        errors.push(FieldError::invalid(&at, now, "cannot be decremented"));
+    }
+}
+
+/// Whether the specs differ, so that a change is worth a warning.
+fn changed(new: &Value, old: &Value) -> bool {
+    new["metadata"]["generation"] != old["metadata"]["generation"]
+}
+
+/// Whether all of these labels are among those.
+fn has_labels(labels: &Value, wanted: &Value) -> bool {
+    entries(wanted).all(|(key, value)| labels.get(key) == Some(value))
 }
 
 #[cfg(test)]

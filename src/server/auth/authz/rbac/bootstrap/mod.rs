@@ -4,6 +4,7 @@
 //! They are created at start if they are missing, and what of their rules or subjects is missing is
 //! added ([`reconcile()`]), unless the annotation `rbac.authorization.kubernetes.io/autoupdate` is `false`.
 
+mod namespaced;
 mod parse;
 mod reconcile;
 
@@ -36,7 +37,7 @@ pub fn objects() -> Vec<Value> {
             vec![account],
         )
     }));
-    objects.extend(namespaced());
+    objects.extend(namespaced::objects());
     objects
 }
 
@@ -99,6 +100,11 @@ fn group(name: &str) -> Value {
     json!({"apiGroup": API_GROUP, "kind": "Group", "name": name})
 }
 
+/// Groups of bootstrap tokens that are for new nodes: kedge's own, and kubeadm's, which documents name.
+fn joining() -> Vec<Value> {
+    ["kedge", "kubeadm"].map(|of| group(&format!("system:bootstrappers:{of}:default-node-token"))).into()
+}
+
 fn bindings() -> Vec<Value> {
     let account = json!({"kind": "ServiceAccount", "name": "kube-dns", "namespace": "kube-system"});
     let table = [
@@ -113,40 +119,20 @@ fn bindings() -> Vec<Value> {
         ("system:kube-scheduler", vec![user("system:kube-scheduler")]),
         ("system:volume-scheduler", vec![user("system:kube-scheduler")]),
         ("system:service-account-issuer-discovery", vec![group(SERVICE_ACCOUNTS)]),
+        // What who joins with a bootstrap token of these groups needs to become a node, as kubeadm has it.
+        ("system:node-bootstrapper", joining()),
+        ("system:certificates.k8s.io:certificatesigningrequests:nodeclient", joining()),
+        ("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", vec![group(NODES)]),
         // The node authorizer stands for it; bound to nobody, as upstream.
         ("system:node", vec![]),
         ("kedge:node", vec![group(NODES)]),
     ];
-    table.map(|(role, to)| binding("ClusterRoleBinding", None, role, "ClusterRole", role, to)).into()
-}
-
-/// Roles and bindings inside kube-system.
-fn namespaced() -> Vec<Value> {
-    let namespace = Some("kube-system");
-    let role = |name: &str, rules: Value| json!({"apiVersion": API_VERSION, "kind": "Role", "metadata": metadata(namespace, name), "rules": rules});
-    let reader = "extension-apiserver-authentication-reader";
-    let leader = |component: &str| {
-        json!([
-            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["watch"]},
-            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [component], "verbs": ["get", "update"]},
-        ])
+    let name = |role: &str| match role.strip_prefix("system:certificates.k8s.io:") {
+        Some(rest) => format!("kedge:{rest}"),
+        None if role == "system:node-bootstrapper" => "kedge:node-bootstrapper".to_owned(),
+        None => role.to_owned(),
     };
-    let mut objects = vec![role(
-        reader,
-        json!([{"apiGroups": [""], "resources": ["configmaps"],
-            "resourceNames": ["extension-apiserver-authentication"], "verbs": ["get", "list", "watch"]}]),
-    )];
-    let users = vec![user("system:kube-controller-manager"), user("system:kube-scheduler")];
-    let reader_binding = format!("system::{reader}");
-    objects.push(binding("RoleBinding", namespace, &reader_binding, "Role", reader, users));
-    for component in ["kube-controller-manager", "kube-scheduler"] {
-        let name = format!("system::leader-locking-{component}");
-        objects.push(role(&name, leader(component)));
-        let account = json!({"kind": "ServiceAccount", "name": component, "namespace": "kube-system"});
-        let subjects = vec![user(&format!("system:{component}")), account];
-        objects.push(binding("RoleBinding", namespace, &name, "Role", &name, subjects));
-    }
-    objects
+    table.map(|(role, to)| binding("ClusterRoleBinding", None, &name(role), "ClusterRole", role, to)).into()
 }
 
 #[cfg(test)]

@@ -3,15 +3,41 @@
 use serde_json::Value;
 
 use crate::api::{FieldError, Path, names};
-use crate::server::registry::strategies::check::{Errors, indexed, text};
+use crate::server::registry::strategies::check::{Errors, items, text};
 
-const HANDLERS: [&str; 5] = ["exec", "httpGet", "tcpSocket", "grpc", "sleep"];
+const PROBE_HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "grpc"];
+const HOOK_HANDLERS: [&str; 4] = ["exec", "httpGet", "tcpSocket", "sleep"];
 
-pub fn validate(probe: &Value, path: &Path, errors: &mut Errors) {
-    if probe.is_null() {
-        return;
+/// The probes and hooks of a container that has `grace` seconds to end.
+pub fn of_container(container: &Value, grace: Option<i64>, path: &Path, errors: &mut Errors) {
+    for hook in ["postStart", "preStop"] {
+        let value = &container["lifecycle"][hook];
+        if !value.is_null() {
+            handler(value, &HOOK_HANDLERS, grace, &path.child("lifecycle").child(hook), errors);
+        }
     }
-    handler(probe, path, errors);
+    for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        let (probe, at) = (&container[field], path.child(field));
+        if probe.is_null() {
+            continue;
+        }
+        validate(probe, &at, errors);
+        let (threshold, seconds) = (&probe["successThreshold"], &probe["terminationGracePeriodSeconds"]);
+        if field == "readinessProbe" {
+            if !seconds.is_null() {
+                let at = at.child("terminationGracePeriodSeconds");
+                let detail = "must not be set for readinessProbes";
+                errors.push(FieldError::invalid(&at, seconds.clone(), detail));
+            }
+        } else if threshold.as_i64().unwrap_or_default() != 1 {
+            let value = threshold.as_i64().unwrap_or_default();
+            errors.push(FieldError::invalid(&at.child("successThreshold"), value, "must be 1"));
+        }
+    }
+}
+
+fn validate(probe: &Value, path: &Path, errors: &mut Errors) {
+    handler(probe, &PROBE_HANDLERS, None, path, errors);
     for field in
         ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
     {
@@ -25,23 +51,21 @@ pub fn validate(probe: &Value, path: &Path, errors: &mut Errors) {
 }
 
 /// Exactly one way to act.
-pub fn handler(value: &Value, path: &Path, errors: &mut Errors) {
+fn handler(value: &Value, kinds: &[&str], grace: Option<i64>, path: &Path, errors: &mut Errors) {
     let mut given = 0;
-    for kind in HANDLERS.into_iter().filter(|kind| !value[*kind].is_null()) {
+    for kind in kinds.iter().filter(|kind| !value[**kind].is_null()) {
         given += 1;
-        let at = path.child(kind);
-        if given > 1 {
-            errors.push(FieldError::forbidden(&at, "may not specify more than 1 handler type"));
-            continue;
-        }
-        let action = &value[kind];
-        match kind {
+        let (action, at) = (&value[*kind], path.child(kind));
+        match *kind {
+            _ if given > 1 => {
+                errors.push(FieldError::forbidden(&at, "may not specify more than 1 handler type"));
+            }
             "exec" => {
                 errors.required(&at.child("command"), &action["command"]);
             }
             "httpGet" => http_get(action, &at, errors),
-            "tcpSocket" | "grpc" => errors.port(&at.child("port"), &action["port"]),
-            _ => {}
+            "sleep" => sleep(action, grace, &at, errors),
+            _ => errors.port(&at.child("port"), &action["port"]),
         }
     }
     if given == 0 {
@@ -52,17 +76,22 @@ pub fn handler(value: &Value, path: &Path, errors: &mut Errors) {
 fn http_get(action: &Value, path: &Path, errors: &mut Errors) {
     errors.required(&path.child("path"), &action["path"]);
     errors.port(&path.child("port"), &action["port"]);
-    errors.optionally_one_of(&path.child("scheme"), &action["scheme"], &["HTTP", "HTTPS"]);
-    for (header, path) in indexed(&action["httpHeaders"], &path.child("httpHeaders")) {
-        let (name, at) = (&header["name"], path.child("name"));
-        let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        if text(name).is_empty() || !text(name).bytes().all(ok) {
-            let detail = "a valid HTTP header must consist of alphanumeric characters or '-' \
-                          (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
-            errors.push(FieldError::invalid(&at, name.clone(), detail));
-        }
+    let schemes = ["HTTP", "HTTPS"];
+    if !schemes.contains(&text(&action["scheme"])) {
+        errors.push(FieldError::not_supported(&path.child("scheme"), text(&action["scheme"]), &schemes));
     }
-    if let Some(host) = action["host"].as_str().filter(|h| !h.is_empty() && h.contains('/')) {
-        errors.invalid_all(&path.child("host"), &host.into(), names::dns1123_subdomain(host));
+    for header in items(&action["httpHeaders"]) {
+        let name = text(&header["name"]);
+        errors.invalid_all(&path.child("httpHeaders"), &name.into(), names::http_header_name(name));
+    }
+}
+
+fn sleep(action: &Value, grace: Option<i64>, path: &Path, errors: &mut Errors) {
+    let seconds = action["seconds"].as_i64().unwrap_or_default();
+    if let Some(grace) = grace
+        && (seconds < 0 || seconds > grace)
+    {
+        let detail = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        errors.push(FieldError::invalid(path, seconds, detail));
     }
 }

@@ -1,11 +1,13 @@
 //! Answers `SubjectAccessReview`, `LocalSubjectAccessReview`, `SelfSubjectAccessReview` and
 //! `SelfSubjectRulesReview` of `authorization.k8s.io/v1`.
 
+mod validate;
+
 use serde_json::{Value, json};
 
 use super::rbac::Rule;
 use super::{Attributes, Authorizer};
-use crate::api::{FieldError, GroupKind, Path, Status};
+use crate::api::{GroupKind, Status};
 use crate::server::auth::user::{MASTERS, User};
 
 const GROUP: &str = "authorization.k8s.io";
@@ -23,22 +25,26 @@ pub fn access(
 ) -> Result<Value, Status> {
     let kind = review["kind"].as_str().unwrap_or_default().to_owned();
     let (other, local) = (kind != "SelfSubjectAccessReview", kind == "LocalSubjectAccessReview");
-    let errors = validate(&review["spec"], other, local);
+    if local {
+        let given = review["metadata"]["namespace"].as_str().unwrap_or_default();
+        if !given.is_empty() && Some(given) != namespace {
+            let message =
+                "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Status::bad_request(message));
+        }
+        review["metadata"]["namespace"] = json!(namespace);
+    }
+    let errors = validate::access(&review, other, local);
     if !errors.is_empty() {
         return Err(Status::invalid(&GroupKind::new(GROUP, kind), "", &errors));
     }
     let spec = &review["spec"];
-    if local && spec["resourceAttributes"]["namespace"].as_str() != namespace {
-        let message = format!(
-            "spec.resourceAttributes.namespace must match namespace: {}",
-            namespace.unwrap_or_default()
-        );
-        return Err(Status::bad_request(message));
-    }
     let subject = if other { subject(spec) } else { user.clone() };
-    let decision = authorizer.check(&subject, &attributes(spec));
+    let fields = field_selector(&spec["resourceAttributes"]["fieldSelector"]);
+    let decision = authorizer.explain(&subject, &attributes(spec, fields.as_deref()));
     review["status"] = match decision {
-        Ok(()) => json!({"allowed": true}),
+        Ok(reason) if reason.is_empty() => json!({"allowed": true}),
+        Ok(reason) => json!({"allowed": true, "reason": reason}),
         Err(reason) if reason.is_empty() => json!({"allowed": false}),
         Err(reason) => json!({"allowed": false, "reason": reason}),
     };
@@ -54,7 +60,7 @@ pub fn rules(authorizer: &Authorizer, user: &User, mut review: Value) -> Result<
     else {
         return Err(Status::bad_request("no namespace on request"));
     };
-    let (mut rules, errors) = authorizer.rules(user, Some(&namespace));
+    let (mut rules, mut errors) = authorizer.rules(user, Some(&namespace));
     if user.in_group(MASTERS) {
         let all = || vec!["*".to_owned()];
         rules.push(Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
@@ -70,46 +76,16 @@ pub fn rules(authorizer: &Authorizer, user: &User, mut review: Value) -> Result<
         };
         push(if rule.non_resource_urls.is_empty() { &mut resource_rules } else { &mut path_rules });
     }
-    // The node authorizer cannot list its rules.
-    let incomplete = user.node_name().is_some() || !errors.is_empty();
+    if user.node_name().is_some() {
+        errors.push("node authorizer does not support user rule resolution".to_owned());
+    }
+    let incomplete = !errors.is_empty();
     review["status"] =
         json!({"incomplete": incomplete, "nonResourceRules": path_rules, "resourceRules": resource_rules});
     if !errors.is_empty() {
         review["status"]["evaluationError"] = json!(errors.join(", "));
     }
     Ok(review)
-}
-
-fn validate(spec: &Value, other: bool, local: bool) -> Vec<FieldError> {
-    let path = Path::new("spec");
-    let mut errors = Vec::new();
-    let (resource, other_path) = (given(spec, "resourceAttributes"), given(spec, "nonResourceAttributes"));
-    if resource.is_some() && other_path.is_some() {
-        let message = "cannot be specified in combination with resourceAttributes";
-        errors.push(FieldError::invalid(
-            &path.child("nonResourceAttributes"),
-            other_path.cloned().unwrap_or_default(),
-            message,
-        ));
-    }
-    if resource.is_none() && other_path.is_none() {
-        let message = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        errors.push(FieldError::invalid(&path.child("resourceAttributes"), Value::Null, message));
-    }
-    let empty = |field: &str| spec[field].as_str().is_none_or(str::is_empty);
-    if other && empty("user") && spec["groups"].as_array().is_none_or(Vec::is_empty) {
-        let message = "at least one of user or group must be specified";
-        errors.push(FieldError::invalid(&path.child("user"), "", message));
-    }
-    if local && other_path.is_some() {
-        let message = "disallowed on this kind of request";
-        errors.push(FieldError::invalid(
-            &path.child("nonResourceAttributes"),
-            other_path.cloned().unwrap_or_default(),
-            message,
-        ));
-    }
-    errors
 }
 
 fn given<'a>(spec: &'a Value, field: &str) -> Option<&'a Value> {
@@ -127,7 +103,26 @@ fn subject(spec: &Value) -> User {
     User { name: text("user"), uid: text("uid"), groups: strings(&spec["groups"]), extra }
 }
 
-fn attributes(spec: &Value) -> Attributes<'_> {
+/// The field selector of a review as a request would have it.
+fn field_selector(selector: &Value) -> Option<String> {
+    if let Some(raw) = selector["rawSelector"].as_str().filter(|s| !s.is_empty()) {
+        return Some(raw.to_owned());
+    }
+    let requirements = selector["requirements"].as_array()?;
+    // What cannot be said as a selector limits less than it says, which nobody gains by.
+    let terms = requirements.iter().filter_map(|r| {
+        let operator = match r["operator"].as_str()? {
+            "In" => "=",
+            "NotIn" => "!=",
+            _ => return None,
+        };
+        let [value] = r["values"].as_array()?.as_slice() else { return None };
+        Some(format!("{}{operator}{}", r["key"].as_str()?, value.as_str()?))
+    });
+    Some(terms.collect::<Vec<_>>().join(","))
+}
+
+fn attributes<'a>(spec: &'a Value, field_selector: Option<&'a str>) -> Attributes<'a> {
     let resource = &spec["resourceAttributes"];
     let text = |field: &str| resource[field].as_str().unwrap_or_default();
     let some = |field: &str| resource[field].as_str().filter(|v| !v.is_empty());
@@ -145,7 +140,7 @@ fn attributes(spec: &Value) -> Attributes<'_> {
             namespace: some("namespace"),
             name: some("name"),
             path: None,
-            field_selector: resource["fieldSelector"]["rawSelector"].as_str(),
+            field_selector,
         },
     }
 }
