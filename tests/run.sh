@@ -8,7 +8,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(gcc libc6-dev musl-tools busybox-static iproute2 nftables iptables docker-registry skopeo
-    curl python3 util-linux bsdutils procps)
+    curl python3 python3-venv openssl util-linux bsdutils procps)
+# Node.js from elsewhere is as good, and does not go together with Debian's.
+command -v npm >/dev/null || PACKAGES+=(nodejs npm)
 CACHE=${KEDGE_TEST_CACHE:-$PWD/target/test-cache}
 mkdir -p "$CACHE"
 
@@ -22,13 +24,17 @@ if [ ${#missing[@]} -gt 0 ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# kubectl: the one on PATH, else Debian sid's (bookworm's is too old), unpacked into the cache.
-if ! command -v kubectl >/dev/null; then
-    if [ ! -x "$CACHE/kubectl/usr/bin/kubectl" ]; then
-        tests/fetch-kubectl.sh "$CACHE/kubectl"
-    fi
-    export PATH="$CACHE/kubectl/usr/bin:$PATH"
+# kubectl: Debian sid's (bookworm's is too old), unpacked into the cache, for the matrix of versions; the
+# other tests take the one on PATH, if there is one.
+if [ ! -x "$CACHE/kubectl/usr/bin/kubectl" ]; then
+    tests/fetch-kubectl.sh "$CACHE/kubectl"
 fi
+export KEDGE_TEST_KUBECTL="$CACHE/kubectl/usr/bin/kubectl"
+command -v kubectl >/dev/null || export PATH="$CACHE/kubectl/usr/bin:$PATH"
+
+# The clients of other languages, from PyPI and npm.
+export KEDGE_TEST_CACHE="$CACHE"
+tests/clients/install.sh "$CACHE/clients"
 
 target=$(uname -m)-unknown-linux-musl
 rustup target list --installed | grep -qx "$target" || rustup target add "$target"

@@ -230,14 +230,14 @@ async fn readiness_ends_with_the_store_and_with_vital_tasks() {
         let server = server.server.clone();
         async move { ask(&server, User::loopback(), "GET", uri, "*/*", Value::Null).await.0.as_u16() }
     };
-    assert_eq!((code("/readyz").await, code("/readyz/datastore").await), (200, 200));
+    assert_eq!((code("/readyz").await, code("/readyz/etcd").await), (200, 200));
     server
         .supervisor
         .spawn("vital", Stage::Controller, OnFailure::StopProcess, |_| async { Err("broken".into()) });
     server.supervisor.failed().await;
     assert_eq!((code("/readyz").await, code("/readyz/vital").await, code("/livez").await), (500, 500, 200));
     assert!(server.supervisor.shutdown(Duration::from_secs(10)).await.is_empty());
-    assert_eq!((code("/readyz/datastore").await, code("/readyz").await), (500, 500));
+    assert_eq!((code("/readyz/etcd").await, code("/readyz").await), (500, 500));
     let map = json!({"metadata": {"name": "late"}});
     let (refused, status) = admin(&server, "POST", "/api/v1/namespaces/default/configmaps", map).await;
     assert_eq!((refused.as_u16(), &status["reason"]), (503, &json!("ServiceUnavailable")));

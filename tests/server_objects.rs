@@ -236,12 +236,13 @@ async fn pods_are_bound_once_and_end_gracefully() {
             .any(|c| c.type_ == "PodScheduled" && c.status == "True")
     );
     assert_eq!(code(raw(&client, "POST", uri, &[], binding).await), (409, "Conflict".into()));
-    let status = json!({"status": {"phase": "Running"}, "metadata": {"labels": {"not": "this"}}});
+    let status = json!({"status": {"phase": "Running"}, "metadata": {"labels": {"and": "this"}}, "spec": {"nodeName": "other"}});
     let running = api.patch_status("p", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     assert_eq!(
         (running.status.as_ref().unwrap().phase.as_deref(), running.labels().len()),
-        (Some("Running"), 0)
+        (Some("Running"), 1)
     );
+    assert_eq!(running.spec.unwrap().node_name.as_deref(), Some("n"));
     let ending = api.delete("p", &DeleteParams::default()).await.unwrap().left().unwrap();
     assert_eq!(ending.metadata.deletion_grace_period_seconds, Some(30));
     assert!(api.get("p").await.unwrap().metadata.deletion_timestamp.is_some());

@@ -42,12 +42,22 @@ impl Schema {
         Ok(protobuf::decode(body, Some(self.kind()))?.into())
     }
 
-    /// As [`Schema::decode`], for a body that is decoded already, as the result of a patch is.
+    /// As [`Schema::decode`], for a body that is decoded already.
     pub fn accept(
         &self,
         decoded: Decoded,
         validation: FieldValidation,
     ) -> Result<(Value, Vec<String>), Status> {
+        self.examine(decoded, validation)?.map_err(|why| self.unreadable(&why))
+    }
+
+    /// As [`Schema::accept`], with the bare reason of what cannot be read: the result of a patch has its own
+    /// status for that.
+    pub fn examine(
+        &self,
+        decoded: Decoded,
+        validation: FieldValidation,
+    ) -> Result<Result<(Value, Vec<String>), String>, Status> {
         let Decoded { mut value, duplicates } = decoded;
         self.identify(&mut value)?;
         let mut checked = self.check(&mut value, validation);
@@ -58,11 +68,11 @@ impl Schema {
             FieldValidation::Strict if checked.errors.first().is_some_and(|e| !is_strict(e)) => {}
             FieldValidation::Strict => checked.errors.splice(..0, duplicates).for_each(drop),
         }
-        match checked.errors.as_slice() {
+        Ok(match checked.errors.as_slice() {
             [] => Ok((value, checked.warnings)),
-            [first, ..] if !is_strict(first) => Err(self.unreadable(first)),
-            strict => Err(self.unreadable(&format!("strict decoding error: {}", strict.join(", ")))),
-        }
+            [first, ..] if !is_strict(first) => Err(first.clone()),
+            strict => Err(format!("strict decoding error: {}", strict.join(", "))),
+        })
     }
 
     fn unreadable(&self, why: &str) -> Status {

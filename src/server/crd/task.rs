@@ -17,6 +17,7 @@ use super::conditions::{self, Accepted, Condition};
 use super::definition::{DEFINITIONS, Definition};
 use super::strategy::CLEANUP;
 use crate::api::{Meta, MetaMut, Object, Status};
+use crate::server::admission::Shown;
 use crate::server::auth::User;
 use crate::server::cache::{Event, EventType, Expired, Kind, Scope};
 use crate::server::objects::{Call, Change, DeleteOptions, Objects, WriteOptions};
@@ -126,14 +127,18 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    fn would_change(&self, object: &Object, definition: &Definition) -> bool {
+        let before = object.value();
+        let mut after = before.clone();
+        conditions::update(&mut after, definition, &self.accepted);
+        after != before
+    }
+
     /// Brings the status up to date; true if the objects are to be deleted.
     async fn sync(&mut self, name: &str) -> Result<bool, Error> {
         let Some(object) = self.kind.get(None, name) else { return Ok(false) };
         let definition = parse(&object)?;
-        let mut wanted = object.value();
-        let before = wanted.clone();
-        conditions::update(&mut wanted, &definition, &self.accepted);
-        if wanted != before {
+        if !conditions::is_up_to_date(&definition) && self.would_change(&object, &definition) {
             let accepted = &self.accepted;
             let mut change = |object: &mut Value| {
                 let definition: Definition =
@@ -166,7 +171,7 @@ async fn write(
 ) -> Result<(), Status> {
     let user = User::loopback();
     let options = WriteOptions { field_manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
-    let call = Call::own(resource, None, &user, &options);
+    let call = Call { shown: Shown::Itself, ..Call::own(resource, None, &user, &options) };
     let mut apply = |old: Option<&Value>| {
         let mut object = old.cloned().unwrap_or_default();
         change(&mut object)?;

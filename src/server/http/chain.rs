@@ -30,6 +30,8 @@ pub(super) async fn serve(api: &Api, sender: Sender, request: Request<Body>) -> 
     let started = Instant::now();
     let info = RequestInfo::parse(request.method(), request.uri());
     let headers = request.headers().clone();
+    let dry_run =
+        request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "dryRun=All"));
     let outcome = AssertUnwindSafe(filtered(api, sender, request, info.clone())).catch_unwind().await;
     let mut response = match outcome {
         Ok(Ok(response)) => response,
@@ -42,7 +44,7 @@ pub(super) async fn serve(api: &Api, sender: Sender, request: Request<Body>) -> 
             render::failure(&Failure::from(status), &headers)
         }
     };
-    api.metrics.count(&info, response.status().as_u16(), started.elapsed());
+    api.metrics.count(&info, dry_run, response.status().as_u16(), started.elapsed());
     let headers = response.headers_mut();
     headers.entry("cache-control").or_insert(HeaderValue::from_static("no-cache, private"));
     if let Ok(id) = HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()) {

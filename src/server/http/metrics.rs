@@ -10,8 +10,23 @@ use super::api::Api;
 use super::health;
 use crate::server::request_info::RequestInfo;
 
-/// Upper bounds of the duration buckets, in seconds.
-const BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.2, 0.6, 1.0, 5.0, 30.0];
+/// Upper bounds of the duration buckets, in seconds: upstream's.
+const BUCKETS: [f64; 23] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
+    20.0, 30.0, 45.0, 60.0,
+];
+
+/// What requests are counted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    verb: &'static str,
+    dry_run: &'static str,
+    scope: &'static str,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Series {
@@ -21,21 +36,73 @@ struct Series {
     count: u64,
 }
 
-/// Counts requests by verb, group and resource.
+impl Key {
+    fn of(info: &RequestInfo, dry_run: bool) -> Self {
+        let subresource = info.subresource.clone().unwrap_or_default();
+        Self {
+            verb: verb(info, &subresource),
+            dry_run: if dry_run { "All" } else { "" },
+            scope: scope(info),
+            group: info.api_group.clone(),
+            version: info.api_version.clone(),
+            resource: info.resource.clone(),
+            subresource,
+        }
+    }
+
+    fn labels(&self) -> String {
+        let Self { verb, dry_run, scope, group, version, resource, subresource } = self;
+        format!(
+            "component=\"apiserver\",dry_run=\"{dry_run}\",group=\"{group}\",resource=\"{resource}\",\
+             scope=\"{scope}\",subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\""
+        )
+    }
+}
+
+/// The verb as upstream's metrics call it: the method, but for reads.
+fn verb(info: &RequestInfo, subresource: &str) -> &'static str {
+    if matches!(subresource, "exec" | "attach" | "portforward" | "proxy") {
+        return "CONNECT";
+    }
+    match info.verb.as_str() {
+        "get" => "GET",
+        "list" => "LIST",
+        "watch" => "WATCH",
+        "create" | "post" => "POST",
+        "update" | "put" => "PUT",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        "deletecollection" => "DELETECOLLECTION",
+        _ => "other",
+    }
+}
+
+fn scope(info: &RequestInfo) -> &'static str {
+    match info {
+        RequestInfo { is_resource: false, .. } => "",
+        RequestInfo { name: Some(_), .. } => "resource",
+        RequestInfo { verb, .. } if verb == "create" => "resource",
+        RequestInfo { namespace: Some(_), .. } => "namespace",
+        _ => "cluster",
+    }
+}
+
+/// Counts requests by what they are about.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
-    requests: Mutex<BTreeMap<(String, String, String), Series>>,
+    requests: Mutex<BTreeMap<Key, Series>>,
 }
 
 impl Metrics {
     /// Counts a request that was answered; `took` is the time until the answer began.
-    pub(super) fn count(&self, info: &RequestInfo, code: u16, took: Duration) {
-        let key = (info.verb.clone(), info.api_group.clone(), info.resource.clone());
+    pub(super) fn count(&self, info: &RequestInfo, dry_run: bool, code: u16, took: Duration) {
+        let key = Key::of(info, dry_run);
+        // How long these take is up to their clients.
+        let long_running = matches!(key.verb, "WATCH" | "CONNECT");
         let mut requests = self.requests.lock();
         let series = requests.entry(key).or_default();
         *series.by_code.entry(code).or_default() += 1;
-        // Watches are as long as their clients like.
-        if info.verb == "watch" {
+        if long_running {
             return;
         }
         let seconds = took.as_secs_f64();
@@ -48,12 +115,14 @@ impl Metrics {
 
     fn write(&self, out: &mut String) {
         let requests = self.requests.lock();
-        out.push_str("# HELP apiserver_request_total Requests by verb, group, resource and code.\n# TYPE apiserver_request_total counter\n");
-        for ((verb, group, resource), series) in requests.iter() {
+        out.push_str(
+            "# HELP apiserver_request_total Requests by verb, group, version, resource, scope and code.\n\
+             # TYPE apiserver_request_total counter\n",
+        );
+        for (key, series) in requests.iter() {
+            let labels = key.labels();
             for (code, count) in &series.by_code {
-                let labels =
-                    format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_uppercase());
-                let _ = writeln!(out, "apiserver_request_total{{{labels},code=\"{code}\"}} {count}");
+                let _ = writeln!(out, "apiserver_request_total{{code=\"{code}\",{labels}}} {count}");
             }
         }
         let name = "apiserver_request_duration_seconds";
@@ -61,9 +130,8 @@ impl Metrics {
             out,
             "# HELP {name} Time until the answer began, watches left out.\n# TYPE {name} histogram"
         );
-        for ((verb, group, resource), series) in requests.iter().filter(|(_, s)| s.count > 0) {
-            let labels =
-                format!("verb=\"{}\",group=\"{group}\",resource=\"{resource}\"", verb.to_uppercase());
+        for (key, series) in requests.iter().filter(|(_, s)| s.count > 0) {
+            let labels = key.labels();
             for (bucket, bound) in series.buckets.iter().zip(BUCKETS) {
                 let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {bucket}");
             }
@@ -100,9 +168,23 @@ pub(super) fn text(api: &Api) -> String {
         "# HELP {name} Requests in flight that are limited.\n# TYPE {name} gauge\n\
          {name}{{request_kind=\"readOnly\"}} {reads}\n{name}{{request_kind=\"mutating\"}} {writes}"
     );
+    api.objects.admission.write_metrics(&mut out);
     write_tasks(&mut out, health::components(api));
+    write_build(&mut out);
     write_process(&mut out, &std::fs::read_to_string("/proc/self/status").unwrap_or_default());
     out
+}
+
+/// What the API is a version of.
+fn write_build(out: &mut String) {
+    let (name, version) = ("kubernetes_build_info", super::discovery::VERSION);
+    let numbers: Vec<&str> = version.trim_start_matches('v').split('.').collect();
+    let (major, minor) = (numbers.first().unwrap_or(&""), numbers.get(1).unwrap_or(&""));
+    let _ = writeln!(
+        out,
+        "# HELP {name} The version, always 1.\n# TYPE {name} gauge\n\
+         {name}{{git_version=\"{version}\",major=\"{major}\",minor=\"{minor}\"}} 1"
+    );
 }
 
 /// The long-lived tasks of the process.
@@ -122,6 +204,7 @@ fn write_process(out: &mut String, status: &str) {
     };
     let figures = [
         ("process_resident_memory_bytes", "Resident memory.", find("VmRSS:").map(|kib| kib << 10)),
+        ("process_virtual_memory_bytes", "Virtual memory.", find("VmSize:").map(|kib| kib << 10)),
         ("process_threads", "Threads.", find("Threads:")),
     ];
     for (name, help, value) in figures {
@@ -135,24 +218,56 @@ fn write_process(out: &mut String, status: &str) {
 mod tests {
     use super::*;
 
+    fn info(verb: &str, namespace: Option<&str>, name: Option<&str>) -> RequestInfo {
+        RequestInfo {
+            is_resource: true,
+            verb: verb.into(),
+            api_version: "v1".into(),
+            resource: "pods".into(),
+            namespace: namespace.map(Into::into),
+            name: name.map(Into::into),
+            ..RequestInfo::default()
+        }
+    }
+
     #[test]
     fn requests_are_counted_by_what_they_are() {
         let metrics = Metrics::default();
-        let info = RequestInfo { verb: "list".into(), resource: "pods".into(), ..RequestInfo::default() };
-        metrics.count(&info, 200, Duration::from_millis(50));
-        metrics.count(&info, 200, Duration::from_millis(1));
-        metrics.count(&RequestInfo { verb: "watch".into(), ..info }, 200, Duration::ZERO);
+        metrics.count(&info("list", None, None), false, 200, Duration::from_millis(50));
+        metrics.count(&info("list", None, None), false, 200, Duration::from_millis(1));
+        metrics.count(&info("watch", None, None), false, 200, Duration::ZERO);
+        metrics.count(&info("create", Some("n"), None), true, 201, Duration::ZERO);
         let mut text = String::new();
         metrics.write(&mut text);
-        let labels = "verb=\"LIST\",group=\"\",resource=\"pods\"";
+        let labels = |scope: &str, verb: &str, dry_run: &str| {
+            format!(
+                "component=\"apiserver\",dry_run=\"{dry_run}\",group=\"\",resource=\"pods\",scope=\"{scope}\",\
+                 subresource=\"\",verb=\"{verb}\",version=\"v1\""
+            )
+        };
+        let list = labels("cluster", "LIST", "");
         for line in [
-            format!("apiserver_request_total{{{labels},code=\"200\"}} 2\n"),
-            format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"0.005\"}} 1\n"),
-            format!("apiserver_request_duration_seconds_bucket{{{labels},le=\"+Inf\"}} 2\n"),
+            format!("apiserver_request_total{{code=\"200\",{list}}} 2\n"),
+            format!("apiserver_request_total{{code=\"201\",{}}} 1\n", labels("resource", "POST", "All")),
+            format!("apiserver_request_duration_seconds_bucket{{{list},le=\"0.005\"}} 1\n"),
+            format!("apiserver_request_duration_seconds_bucket{{{list},le=\"+Inf\"}} 2\n"),
         ] {
             assert!(text.contains(&line), "{line} in {text}");
         }
-        assert!(!text.contains("count{verb=\"WATCH\""), "{text}");
+        assert!(!text.contains(&format!("seconds_count{{{}}}", labels("cluster", "WATCH", ""))), "{text}");
+    }
+
+    #[test]
+    fn verbs_and_scopes_are_upstreams() {
+        for (info, verb_, scope_) in [
+            (info("get", Some("n"), Some("p")), "GET", "resource"),
+            (info("update", Some("n"), Some("p")), "PUT", "resource"),
+            (info("deletecollection", Some("n"), None), "DELETECOLLECTION", "namespace"),
+            (RequestInfo { verb: "get".into(), ..RequestInfo::default() }, "GET", ""),
+        ] {
+            assert_eq!((verb(&info, ""), scope(&info)), (verb_, scope_), "{info:?}");
+        }
+        assert_eq!(verb(&info("create", Some("n"), Some("p")), "exec"), "CONNECT");
     }
 
     #[test]

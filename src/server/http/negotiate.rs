@@ -20,8 +20,10 @@ pub(super) enum Form {
     Object,
     /// `meta.k8s.io` Table, `v1` or `v1beta1`.
     Table(&'static str),
-    /// `meta.k8s.io` PartialObjectMetadata, alone or in a list.
+    /// `meta.k8s.io` PartialObjectMetadata, of one object.
     Metadata(&'static str),
+    /// `meta.k8s.io` PartialObjectMetadataList, of a list.
+    MetadataList(&'static str),
 }
 
 /// The wanted form of an answer.
@@ -95,9 +97,8 @@ fn form_of(clause: &Clause<'_>) -> Option<Form> {
         None => Some(Form::Object),
         Some(_) if clause.parameter("g") != Some("meta.k8s.io") => None,
         Some("Table") => version(clause.parameter("v")).map(Form::Table),
-        Some("PartialObjectMetadata" | "PartialObjectMetadataList") => {
-            version(clause.parameter("v")).map(Form::Metadata)
-        }
+        Some("PartialObjectMetadata") => version(clause.parameter("v")).map(Form::Metadata),
+        Some("PartialObjectMetadataList") => version(clause.parameter("v")).map(Form::MetadataList),
         Some(_) => None,
     }
 }
@@ -107,6 +108,22 @@ fn form_of(clause: &Clause<'_>) -> Option<Form> {
 /// # Errors
 /// 406 if there is none, as for clients that insist on Protocol Buffers.
 pub(super) fn output(headers: &HeaderMap, pretty: Option<&str>) -> Result<Output, Status> {
+    output_of(headers, pretty, form_of)
+}
+
+/// As [`output`] for what is no object of a table's rows and has no metadata: reviews, bindings.
+///
+/// # Errors
+/// 406, also for clients that take nothing but another form.
+pub(super) fn plain(headers: &HeaderMap, pretty: Option<&str>) -> Result<Output, Status> {
+    output_of(headers, pretty, |clause| form_of(clause).filter(|form| *form == Form::Object))
+}
+
+fn output_of(
+    headers: &HeaderMap,
+    pretty: Option<&str>,
+    form_of: impl Fn(&Clause<'_>) -> Option<Form>,
+) -> Result<Output, Status> {
     let accept = accept(headers);
     let pretty = match pretty {
         Some(text) => text != "false" && text != "0",
@@ -115,9 +132,11 @@ pub(super) fn output(headers: &HeaderMap, pretty: Option<&str>) -> Result<Output
     if accept.trim().is_empty() {
         return Ok(Output { pretty, ..Output::default() });
     }
-    let found = clauses(&accept).iter().find_map(|c| Some((format_of(c.media)?, form_of(c)?)));
+    let found = clauses(&accept)
+        .iter()
+        .find_map(|c| Some((format_of(c.media)?, form_of(c)?, c.parameter("pretty") == Some("1"))));
     match found {
-        Some((format, form)) => Ok(Output { format, form, pretty }),
+        Some((format, form, asked)) => Ok(Output { format, form, pretty: pretty || asked }),
         None => Err(Status::not_acceptable(&ACCEPTED)),
     }
 }
@@ -189,7 +208,15 @@ mod tests {
         assert_eq!(outcome("*/*"), Some((Format::Json, Form::Object)));
         assert_eq!(outcome(""), Some((Format::Json, Form::Object)));
         let metadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        assert_eq!(outcome(metadata), Some((Format::Json, Form::Metadata("v1"))));
+        assert_eq!(outcome(metadata), Some((Format::Json, Form::MetadataList("v1"))));
+    }
+
+    #[test]
+    fn reviews_have_no_other_form() {
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+        assert_eq!(plain(&headers(table), None).unwrap_err().code, 406);
+        let both = plain(&headers(&format!("{table},application/json;pretty=1")), None).unwrap();
+        assert_eq!((both.form, both.pretty), (Form::Object, true));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use http::{HeaderMap, Uri, header};
+use serde_json::Value;
 
 use crate::api::{FieldError, FieldSelector, FieldValidation, GroupKind, LabelSelector, Path, Status};
 use crate::server::objects::{DeleteOptions, ListOptions, Match, Propagation, WriteOptions};
@@ -51,58 +52,60 @@ impl Params {
     /// 400.
     pub(super) fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Status> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        let bad = |_| {
-            Status::bad_request(format!(
-                "strconv.ParseInt: parsing {text:?}: invalid syntax (parameter {key})"
-            ))
-        };
+        let bad = |_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
         text.parse().map(Some).map_err(bad)
     }
 
-    /// Options of a create, update or patch.
+    /// Options of a create or update.
     ///
     /// # Errors
-    /// 400 or 422.
+    /// 422.
     pub(super) fn write_options(&self, kind: &str, headers: &HeaderMap) -> Result<WriteOptions, Status> {
-        let invalid = |error| Status::invalid(&GroupKind::new("meta.k8s.io", kind.to_owned()), "", &[error]);
-        let path = Path::new;
-        let validation = match self.get("fieldValidation") {
-            None => FieldValidation::Warn,
-            Some(text) => FieldValidation::parse(text).ok_or_else(|| {
-                let supported = ["Ignore", "Strict", "Warn"];
-                invalid(FieldError::not_supported(&path("fieldValidation"), text, &supported))
-            })?,
-        };
-        let field_manager = match self.get("fieldManager") {
-            Some(name) if name.len() > MANAGER_MAX => {
-                return Err(invalid(FieldError::too_long(&path("fieldManager"), MANAGER_MAX)));
-            }
-            Some(name) => name.to_owned(),
-            None => default_manager(headers),
-        };
-        let dry_run = self.dry_run(kind)?;
-        Ok(WriteOptions {
-            dry_run,
-            field_manager,
-            field_validation: validation,
-            force: self.flag("force"),
-            patch: kind == "PatchOptions",
-            named: self.get("fieldManager").is_some(),
-        })
+        self.options(kind, headers, Vec::new())
     }
 
-    /// `dryRun`.
+    /// Options of a patch.
     ///
     /// # Errors
-    /// 422 for another value than `All`.
-    pub(super) fn dry_run(&self, kind: &str) -> Result<bool, Status> {
-        let values = self.all("dryRun");
-        match values.iter().find(|v| !v.is_empty() && *v != "All") {
-            None => Ok(values.iter().any(|v| v == "All")),
-            Some(other) => {
-                let error = FieldError::not_supported(&Path::new("dryRun"), other.as_str(), &["All"]);
-                Err(Status::invalid(&GroupKind::new("meta.k8s.io", kind.to_owned()), "", &[error]))
-            }
+    /// 422.
+    pub(super) fn patch_options(&self, applies: bool, headers: &HeaderMap) -> Result<WriteOptions, Status> {
+        let mut errors = Vec::new();
+        if applies && self.get("fieldManager").is_none() {
+            errors.push(FieldError::required(&Path::new("fieldManager"), "is required for apply patch"));
+        }
+        if !applies && self.has("force") {
+            errors
+                .push(FieldError::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+        }
+        self.options("PatchOptions", headers, errors)
+    }
+
+    fn options(
+        &self,
+        kind: &str,
+        headers: &HeaderMap,
+        mut errors: Vec<FieldError>,
+    ) -> Result<WriteOptions, Status> {
+        let manager = self.get("fieldManager");
+        errors.extend(manager.map(manager_errors).unwrap_or_default());
+        errors.extend(dry_run_error(self.all("dryRun")));
+        let validation =
+            self.get("fieldValidation").map_or(Some(FieldValidation::Warn), FieldValidation::parse);
+        if validation.is_none() {
+            let text = self.get("fieldValidation").unwrap_or_default();
+            let supported = ["", "Ignore", "Strict", "Warn"];
+            errors.push(FieldError::not_supported(&Path::new("fieldValidation"), text, &supported));
+        }
+        match validation {
+            Some(field_validation) if errors.is_empty() => Ok(WriteOptions {
+                dry_run: self.all("dryRun").iter().any(|v| v == "All"),
+                field_manager: manager.map_or_else(|| default_manager(headers), str::to_owned),
+                field_validation,
+                force: self.flag("force"),
+                patch: kind == "PatchOptions",
+                named: manager.is_some(),
+            }),
+            _ => Err(invalid(kind, &errors)),
         }
     }
 
@@ -113,16 +116,15 @@ impl Params {
     pub(super) fn list_options(&self) -> Result<ListOptions, Status> {
         let labels = self.get("labelSelector").map(LabelSelector::parse).transpose();
         let fields = self.get("fieldSelector").map(FieldSelector::parse).transpose();
-        let options = ListOptions {
+        self.check_list()?;
+        Ok(ListOptions {
             labels: labels.map_err(|e| Status::bad_request(e.to_string()))?.unwrap_or_default(),
             fields: fields.map_err(|e| Status::bad_request(e.to_string()))?.unwrap_or_default(),
             limit: self.number::<i64>("limit")?.and_then(|n| usize::try_from(n).ok()).unwrap_or(0),
             continues: self.get("continue").map(str::to_owned),
             revision: self.revision()?,
-            matching: self.matching()?,
-        };
-        self.check_list(&options)?;
-        Ok(options)
+            matching: self.matching(),
+        })
     }
 
     /// `resourceVersion`.
@@ -132,87 +134,153 @@ impl Params {
     pub(super) fn revision(&self) -> Result<Option<Revision>, Status> {
         let Some(text) = self.get("resourceVersion") else { return Ok(None) };
         text.parse().map(Some).map_err(|_| {
-            let error =
-                FieldError::invalid(&Path::new("resourceVersion"), text, "strconv.ParseUint: invalid syntax");
-            Status::bad_request(error.to_string())
+            let why = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+            let error = FieldError::invalid(&Path::new("resourceVersion"), text, why);
+            Status::bad_request(format!("invalid resource version: {error}"))
         })
     }
 
-    fn matching(&self) -> Result<Option<Match>, Status> {
-        match self.get("resourceVersionMatch") {
-            None => Ok(None),
-            Some("Exact") => Ok(Some(Match::Exact)),
-            Some("NotOlderThan") => Ok(Some(Match::NotOlderThan)),
-            Some(other) => {
-                let path = Path::new("resourceVersionMatch");
-                Err(invalid_list(FieldError::not_supported(&path, other, &["Exact", "NotOlderThan", ""])))
-            }
+    fn matching(&self) -> Option<Match> {
+        match self.get("resourceVersionMatch")? {
+            "Exact" => Some(Match::Exact),
+            "NotOlderThan" => Some(Match::NotOlderThan),
+            _ => None,
         }
     }
 
     /// Combinations that make no sense, as upstream's `ValidateListOptions`.
-    fn check_list(&self, options: &ListOptions) -> Result<(), Status> {
+    fn check_list(&self) -> Result<(), Status> {
         let path = Path::new("resourceVersionMatch");
-        let forbidden = |detail: &str| Err(invalid_list(FieldError::forbidden(&path, detail)));
-        if self.has("sendInitialEvents") {
-            return match (self.flag("watch"), options.matching) {
-                (false, _) => Err(invalid_list(FieldError::forbidden(
-                    &Path::new("sendInitialEvents"),
-                    "sendInitialEvents is forbidden for list",
-                ))),
-                (_, Some(Match::NotOlderThan)) => Ok(()),
-                _ => forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
-            };
+        let initial = self.has("sendInitialEvents");
+        let watch = self.flag("watch");
+        let mut errors = Vec::new();
+        let mut forbidden = |path: &Path, why: &str| errors.push(FieldError::forbidden(path, why));
+        let given = self.get("resourceVersionMatch");
+        if watch && initial && given != Some("NotOlderThan") {
+            forbidden(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
         }
-        let Some(matching) = options.matching else { return Ok(()) };
-        if self.flag("watch") {
-            return forbidden(
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
+        if let Some(matching) = given {
+            if watch && !initial {
+                forbidden(
+                    &path,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
+            }
+            if !watch && self.get("resourceVersion").is_none() {
+                forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+            }
+            if !watch && self.get("continue").is_some() {
+                forbidden(&path, "resourceVersionMatch is forbidden when continue is provided");
+            }
+            let supported: &[&str] = if watch { &["NotOlderThan"] } else { &["Exact", "NotOlderThan", ""] };
+            if !supported.contains(&matching) {
+                errors.push(FieldError::not_supported(&path, matching, supported));
+            }
+            let mut forbidden = |why: &str| errors.push(FieldError::forbidden(&path, why));
+            if !watch && matching == "Exact" && self.get("resourceVersion") == Some("0") {
+                forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            }
+            if watch && self.get("continue").is_some() {
+                forbidden("resourceVersionMatch is forbidden when continue is provided");
+            }
         }
-        if options.revision.is_none() {
-            return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
+        if initial && !watch {
+            let why = "sendInitialEvents is forbidden for list";
+            errors.push(FieldError::forbidden(&Path::new("sendInitialEvents"), why));
         }
-        if options.continues.is_some() {
-            return forbidden("resourceVersionMatch is forbidden when continue is provided");
-        }
-        if matching == Match::Exact && options.revision == Some(0) {
-            return forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
-        }
-        Ok(())
+        if errors.is_empty() { Ok(()) } else { Err(invalid("ListOptions", &errors)) }
     }
 
-    /// Options of a delete, which the body may add to.
+    /// Options of a delete: those of the body, or without one those of the query.
     ///
     /// # Errors
     /// 400 or 422.
-    pub(super) fn delete_options(
-        &self,
-        body: Option<&serde_json::Value>,
-    ) -> Result<(DeleteOptions, bool), Status> {
-        let null = serde_json::Value::Null;
-        let body = body.unwrap_or(&null);
-        let mut propagation = self.get("propagationPolicy").or_else(|| body["propagationPolicy"].as_str());
-        let orphan = self.has("orphanDependents").then(|| self.flag("orphanDependents"));
-        if let Some(orphan) = orphan.or_else(|| body["orphanDependents"].as_bool()) {
-            propagation = propagation.or(Some(if orphan { "Orphan" } else { "Background" }));
-        }
-        let grace = self.number("gracePeriodSeconds")?.or_else(|| body["gracePeriodSeconds"].as_i64());
-        let text = |key: &str| body["preconditions"][key].as_str().map(str::to_owned);
-        let options = DeleteOptions {
-            grace_period_seconds: grace,
-            propagation: propagation.map(Propagation::parse).transpose()?,
-            uid: text("uid"),
-            resource_version: text("resourceVersion"),
+    pub(super) fn delete_options(&self, body: Option<&Value>) -> Result<(DeleteOptions, bool), Status> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let (given, dry_run) = match body {
+            Some(body) => (
+                Given {
+                    grace: body["gracePeriodSeconds"].as_i64(),
+                    propagation: text(&body["propagationPolicy"]),
+                    orphan: body["orphanDependents"].as_bool(),
+                },
+                body["dryRun"].as_array().into_iter().flatten().filter_map(text).collect(),
+            ),
+            None => (
+                Given {
+                    grace: self.number("gracePeriodSeconds")?,
+                    propagation: self.get("propagationPolicy").map(str::to_owned),
+                    orphan: self.has("orphanDependents").then(|| self.flag("orphanDependents")),
+                },
+                self.all("dryRun").to_vec(),
+            ),
         };
-        let dry_run = self.dry_run("DeleteOptions")?
-            || body["dryRun"].as_array().is_some_and(|list| list.iter().any(|v| v == "All"));
-        Ok((options, dry_run))
+        let preconditions = &body.unwrap_or(&Value::Null)["preconditions"];
+        let options = DeleteOptions {
+            // A negative time is the shortest there is.
+            grace_period_seconds: given.grace.map(|seconds| if seconds < 0 { 1 } else { seconds }),
+            orphan_dependents: given.orphan,
+            propagation: given.propagation(&dry_run)?,
+            uid: text(&preconditions["uid"]),
+            resource_version: text(&preconditions["resourceVersion"]),
+        };
+        Ok((options, dry_run.iter().any(|v| v == "All")))
     }
 }
 
-fn invalid_list(error: FieldError) -> Status {
-    Status::invalid(&GroupKind::new("meta.k8s.io", "ListOptions"), "", &[error])
+/// What a client says of a deletion.
+struct Given {
+    grace: Option<i64>,
+    propagation: Option<String>,
+    orphan: Option<bool>,
+}
+
+impl Given {
+    /// The propagation policy, if all that is given can be.
+    fn propagation(&self, dry_run: &[String]) -> Result<Option<Propagation>, Status> {
+        let path = Path::new("propagationPolicy");
+        let mut errors = Vec::new();
+        let text = self.propagation.as_deref();
+        if let (Some(text), Some(_)) = (text, self.orphan) {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&path, text, why));
+        }
+        let known = text.map(|text| (text, Propagation::parse(text)));
+        if let Some((text, None)) = known {
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            errors.push(FieldError::not_supported(&path, text, &supported));
+        }
+        errors.extend(dry_run_error(dry_run));
+        if !errors.is_empty() {
+            return Err(invalid("DeleteOptions", &errors));
+        }
+        let by_orphan = self.orphan.map(|o| if o { Propagation::Orphan } else { Propagation::Background });
+        Ok(known.and_then(|(_, propagation)| propagation).or(by_orphan))
+    }
+}
+
+/// What is wrong with the name of a field manager.
+fn manager_errors(name: &str) -> Vec<FieldError> {
+    let path = Path::new("fieldManager");
+    let mut errors = Vec::new();
+    if name.len() > MANAGER_MAX {
+        errors.push(FieldError::too_long(&path, MANAGER_MAX));
+    }
+    let unprintable = name.char_indices().filter(|(_, c)| c.is_control() || (c.is_whitespace() && *c != ' '));
+    errors.extend(unprintable.map(|(at, c)| {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        FieldError::invalid(&path, name, why)
+    }));
+    errors
+}
+
+fn dry_run_error(values: &[String]) -> Option<FieldError> {
+    let wrong = values.iter().any(|v| !v.is_empty() && v != "All");
+    wrong.then(|| FieldError::not_supported(&Path::new("dryRun"), values.to_vec(), &["All"]))
+}
+
+fn invalid(kind: &str, errors: &[FieldError]) -> Status {
+    Status::invalid(&GroupKind::new("meta.k8s.io", kind.to_owned()), "", errors)
 }
 
 /// The first word of the user agent, as upstream names managers that do not name themselves.
@@ -274,10 +342,38 @@ mod tests {
         let (options, dry_run) = params("gracePeriodSeconds=0").delete_options(Some(&body)).unwrap();
         assert_eq!(
             (options.grace_period_seconds, options.propagation),
-            (Some(0), Some(Propagation::Foreground))
+            (Some(5), Some(Propagation::Foreground))
         );
         assert_eq!((options.uid.as_deref(), dry_run), (Some("u"), false));
         let (options, _) = params("orphanDependents=true").delete_options(None).unwrap();
         assert_eq!(options.propagation, Some(Propagation::Orphan));
+        let status =
+            params("orphanDependents=true&propagationPolicy=x&dryRun=y").delete_options(None).unwrap_err();
+        assert_eq!(
+            status.message,
+            "DeleteOptions.meta.k8s.io \"\" is invalid: [propagationPolicy: Invalid value: \"x\": \
+             orphanDependents and deletionPropagation cannot be both set, propagationPolicy: Unsupported value: \"x\": \
+             supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\", \
+             dryRun: Unsupported value: [\"y\"]: supported values: \"All\"]"
+        );
+    }
+
+    #[test]
+    fn patch_options_differ_for_applies() {
+        let headers = HeaderMap::new();
+        let outcome = |query: &str, applies| params(query).patch_options(applies, &headers).map(|o| o.force);
+        assert_eq!(outcome("fieldManager=m&force=true", true), Ok(true));
+        for (query, applies, wrong) in [
+            ("", true, "fieldManager: Required value: is required for apply patch"),
+            ("force=false", false, "force: Forbidden: may not be specified for non-apply patch"),
+            (
+                "fieldManager=a%07b",
+                false,
+                "fieldManager: Invalid value: \"a\\ab\": invalid character U+0007 (at position 1)",
+            ),
+        ] {
+            let status = outcome(query, applies).unwrap_err();
+            assert!(status.code == 422 && status.message.ends_with(wrong), "{query}: {status}");
+        }
     }
 }

@@ -5,10 +5,11 @@ use serde_json::Value;
 
 use super::api::{Answer, Api, Cx, created_or_ok};
 use super::render::{self, view};
+use super::strict;
 use super::write::to_stored;
-use crate::api::decode::{Decoded, decode};
+use crate::api::decode::{self, Decoded};
 use crate::api::meta::now;
-use crate::api::{FieldError, GroupKind, Path, Schema, Status};
+use crate::api::{FieldError, FieldValidation, GroupKind, Path, Schema, Status};
 use crate::server::objects::{Change, WriteOptions, schema_of};
 use crate::server::patch;
 
@@ -27,6 +28,9 @@ const ACCEPTED: [&str; 4] = [
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
+
+/// What Go says of a patch that is another value.
+const NO_OBJECT: &str = "json: cannot unmarshal into Go value of type map[string]interface {}";
 
 impl Kind {
     /// From a content type.
@@ -66,9 +70,18 @@ impl Patch {
     /// 400 or 415.
     pub(super) fn decode(content_type: &str, bytes: Bytes) -> Result<(Self, Vec<String>), Status> {
         let kind = Kind::of(content_type)?;
-        let media = if kind == Kind::Apply { "application/yaml" } else { "application/json" };
-        let decoded = decode(media, &bytes)?;
-        Ok((Self { kind, bytes, value: decoded.value }, decoded.duplicates))
+        let decoded = match kind {
+            Kind::Apply => decode::yaml(&bytes)
+                .map_err(|error| Status::bad_request(format!("error encoding patch: {error}")))?,
+            _ => decode::json(&bytes).map_err(|_| Status::bad_request("invalid JSON patch"))?,
+        };
+        if kind != Kind::Json && !decoded.value.is_object() {
+            return Err(Status::bad_request(format!("error decoding patch: {NO_OBJECT}")));
+        }
+        // Of a JSON patch what is given twice is no field of the object.
+        let prefix = if kind == Kind::Json { "json patch " } else { "" };
+        let duplicates = decoded.duplicates.into_iter().map(|path| format!("{prefix}{path}")).collect();
+        Ok((Self { kind, bytes, value: decoded.value }, duplicates))
     }
 
     /// What the patch makes of an object.
@@ -80,14 +93,34 @@ impl Patch {
         }
     }
 
-    pub(super) fn is_apply(&self) -> bool {
-        self.kind == Kind::Apply
+    /// The checked result of the patch, and warnings. What the patch makes of the object may be no object of the
+    /// kind, which is an invalid patch.
+    fn patched(
+        &self,
+        schema: &Schema,
+        current: &Value,
+        duplicates: &[String],
+        validation: FieldValidation,
+    ) -> Result<(Value, Vec<String>), Status> {
+        let value = self.apply_to(schema, current)?;
+        // Upstream shows the patch of a strategic merge, and of others what they made.
+        let shown = |value: &Value| match self.kind {
+            Kind::Strategic => patch::go(&self.value),
+            _ => value.to_string(),
+        };
+        let invalid = |why: String| {
+            let error = FieldError::invalid(&Path::new("patch"), shown(&value), why);
+            Status::invalid(&GroupKind::new("", ""), "", &[error])
+        };
+        let decoded = Decoded { value: value.clone(), duplicates: duplicates.to_vec() };
+        schema.examine(decoded, validation)?.map_err(invalid)
     }
 }
 
 /// Patches an object, or one of its subresources that are parts of it. An apply makes what is missing.
 pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
-    let options = cx.params.write_options("PatchOptions", &cx.parts.headers)?;
+    let applies = Kind::of(cx.content_type())? == Kind::Apply;
+    let options = cx.params.patch_options(applies, &cx.parts.headers)?;
     if cx.entry.custom.is_some() {
         Kind::of_custom(cx.content_type())?;
     }
@@ -97,25 +130,21 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     let change = Change {
         name: cx.name()?,
         subresource: cx.info.subresource.as_deref(),
-        create: patch.is_apply() && cx.info.subresource.is_none(),
-        owned: patch.is_apply(),
+        create: applies && cx.info.subresource.is_none(),
+        owned: applies,
     };
     let mut warnings = Vec::new();
-    let written = if patch.is_apply() {
-        if cx.params.get("fieldManager").is_none() {
-            return Err(no_manager().into());
-        }
-        let config = Decoded { value: patch.value, duplicates };
-        let (config, found) = schema.accept(config, options.field_validation)?;
-        warnings = found;
+    let written = if applies {
+        warnings = strict::check_duplicates(&patch.bytes, &duplicates, options.field_validation)?;
+        // Unknown fields are errors whatever the client says of them: nobody could own them.
+        patch::declared(&schema, &patch.value)?;
+        let (config, _) = schema.accept(patch.value.into(), FieldValidation::Ignore)?;
         let mut apply = |live: Option<&Value>| apply(&cx, &schema, live, &config, &options);
         api.objects.update(&cx.call(&options), change, &mut apply).await?
     } else {
         let mut apply = |current: Option<&Value>| {
             let current = view(&cx.entry, current.cloned().unwrap_or_default());
-            let value = patch.apply_to(&schema, &current)?;
-            let decoded = Decoded { value, duplicates: duplicates.clone() };
-            let (object, found) = schema.accept(decoded, options.field_validation)?;
+            let (object, found) = patch.patched(&schema, &current, &duplicates, options.field_validation)?;
             warnings = found;
             Ok(to_stored(&cx.entry, object))
         };
@@ -137,11 +166,6 @@ fn apply(
     let manager = &options.field_manager;
     let object = patch::apply(schema, live.as_ref(), config, manager, options.force, part, &now())?;
     Ok(to_stored(&cx.entry, object))
-}
-
-fn no_manager() -> Status {
-    let error = FieldError::required(&Path::new("fieldManager"), "is required for apply patch");
-    Status::invalid(&GroupKind::new("meta.k8s.io", "PatchOptions"), "", &[error])
 }
 
 #[cfg(test)]

@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 
 use super::api::{Cx, Failure};
 use super::body::{self, Body};
+use super::indent::Indent;
 use super::negotiate::{self, Form, Format, Output};
 use super::table;
-use crate::api::{Object, Status};
+use crate::api::{Object, Reason, Status};
 use crate::server::objects::Listed;
 use crate::server::registry::Resource;
 
@@ -44,14 +45,19 @@ pub(super) fn object(
 ) -> Result<Response<Body>, Failure> {
     let output = output(cx)?;
     let plain = output.form == Form::Object && cx.entry.is_stored_form();
-    let mut response = if plain && output.format == Format::Json && !output.pretty {
-        bytes_response(code, Format::Json, stored, &cx.parts.headers)
+    let mut response = if plain && output.format == Format::Json {
+        let bytes = if output.pretty { Indent::default().piece(&stored) } else { stored };
+        bytes_response(code, Format::Json, bytes, &cx.parts.headers)
     } else {
         let value: Value = serde_json::from_slice(&stored).map_err(Status::internal)?;
         let value = match output.form {
             Form::Object => view(&cx.entry, value),
             Form::Metadata(version) => table::partial(&view(&cx.entry, value), version),
-            Form::Table(version) => table::of_one(cx, version, value),
+            Form::MetadataList(_) => {
+                let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
+                return Err(other_form(why, &cx.entry, "").into());
+            }
+            Form::Table(version) => table::of_one(cx, version, value)?,
         };
         value_response(code, output, &value, &cx.parts.headers)
     };
@@ -70,8 +76,8 @@ pub(super) fn list(cx: &Cx, listed: Listed) -> Result<Response<Body>, Failure> {
     let output = output(cx)?;
     let metadata = list_metadata(&listed);
     let plain = output.form == Form::Object && cx.entry.is_stored_form();
-    if plain && output.format == Format::Json && !output.pretty {
-        return Ok(streamed_list(cx, &metadata, listed.objects));
+    if plain && output.format == Format::Json {
+        return Ok(streamed_list(cx, &metadata, listed.objects, output.pretty));
     }
     let values = listed.objects.iter().map(|o| o.value());
     let value = match output.form {
@@ -79,13 +85,26 @@ pub(super) fn list(cx: &Cx, listed: Listed) -> Result<Response<Body>, Failure> {
             let items: Vec<Value> = values.map(|v| view(&cx.entry, v)).collect();
             list_value(&cx.entry.api_version(), &cx.entry.list_kind, metadata, items)
         }
-        Form::Metadata(version) => {
+        Form::Metadata(_) => {
+            let why = "you requested PartialObjectMetadata, but the requested object is a list";
+            return Err(other_form(why, &cx.entry, "List").into());
+        }
+        Form::MetadataList(version) => {
             let items: Vec<Value> = values.map(|v| table::partial(&view(&cx.entry, v), version)).collect();
             list_value(&format!("meta.k8s.io/{version}"), "PartialObjectMetadataList", metadata, items)
         }
-        Form::Table(version) => table::of_many(cx, version, metadata, values),
+        Form::Table(version) => table::of_many(cx, version, metadata, values)?,
     };
     Ok(value_response(StatusCode::OK, output, &value, &cx.parts.headers))
+}
+
+/// 406 with the name of upstream's type, such as `*core.PodList`.
+fn other_form(why: &str, entry: &Resource, list: &str) -> Status {
+    let package = match entry.group.split('.').next().unwrap_or_default() {
+        "" | "events" => "core",
+        first => first,
+    };
+    Status::new(406, Reason::NotAcceptable, format!("{why} (*{package}.{}{list})", entry.kind))
 }
 
 fn list_value(api_version: &str, kind: &str, metadata: Value, items: Vec<Value>) -> Value {
@@ -104,14 +123,16 @@ fn list_metadata(listed: &Listed) -> Value {
 }
 
 /// The stored bytes one after the other: nothing is decoded, and little is in memory twice.
-fn streamed_list(cx: &Cx, metadata: &Value, objects: Vec<Arc<Object>>) -> Response<Body> {
+fn streamed_list(cx: &Cx, metadata: &Value, objects: Vec<Arc<Object>>, pretty: bool) -> Response<Body> {
     let head = format!(
         "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
         cx.entry.list_kind,
         cx.entry.api_version()
     );
     let size = head.len() + objects.iter().map(|o| o.bytes().len() + 1).sum::<usize>() + 3;
-    let pieces = Pieces { head: Some(head), objects: objects.into_iter(), first: true, done: false };
+    let mut indent = pretty.then(Indent::default);
+    let pieces = Pieces { head: Some(head), objects: objects.into_iter(), first: true, done: false }
+        .map(move |piece| indent.as_mut().map_or(piece.clone(), |indent| indent.piece(&piece)));
     if size <= PIECE {
         let bytes: BytesMut = pieces.flatten().collect();
         return bytes_response(StatusCode::OK, Format::Json, bytes.freeze(), &cx.parts.headers);
@@ -128,7 +149,10 @@ fn streamed_list(cx: &Cx, metadata: &Value, objects: Vec<Arc<Object>>) -> Respon
     stream_response(pieces)
 }
 
-fn next_gzip(pieces: &mut Pieces, encoder: &mut Option<GzEncoder<Vec<u8>>>) -> Option<Bytes> {
+fn next_gzip(
+    pieces: &mut impl Iterator<Item = Bytes>,
+    encoder: &mut Option<GzEncoder<Vec<u8>>>,
+) -> Option<Bytes> {
     loop {
         let Some(piece) = pieces.next() else {
             // Writing to memory cannot fail; if it did, the stream would end short, which clients notice.
@@ -191,11 +215,7 @@ pub(super) fn value_response(
     headers: &HeaderMap,
 ) -> Response<Body> {
     let bytes = match output.format {
-        Format::Json if output.pretty => {
-            let mut text = format!("{value:#}").into_bytes();
-            text.push(b'\n');
-            text
-        }
+        Format::Json if output.pretty => format!("{value:#}\n").into_bytes(),
         Format::Json => value.to_string().into_bytes(),
         Format::Yaml => match serde_yaml::to_string(value) {
             Ok(text) => text.into_bytes(),

@@ -4,13 +4,14 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::api::{Answer, Api, Cx};
-use super::{decode, health, render, special};
+use super::{decode, health, negotiate, render, special};
 use crate::api::Status;
 use crate::server::auth::{authn, authz};
 use crate::server::objects::schema_of;
 
 /// Answers a review that is posted.
 pub(super) async fn create(api: &Api, cx: Cx) -> Answer {
+    negotiate::plain(&cx.parts.headers, None)?;
     let options = cx.params.write_options("CreateOptions", &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let (review, warnings) =
@@ -57,7 +58,7 @@ pub(super) fn components(api: &Api, cx: &Cx) -> Answer {
             Some(Value::Array(items)) => items,
             _ => vec![value],
         };
-        value = super::table::of_many(cx, version, json!({}), items.into_iter());
+        value = super::table::of_many(cx, version, json!({}), items.into_iter())?;
     }
     render::value(cx, StatusCode::OK, &value)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use parking_lot::Mutex;
 
 use super::api::{Answer, Api, Cx};
@@ -12,7 +12,7 @@ use super::params::Params;
 use super::{
     discovery, evict, health, list, metrics, patch, proxy, read, render, review, scale, special, write,
 };
-use crate::api::{GroupResource, Status};
+use crate::api::Status;
 use crate::server::auth::User;
 use crate::server::registry::{Resource, Storage, Subresource};
 use crate::server::request_info::RequestInfo;
@@ -24,8 +24,15 @@ pub(super) async fn handle(api: &Api, parts: Parts, body: Body, info: RequestInf
         return other(api, &parts, &info, &params);
     }
     let registry = &api.objects.registry;
-    let entry =
-        registry.find(&info.api_group, &info.api_version, &info.resource).ok_or_else(Status::no_such_path)?;
+    let Some(entry) = registry.find(&info.api_group, &info.api_version, &info.resource) else {
+        let all = registry.all();
+        let mut of_version = all.of_version(&info.api_group, &info.api_version);
+        return if of_version.next().is_some() {
+            Err(Status::no_such_path().into())
+        } else {
+            Ok(not_found())
+        };
+    };
     let stored = match entry.storage {
         Storage::View(_) => registry.stored(&entry.stored_name()),
         Storage::Own | Storage::Virtual => Some(Arc::clone(&entry)),
@@ -67,15 +74,10 @@ fn check_path(entry: &Resource, info: &RequestInfo) -> Result<(), Status> {
     Ok(())
 }
 
-fn refuse(entry: &Resource, verb: &str) -> Status {
-    let resource = GroupResource::new(entry.group.clone(), entry.plural.clone());
-    Status::method_not_supported(&resource, verb)
-}
-
 async fn main(api: &Api, cx: Cx) -> Answer {
     let verb = cx.info.verb.clone();
-    if !cx.entry.verbs.contains(&verb.as_str()) {
-        return Err(refuse(&cx.entry, &verb).into());
+    if !cx.entry.verbs.contains(&verb.as_str()) || cx.parts.method == Method::HEAD {
+        return Err(Status::method_not_allowed().into());
     }
     if matches!(cx.entry.storage, Storage::Virtual) {
         return match &*verb {
@@ -101,7 +103,7 @@ async fn main(api: &Api, cx: Cx) -> Answer {
 async fn subresource(api: &Api, cx: Cx, sub: &Subresource) -> Answer {
     let verb = cx.info.verb.clone();
     if !sub.verbs.contains(&verb.as_str()) {
-        return Err(refuse(&cx.entry, &verb).into());
+        return Err(Status::method_not_allowed().into());
     }
     if !matches!(&*sub.name, "log" | "exec" | "attach" | "portforward" | "proxy") {
         render::output(&cx)?;
@@ -140,5 +142,10 @@ fn other(api: &Api, parts: &Parts, info: &RequestInfo, params: &Params) -> Answe
     if found.is_none() && info.path == "/openapi/v2" {
         return Err(Status::not_acceptable(&["application/json"]).into());
     }
-    found.ok_or_else(|| Status::no_such_path().into())
+    Ok(found.unwrap_or_else(not_found))
+}
+
+/// The answer of paths below which nothing is served: text, as upstream's multiplexer gives it.
+fn not_found() -> Response<Body> {
+    render::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }

@@ -160,7 +160,7 @@ pub(super) async fn update(api: &Api, cx: Cx) -> Answer {
 
 /// Patches the scale.
 pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
-    let options = cx.params.write_options("PatchOptions", &cx.parts.headers)?;
+    let options = cx.params.patch_options(false, &cx.parts.headers)?;
     let body = cx.read_body().await?;
     let (patch, duplicates) = Patch::decode(cx.content_type(), body)?;
     let schema = schema()?;

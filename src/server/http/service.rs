@@ -6,7 +6,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::header::USER_AGENT;
+use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use tower::Service;
 
@@ -44,7 +45,40 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (api, user) = (Arc::clone(&self.api), self.user.clone());
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        if let Some(program) = program(&user) {
+            request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static(program));
+        }
         Box::pin(async move { Ok(chain::serve(&api, Sender::Known(user), request).await) })
+    }
+}
+
+/// The program that does a user's work in a cluster of many processes: it names the manager of the fields it
+/// sets, which people and tools look for.
+fn program(user: &User) -> Option<&'static str> {
+    match user.name.as_str() {
+        "system:kube-scheduler" => Some("kube-scheduler"),
+        "system:apiserver" => Some("kube-apiserver"),
+        name if name.starts_with("system:node:") => Some("kubelet"),
+        name if name.starts_with("system:serviceaccount:kube-system:") => Some("kube-controller-manager"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_this_process_have_the_names_of_upstreams_programs() {
+        for (user, wanted) in [
+            (User::controller("job-controller"), Some("kube-controller-manager")),
+            (User::scheduler(), Some("kube-scheduler")),
+            (User::node("a"), Some("kubelet")),
+            (User::loopback(), Some("kube-apiserver")),
+            (User::anonymous(), None),
+        ] {
+            assert_eq!(program(&user), wanted, "{}", user.name);
+        }
     }
 }

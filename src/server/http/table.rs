@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::api::Cx;
 use super::render;
+use crate::api::{FieldError, Path, Status};
 use crate::server::registry::{Clock, Column, Resource, printers};
 
 /// Which part of an object goes along with its row: `includeObject`.
@@ -16,11 +17,21 @@ pub(super) enum Include {
 }
 
 impl Include {
-    pub(super) fn of(cx: &Cx) -> Self {
+    /// `includeObject`.
+    ///
+    /// # Errors
+    /// 400 for another value.
+    pub(super) fn of(cx: &Cx) -> Result<Self, Status> {
         match cx.params.get("includeObject") {
-            Some("None") => Self::None,
-            Some("Object") => Self::Object,
-            _ => Self::Metadata,
+            Some("None") => Ok(Self::None),
+            Some("Object") => Ok(Self::Object),
+            None | Some("Metadata") => Ok(Self::Metadata),
+            Some(other) => {
+                let path = Path::new("includeObject");
+                let error =
+                    FieldError::invalid(&path, other, "must be 'Metadata', 'Object', 'None', or empty");
+                Err(Status::bad_request(format!("Unable to convert to Table as requested: {error}")))
+            }
         }
     }
 }
@@ -77,16 +88,28 @@ pub(super) fn table(version: &str, metadata: Value, definitions: Value, rows: Ve
 }
 
 /// A table of one object.
-pub(super) fn of_one(cx: &Cx, version: &str, stored: Value) -> Value {
+///
+/// # Errors
+/// As [`Include::of`].
+pub(super) fn of_one(cx: &Cx, version: &str, stored: Value) -> Result<Value, Status> {
     let metadata = json!({"resourceVersion": stored["metadata"]["resourceVersion"]});
     of_many(cx, version, metadata, std::iter::once(stored))
 }
 
 /// A table of a list.
-pub(super) fn of_many(cx: &Cx, version: &str, metadata: Value, stored: impl Iterator<Item = Value>) -> Value {
-    let (clock, include) = (Clock(Timestamp::now()), Include::of(cx));
+///
+/// # Errors
+/// As [`Include::of`].
+pub(super) fn of_many(
+    cx: &Cx,
+    version: &str,
+    metadata: Value,
+    stored: impl Iterator<Item = Value>,
+) -> Result<Value, Status> {
+    let (clock, include) = (Clock(Timestamp::now()), Include::of(cx)?);
     let rows = stored.map(|o| row(&cx.entry, o, version, include, &clock)).collect();
-    table(version, metadata, definitions(&cx.entry), rows)
+    let titles = if cx.params.flag("noHeaders") { Value::Null } else { definitions(&cx.entry) };
+    Ok(table(version, metadata, titles, rows))
 }
 
 #[cfg(test)]

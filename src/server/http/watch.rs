@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
 use super::api::{Answer, Api, Cx};
-use super::body::BoxError;
+use super::body::{Body, BoxError};
 use super::negotiate::{Form, Format};
 use super::render;
 use super::table::{self, Include};
@@ -46,18 +47,21 @@ pub(super) fn start(api: &Api, cx: &Cx, options: ListOptions) -> Answer {
     let scope = options.scope(cx.entry.namespaced, cx.namespace());
     let initial = cx.params.has("sendInitialEvents").then(|| cx.params.flag("sendInitialEvents"));
     let bookmarks = cx.params.flag("allowWatchBookmarks");
-    api.objects.check_reached(options.revision.unwrap_or(0))?;
-    let from_now = options.revision.unwrap_or(0) == 0;
-    let (first, watcher) = match (initial, options.revision) {
-        (Some(true), _) | (None, None | Some(0)) => {
+    let revision = options.revision.filter(|r| *r != 0);
+    // A watch of no revision begins with what there is, as one that asks for it.
+    let begins_with_all = initial.unwrap_or(revision.is_none());
+    if begins_with_all {
+        api.objects.check_reached(revision.unwrap_or(0))?;
+    }
+    let (first, watcher) = match revision.filter(|_| !begins_with_all).map(|r| kind.watch(r, scope.clone())) {
+        Some(Ok(watcher)) => (Vec::new(), watcher),
+        // Upstream tells of it in the stream, too.
+        Some(Err(expired)) => return Ok(stream_of(futures::stream::iter([error_frame(expired)]))),
+        None => {
             let (page, watcher) = kind.list_and_watch(scope);
-            (page.objects.into_iter().map(|(_, object)| object).collect(), watcher)
+            let objects = page.objects.into_iter().map(|(_, object)| object);
+            (objects.filter(|_| begins_with_all).collect(), watcher)
         }
-        (_, Some(revision)) if !from_now => {
-            let gone = |e: Expired| Status::too_old(e.requested, e.oldest);
-            (Vec::new(), kind.watch(revision, scope).map_err(gone)?)
-        }
-        _ => (Vec::new(), kind.list_and_watch(scope).1),
     };
     let seconds = match cx.params.number::<u64>("timeoutSeconds")? {
         Some(seconds) if seconds > 0 => seconds,
@@ -65,13 +69,14 @@ pub(super) fn start(api: &Api, cx: &Cx, options: ListOptions) -> Answer {
     };
     let now = Instant::now();
     let stream = Stream {
-        encoder: Encoder::new(cx, output.form),
+        encoder: Encoder::new(cx, output.form)?,
         fields: kind.fields().to_vec(),
         options,
+        after: revision.unwrap_or(0),
         sent: watcher.revision(),
         watcher,
         first: first.into(),
-        initial_end: initial == Some(true) && bookmarks,
+        initial_end: begins_with_all && bookmarks,
         bookmarks,
         next_bookmark: now + BOOKMARK,
         deadline: now + Duration::from_secs(seconds),
@@ -79,11 +84,16 @@ pub(super) fn start(api: &Api, cx: &Cx, options: ListOptions) -> Answer {
     };
     let frames = futures::stream::unfold(stream, |mut stream| async move {
         let frame = stream.next().await?;
-        Some((Ok::<_, BoxError>(Frame::data(frame)), stream))
+        Some((frame, stream))
     });
+    Ok(stream_of(frames))
+}
+
+fn stream_of(frames: impl futures::Stream<Item = Bytes> + Send + 'static) -> http::Response<Body> {
+    let frames = frames.map(|frame| Ok::<_, BoxError>(Frame::data(frame)));
     let mut response = http::Response::new(StreamBody::new(frames).boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    response
 }
 
 struct Stream {
@@ -98,6 +108,8 @@ struct Stream {
     bookmarks: bool,
     next_bookmark: Instant,
     deadline: Instant,
+    /// Where the client said to begin, which may be yet to come.
+    after: Revision,
     /// The newest revision the client knows of.
     sent: Revision,
     ended: bool,
@@ -156,7 +168,8 @@ impl Stream {
     fn encode(&mut self, events: &[Arc<Event>]) -> Option<Bytes> {
         let mut all = BytesMut::new();
         let mut only: Option<Bytes> = None;
-        for event in events {
+        let after = self.after;
+        for event in events.iter().filter(|event| event.revision > after) {
             self.sent = event.revision;
             let Some(frame) = self.encode_one(event) else { continue };
             match only.take() {
@@ -206,8 +219,9 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(cx: &Cx, form: Form) -> Self {
-        Self { entry: Arc::clone(&cx.entry), form, include: Include::of(cx), titled: false }
+    fn new(cx: &Cx, form: Form) -> Result<Self, Status> {
+        let titled = cx.params.flag("noHeaders");
+        Ok(Self { entry: Arc::clone(&cx.entry), form, include: Include::of(cx)?, titled })
     }
 
     /// Whether events go out as they are stored.
@@ -222,7 +236,9 @@ impl Encoder {
         let Ok(value) = serde_json::from_slice::<Value>(stored) else { return Bytes::new() };
         let object = match self.form {
             Form::Object => render::view(&self.entry, value),
-            Form::Metadata(version) => table::partial(&render::view(&self.entry, value), version),
+            Form::Metadata(version) | Form::MetadataList(version) => {
+                table::partial(&render::view(&self.entry, value), version)
+            }
             Form::Table(version) => {
                 let metadata = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
                 let row = table::row(&self.entry, value, version, self.include, &Clock(Timestamp::now()));
@@ -245,7 +261,9 @@ impl Encoder {
             Form::Object => {
                 json!({"kind": self.entry.kind, "apiVersion": self.entry.api_version(), "metadata": metadata})
             }
-            Form::Metadata(version) => table::partial(&json!({"metadata": metadata}), version),
+            Form::Metadata(version) | Form::MetadataList(version) => {
+                table::partial(&json!({"metadata": metadata}), version)
+            }
             Form::Table(version) => {
                 let row =
                     json!({"cells": [], "object": table::partial(&json!({"metadata": metadata}), version)});

@@ -72,7 +72,9 @@ pub(super) async fn delete(api: &Api, cx: Cx) -> Answer {
         render::add_warnings(&mut response, &deleted.warnings);
         return Ok(response);
     }
-    render::object(&cx, StatusCode::OK, deleted.bytes, &deleted.warnings)
+    let waits = !deleted.gone && options.orphan_dependents == Some(false);
+    let code = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
+    render::object(&cx, code, deleted.bytes, &deleted.warnings)
 }
 
 /// The schema of a kind that is sent to a subresource.

@@ -10,7 +10,7 @@ use super::commit::{Effect, Refused};
 use super::update::wait;
 use super::{Call, Objects, Review, Said, meta};
 use crate::api::meta::{MetaMut, parse_time, time};
-use crate::api::{FieldError, GroupKind, Meta, Object, Path, Status};
+use crate::api::{GroupResource, Meta, Object, Status};
 use crate::server::admission::Operation;
 use crate::server::cache::with_revision;
 use crate::server::registry::strategy::Deletion;
@@ -33,22 +33,12 @@ pub enum Propagation {
 
 impl Propagation {
     /// Reads `propagationPolicy`.
-    ///
-    /// # Errors
-    /// 422 for another text.
-    pub fn parse(text: &str) -> Result<Self, Status> {
+    pub fn parse(text: &str) -> Option<Self> {
         match text {
-            "Orphan" => Ok(Self::Orphan),
-            "Background" => Ok(Self::Background),
-            "Foreground" => Ok(Self::Foreground),
-            other => {
-                let error = FieldError::invalid(
-                    &Path::new("propagationPolicy"),
-                    other,
-                    "needs to be one of \"Foreground\", \"Background\", \"Orphan\" or nil",
-                );
-                Err(Status::invalid(&GroupKind::new("meta.k8s.io", "DeleteOptions"), "", &[error]))
-            }
+            "Orphan" => Some(Self::Orphan),
+            "Background" => Some(Self::Background),
+            "Foreground" => Some(Self::Foreground),
+            _ => None,
         }
     }
 }
@@ -60,6 +50,8 @@ pub struct DeleteOptions {
     pub grace_period_seconds: Option<i64>,
     /// What becomes of what it owns.
     pub propagation: Option<Propagation>,
+    /// What the client said of that in the old way.
+    pub orphan_dependents: Option<bool>,
     /// The object must have this uid.
     pub uid: Option<String>,
     /// The object must have this resource version.
@@ -157,14 +149,19 @@ fn check_preconditions(
     options: &DeleteOptions,
 ) -> Result<(), Status> {
     let revision = current.revision().to_string();
-    let checks =
-        [("UID", &options.uid, current.uid()), ("ResourceVersion", &options.resource_version, &revision)];
-    for (what, wanted, found) in checks {
-        if let Some(wanted) = wanted.as_deref().filter(|w| !w.is_empty() && *w != found) {
+    let checks = [
+        ("UID", &options.uid, current.uid(), "deleted and then recreated"),
+        ("ResourceVersion", &options.resource_version, &revision, "modified"),
+    ];
+    for (what, wanted, found, fate) in checks {
+        if let Some(wanted) = wanted.as_deref().filter(|w| *w != found) {
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). \
+                 The object might have been {fate}"
             );
-            return Err(Status::conflict(&call.resource.group_resource(), name, why));
+            // Named by its kind, as upstream does here.
+            let kind = GroupResource::new(call.resource.group.clone(), call.resource.kind.clone());
+            return Err(Status::conflict(&kind, name, why));
         }
     }
     Ok(())
@@ -185,8 +182,10 @@ fn step(object: &Value, deletion: Deletion, options: &DeleteOptions, now: Timest
         // The time that is left may only become shorter.
         let shorter = grace < before && (options.grace_period_seconds.is_some() || deletion == Deletion::Now);
         if shorter {
-            let since = parse_time(since).unwrap_or(now) - SignedDuration::from_secs(before - grace);
-            MetaMut::of(&mut marked).set_deletion(&time(since), grace);
+            let end = parse_time(since).unwrap_or(now) - SignedDuration::from_secs(before - grace);
+            // What should have ended already gets the shortest grace there is, unless it is to have none.
+            let left = if end < now && grace != 0 { 1 } else { grace };
+            MetaMut::of(&mut marked).set_deletion(&time(end.max(now)), left);
             raise_generation(&mut marked);
         }
     } else {
@@ -283,7 +282,7 @@ mod tests {
         let after = marked(&object, Deletion::Now, &with(Propagation::Foreground));
         assert_eq!(after["metadata"]["finalizers"], json!(["foregroundDeletion"]));
         assert!(matches!(step(&object, Deletion::Now, &with(Propagation::Background), now()), Step::Remove));
-        assert_eq!(Propagation::parse("x").unwrap_err().code, 422);
+        assert_eq!(Propagation::parse("x"), None);
     }
 
     #[test]

@@ -92,16 +92,7 @@ impl ListOptions {
             let known = matches!(&*term.field, "metadata.name" | "metadata.namespace")
                 || resource.fields.iter().any(|f| f.label == term.field);
             if !known {
-                return Err(Status::bad_request(format!(
-                    "Unable to find \"{}/{}, Resource={}\" that match label selector {:?}, field selector {:?}: \
-                     field label not supported: {}",
-                    resource.group,
-                    resource.version,
-                    resource.plural,
-                    self.labels.to_string(),
-                    format!("{}{}{}", term.field, if term.equal { "=" } else { "!=" }, term.value),
-                    term.field
-                )));
+                return Err(Status::bad_request(unknown_field(resource, &term.field)));
             }
         }
         Ok(())
@@ -136,8 +127,13 @@ impl Objects {
         let page = match &options.continues {
             Some(token) => {
                 let (revision, after) = decode_token(token)?;
-                // Revision 0 stands for the newest, in the token that a 410 offers.
-                let revision = if revision == 0 { self.cache.revision() } else { revision };
+                if options.revision.is_some_and(|r| r != 0) {
+                    return Err(Status::bad_request(
+                        "specifying resource version is not allowed when using continue",
+                    )
+                    .into());
+                }
+                let revision = revision.unwrap_or_else(|| self.cache.revision());
                 kind.at(revision, &scope, Some(after.as_bytes())).map_err(|_| token_expired(&after))?
             }
             None => match (options.revision, options.matching) {
@@ -169,8 +165,19 @@ impl Objects {
     }
 }
 
-fn gone(expired: Expired) -> Status {
-    Status::too_old(expired.requested, expired.oldest)
+/// The words differ: kinds with fields of their own have their own conversion upstream.
+fn unknown_field(resource: &Resource, field: &str) -> String {
+    match &*resource.kind {
+        "Job" => format!("field label {field:?} not supported for Job"),
+        _ if resource.fields.is_empty() => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    }
+}
+
+fn gone(_: Expired) -> Status {
+    Status::expired("The resourceVersion for the provided list is too old.")
 }
 
 /// One page of what is selected.
@@ -184,7 +191,7 @@ fn cut(page: Page, options: &ListOptions, fields: &[SelectableField]) -> Listed 
             continue;
         }
         if listed.objects.len() == limit {
-            listed.continues = Some(encode_token(page.revision, &last));
+            listed.continues = Some(encode_token(page.revision.cast_signed(), &last));
             // Only then is what follows worth counting: a selector would have to look at each.
             listed.remaining = options.selects_all().then(|| objects.len() + 1);
             break;
@@ -195,18 +202,40 @@ fn cut(page: Page, options: &ListOptions, fields: &[SelectableField]) -> Listed 
     listed
 }
 
-fn encode_token(revision: Revision, last: &[u8]) -> String {
-    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": String::from_utf8_lossy(last)});
+/// Stands for the newest revision in the token that a 410 offers.
+const LATEST: i64 = -1;
+
+/// A page token: it names the first key that may follow, as upstream's does.
+fn encode_token(revision: i64, last: &[u8]) -> String {
+    let start = format!("{}\0", String::from_utf8_lossy(last));
+    let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
     URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
-fn decode_token(token: &str) -> Result<(Revision, String), Status> {
-    let bad = || Status::bad_request("continue key is not valid: it is not a token of this server");
-    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?;
-    let value: Value = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    match (value["rv"].as_u64(), value["start"].as_str()) {
-        (Some(revision), Some(start)) => Ok((revision, start.to_owned())),
-        _ => Err(bad()),
+/// The revision of a page token, `None` for the newest, and the key after which its page begins.
+fn decode_token(token: &str) -> Result<(Option<Revision>, String), Status> {
+    let bad =
+        |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|e| bad(format!(": {e}")))?;
+    let value: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!(": {e}")))?;
+    let version = value["v"].as_str().unwrap_or_default();
+    if version != "meta.k8s.io/v1" {
+        return Err(bad(format!(": server does not recognize this encoded version {version}")));
+    }
+    let revision = match value["rv"].as_i64() {
+        Some(LATEST) => None,
+        Some(revision) if revision > 0 => Revision::try_from(revision).ok(),
+        _ => {
+            let why = ": incorrect encoded start resourceVersion (version meta.k8s.io/v1)";
+            return Err(bad(why.to_owned()));
+        }
+    };
+    match value["start"].as_str().unwrap_or_default() {
+        "" => Err(bad(": encoded start key empty (version meta.k8s.io/v1)".to_owned())),
+        start if start.split('/').any(|part| matches!(part, "" | "." | "..")) => {
+            Err(bad(format!(": {start}")))
+        }
+        start => Ok((revision, start.trim_end_matches('\0').to_owned())),
     }
 }
 
@@ -220,7 +249,7 @@ fn token_expired(after: &str) -> Refused {
          results. Continuing with the provided token results in an inconsistent list - objects that were created, \
          modified, or deleted between the time the first chunk was returned and now may show up in the list.",
     );
-    Refused { status, continues: Some(encode_token(0, after.as_bytes())) }
+    Refused { status, continues: Some(encode_token(LATEST, after.as_bytes())) }
 }
 
 #[cfg(test)]
@@ -241,16 +270,35 @@ mod tests {
         let options = ListOptions { limit: 2, ..ListOptions::default() };
         let first = cut(page(&["a", "b", "c", "d"]), &options, &[]);
         assert_eq!((first.objects.len(), first.remaining), (2, Some(2)));
-        assert_eq!(decode_token(&first.continues.unwrap()).unwrap(), (9, "b".to_owned()));
+        assert_eq!(decode_token(&first.continues.unwrap()).unwrap(), (Some(9), "b".to_owned()));
         let last = cut(page(&["c", "d"]), &options, &[]);
         assert_eq!((last.objects.len(), last.remaining, last.continues), (2, None, None));
     }
 
     #[test]
     fn damaged_tokens_are_the_clients_fault() {
-        for token in ["x", "e30", ""] {
-            assert_eq!(decode_token(token).unwrap_err().code, 400, "{token}");
+        let token = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let v = "meta.k8s.io/v1";
+        for (token, wrong) in [
+            ("x".to_owned(), "continue key is not valid: "),
+            (String::new(), "continue key is not valid: "),
+            (token(json!({})), "does not recognize this encoded version"),
+            (token(json!({"v": v, "start": "a"})), "incorrect encoded start resourceVersion"),
+            (token(json!({"v": v, "rv": 0, "start": "a"})), "incorrect encoded start resourceVersion"),
+            (token(json!({"v": v, "rv": 7})), "encoded start key empty"),
+            (token(json!({"v": v, "rv": 7, "start": "a/../../b"})), "continue key is not valid: a/../../b"),
+        ] {
+            let status = decode_token(&token).unwrap_err();
+            assert!(status.code == 400 && status.message.contains(wrong), "{token}: {status}");
+            assert!(status.message.starts_with("invalid continue token: "), "{status}");
         }
+    }
+
+    #[test]
+    fn an_expired_token_offers_one_for_the_newest() {
+        let refused = token_expired("n/b");
+        assert_eq!((refused.status.code, refused.status.reason), (410, Reason::Expired));
+        assert_eq!(decode_token(&refused.continues.unwrap()).unwrap(), (None, "n/b".to_owned()));
     }
 
     #[test]

@@ -94,7 +94,7 @@ mod tests {
             grace_period_seconds: Some(0),
             propagation: Some(Propagation::Foreground),
             uid: Some("u".into()),
-            resource_version: None,
+            ..DeleteOptions::default()
         };
         let of = |operation, delete| {
             Review { operation, subresource: None, name: "x", write: &write, delete }.options()

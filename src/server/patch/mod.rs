@@ -5,6 +5,7 @@
 //! object is checked and defaulted by the caller like any other body.
 
 mod apply;
+mod declared;
 mod fieldset;
 mod json;
 pub mod managed;
@@ -16,5 +17,6 @@ mod typed;
 mod tests;
 
 pub use apply::apply;
+pub use declared::{declared, go};
 pub use json::{json, merge};
 pub use strategic::strategic;

@@ -235,7 +235,8 @@ async fn note_revision(
     let known = d.status.as_ref().and_then(|s| progress::condition(s, "Progressing")).is_some();
     let mut noted = Deployment::clone(d);
     noted.metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), number.clone());
-    let renumbered = patch::write(&this.api(d), d.as_ref(), &noted, None).await?;
+    // Along with the status: a change of the annotations themselves would be a new generation.
+    let renumbered = patch::write(&this.api(d), d.as_ref(), &noted, Some("status")).await?;
     if progress::deadline(d).is_some() && (news || !known) {
         let base = renumbered.unwrap_or_else(|| Deployment::clone(d));
         let mut status = base.status.clone().unwrap_or_default();
