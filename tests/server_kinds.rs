@@ -38,7 +38,7 @@ impl<'a> Walk<'a> {
         };
         let scope = if entry.namespaced { "/namespaces/default" } else { "" };
         let registry = Registry::builtin(|_| Arc::new(Plain));
-        let stored = registry.stored(&entry.stored_name()).unwrap();
+        let stored = registry.stored(&entry.stored_name()).unwrap().clone();
         Self { server, entry, stored, uri: format!("{group}{scope}/{}", entry.plural) }
     }
 
