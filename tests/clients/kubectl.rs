@@ -23,13 +23,17 @@ pub fn suites() -> Vec<Suite> {
     println!("kubectl at hand: {}", names.join(", "));
     assert!(!versions.is_empty(), "no kubectl: tests/run.sh fetches one");
     let scripts = scripts();
+    let newest = versions.iter().map(|v| v.minor).max().unwrap_or_default();
     let mut suites: Vec<Suite> = Vec::new();
     for Version { executable, name, minor } in versions {
         for script in &scripts {
             let (executable, script) = (executable.clone(), script.clone());
             let title = script.file_stem().expect("a script has a name").to_string_lossy().into_owned();
             let suite = format!("kubectl/{title} {name}");
-            suites.push((suite, Box::new(move |cluster| play(cluster, &executable, minor, &title, &script))));
+            suites.push((
+                suite,
+                Box::new(move |cluster| play(cluster, &executable, (minor, newest), &title, &script)),
+            ));
         }
     }
     suites
@@ -67,11 +71,11 @@ fn version(executable: PathBuf) -> Option<Version> {
     Some(Version { executable, name: format!("1.{minor}"), minor })
 }
 
-fn play(cluster: &Cluster, executable: &Path, minor: u32, title: &str, script: &Path) {
+fn play(cluster: &Cluster, executable: &Path, (minor, newest): (u32, u32), title: &str, script: &Path) {
     let namespace = cluster.namespace(&format!("{title}-{minor}"));
     let stage = Stage::new(cluster, executable, &namespace);
     let text = std::fs::read_to_string(script).expect("the script can be read");
-    let steps = script::parse(&text).into_iter().filter(|step| step.applies(minor));
+    let steps = script::parse(&text).into_iter().filter(|step| step.applies(minor, newest));
     let wrong: Vec<String> = steps.filter_map(|step| step.run(|| stage.shell()).err()).collect();
     assert!(wrong.is_empty(), "{} with kubectl 1.{minor}\n{}", script.display(), wrong.join("\n"));
     // What is left keeps nobody waiting.

@@ -242,7 +242,7 @@ async fn delete_all(objects: &Objects, resource: &Arc<Resource>) -> Result<(), S
                 continue;
             }
             let namespace = Some(object.namespace()).filter(|n| !n.is_empty());
-            let call = Call { shown: Shown::Itself, ..Call::own(resource, namespace, &user, &options) };
+            let call = Call::own(resource, namespace, &user, &options);
             let deleted = objects.delete(&call, object.name(), &DeleteOptions::default()).await;
             ignore_gone(deleted.map(drop))?;
         }
