@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use crate::api::identity::GroupVersionKind;
 
+/// In the trees of custom kinds, the node of what nothing is known of.
+pub(super) const ANYTHING: u32 = 0;
+
 /// A name within a tree's text.
 pub(super) type Text = (u32, u32);
 
@@ -231,10 +234,20 @@ impl<'t> NodeRef<'t> {
     /// The type of the value under a key: a known field's, or a map's value's.
     pub fn child(self, key: &str) -> Option<NodeRef<'t>> {
         match self.node() {
-            Node::Object(_) => self.field(key).map(Field::node),
+            Node::Object(object) => {
+                let kept = || object.open.then(|| self.tree.node(ANYTHING));
+                self.field(key).map(Field::node).or_else(kept)
+            }
             Node::Map { value, .. } => Some(self.tree.node(*value)),
+            Node::Any if self.is_deduced() => Some(self),
             _ => None,
         }
+    }
+
+    /// Whether its values are what they look like: objects have fields of their own, anything else is one value. So
+    /// it is with the unknown fields that custom kinds keep.
+    pub fn is_deduced(self) -> bool {
+        matches!(self.node(), Node::Any) && !self.tree.typed
     }
 
     /// Whether it is an object that may have fields it does not know.

@@ -86,7 +86,36 @@ impl Fold {
     }
 }
 
+/// Functions whose result for a literal is known beforehand.
+const CONVERSIONS: [&str; 10] =
+    ["bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint"];
+
 impl Expr {
+    /// Whether its value is known beforehand; that costs nothing when it is evaluated.
+    pub(super) fn is_constant(&self) -> bool {
+        match &self.kind {
+            Kind::Literal(_) => true,
+            Kind::List { items, optional } => optional.is_empty() && items.iter().all(Self::is_constant),
+            Kind::Map { entries } => {
+                entries.iter().all(|e| !e.optional && e.key.is_constant() && e.value.is_constant())
+            }
+            Kind::Call { function, target: None, args } => {
+                &**function == "optional.none"
+                    || (args.len() == 1 && CONVERSIONS.contains(&&**function) && args[0].is_constant())
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it only follows a variable to a field.
+    pub(super) fn is_attribute(&self) -> bool {
+        match &self.kind {
+            Kind::Ident(_) => true,
+            Kind::Select { operand, test: false, .. } => operand.is_attribute(),
+            _ => false,
+        }
+    }
+
     /// Calls a function with each part, itself first.
     pub(super) fn visit<'e>(&'e self, see: &mut dyn FnMut(&'e Expr)) {
         see(self);

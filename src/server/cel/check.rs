@@ -35,15 +35,14 @@ pub(super) fn check(expr: &mut Expr, variables: &[(&str, Type)]) -> Result<Check
         issues: Vec::new(),
     };
     checker.expr(expr);
-    literals::check(expr, &checker.checked, &mut checker.issues);
-    if !checker.issues.is_empty() {
-        return Err(checker.issues);
-    }
-    let Checker { bindings, mut checked, .. } = checker;
+    let Checker { bindings, mut checked, mut issues, .. } = checker;
     for of in checked.types.values_mut() {
         *of = bindings.settled(of);
     }
-    Ok(checked)
+    if issues.is_empty() {
+        literals::check(expr, &checked, &mut issues);
+    }
+    if issues.is_empty() { Ok(checked) } else { Err(issues) }
 }
 
 struct Checker<'v> {
@@ -207,7 +206,7 @@ impl Checker<'_> {
             if optional.contains(&index) {
                 found = self.unwrapped(item.at, found);
             }
-            joined = Some(self.join(item.at, joined, found));
+            joined = Some(self.join(joined, found));
         }
         Type::list(joined.unwrap_or_else(|| self.bindings.fresh()))
     }
@@ -216,12 +215,12 @@ impl Checker<'_> {
         let (mut keys, mut values): (Option<Type>, Option<Type>) = (None, None);
         for entry in entries {
             let key = self.expr(&mut entry.key);
-            keys = Some(self.join(entry.key.at, keys, key));
+            keys = Some(self.join(keys, key));
             let mut value = self.expr(&mut entry.value);
             if entry.optional {
                 value = self.unwrapped(entry.value.at, value);
             }
-            values = Some(self.join(entry.value.at, values, value));
+            values = Some(self.join(values, value));
         }
         let key = keys.unwrap_or_else(|| self.bindings.fresh());
         Type::map(key, values.unwrap_or_else(|| self.bindings.fresh()))
@@ -239,15 +238,14 @@ impl Checker<'_> {
         }
     }
 
-    /// The type of several items together: they must have the same.
-    fn join(&mut self, at: u32, before: Option<Type>, found: Type) -> Type {
+    /// The type of several items together; that literals must have the same is checked when all types are known.
+    fn join(&mut self, before: Option<Type>, found: Type) -> Type {
         let Some(before) = before else { return found };
-        if self.bindings.assign(&found, &before) {
-            return if matches!(self.bindings.resolved(&before), Type::Dyn) { Type::Dyn } else { before };
+        if self.bindings.assign(&found, &before) && !matches!(self.bindings.resolved(&before), Type::Dyn) {
+            before
+        } else {
+            Type::Dyn
         }
-        let (expected, actual) = (self.bindings.settled(&before), self.bindings.settled(&found));
-        self.issue(at, format!("expected type '{expected}' but found '{actual}'"));
-        before
     }
 
     fn fold(&mut self, fold: &mut Fold) -> Type {

@@ -81,7 +81,7 @@ fn maps(a: &Map<'_>, b: &Map<'_>) -> Result<bool, EvalError> {
             return Ok(false);
         }
     }
-    Ok(true)
+    Ok(a.unseen_equal(b))
 }
 
 /// The order of two numbers; `None` if one is none, or not a number.

@@ -20,6 +20,13 @@ pub enum List<'a> {
     },
     /// Made.
     Made(Arc<Vec<Value<'a>>>),
+    /// Made of lists whose items are told apart by more than their place.
+    Merged {
+        /// Its items.
+        items: Arc<Vec<Value<'a>>>,
+        /// How they are told apart.
+        kind: &'a ListKind,
+    },
 }
 
 impl<'a> List<'a> {
@@ -27,7 +34,7 @@ impl<'a> List<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Json { items, .. } => items.len(),
-            Self::Made(items) => items.len(),
+            Self::Made(items) | Self::Merged { items, .. } => items.len(),
         }
     }
 
@@ -49,7 +56,7 @@ impl<'a> List<'a> {
                 };
                 items.get(index).map(|item| Value::declared(item, decl))
             }
-            Self::Made(items) => items.get(index).cloned().map(Ok),
+            Self::Made(items) | Self::Merged { items, .. } => items.get(index).cloned().map(Ok),
         }
     }
 
@@ -67,9 +74,10 @@ impl<'a> List<'a> {
     }
 
     /// How its items are told apart.
-    pub(super) fn kind(&self) -> &ListKind {
+    pub(super) fn kind(&self) -> &'a ListKind {
         match self {
             Self::Json { decl: Decl { shape: Shape::List { kind, .. }, .. }, .. } => kind,
+            Self::Merged { kind, .. } => kind,
             _ => &ListKind::Atomic,
         }
     }
@@ -93,9 +101,6 @@ impl<'a> Map<'a> {
     /// How many entries it has.
     pub fn len(&self) -> usize {
         match self {
-            Self::Json { fields, decl: Decl { shape: Shape::Object { fields: known, .. }, .. } } => {
-                known.values().filter(|f| fields.contains_key(&*f.property)).count()
-            }
             Self::Json { fields, .. } => fields.len(),
             Self::Made(entries) => entries.len(),
         }
@@ -106,12 +111,22 @@ impl<'a> Map<'a> {
         self.len() == 0
     }
 
+    /// Whether what expressions do not see is the same in both.
+    pub(super) fn unseen_equal(&self, other: &Self) -> bool {
+        let (Self::Json { fields, decl }, Self::Json { fields: others, .. }) = (self, other) else {
+            return true;
+        };
+        let Shape::Object { fields: known, .. } = &decl.shape else { return true };
+        let seen = |name: &str| known.values().any(|field| &*field.property == name);
+        fields.iter().filter(|(name, _)| !seen(name)).all(|(name, value)| others.get(name) == Some(value))
+    }
+
     /// The value at a name.
     pub(super) fn field(&self, name: &str) -> Option<Result<Value<'a>, EvalError>> {
         match self {
             Self::Json { fields, decl } => match &decl.shape {
-                Shape::Object { fields: known, .. } => {
-                    let field = known.get(name)?;
+                Shape::Object { .. } => {
+                    let field = decl.field(name)?;
                     fields.get(&*field.property).map(|json| Value::declared(json, &field.decl))
                 }
                 Shape::Map(values) => fields.get(name).map(|json| Value::declared(json, values)),

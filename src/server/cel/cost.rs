@@ -1,6 +1,5 @@
 //! What calls cost when they are made, in the units of upstream's `CostTracker` and `library.CostEstimator`.
 
-use super::containers::{List, Map};
 use super::opaque::Opaque;
 use super::value::Value;
 
@@ -23,7 +22,7 @@ pub(super) fn scaled(size: u64, factor: f64) -> u64 {
 
 /// Whether the cost of a function is that of its result.
 pub(super) fn depends_on_result(function: &str) -> bool {
-    function == "join"
+    matches!(function, "join" | "reverse" | "slice" | "lists.range")
 }
 
 /// What it costs to go over a value.
@@ -74,19 +73,21 @@ pub(super) fn of_call(function: &str, overload: &str, args: &[Value<'_>], result
         "validate" => matching(size(1), size(0)),
         "_==_" | "_!=_" if args.iter().any(is_cheap) => 1,
         "_==_" | "_!=_" => scaled(size(0).min(size(1)), TRAVERSAL),
-        "startsWith" | "endsWith" => strings(0, 1.0),
+        "startsWith" | "endsWith" => strings(1, 1.0),
         "@in" if overload == "in_list" => size(1),
         "contains" => strings(0, 1.0).saturating_mul(strings(1, 1.0)),
         "sets.contains" | "sets.intersects" => pairs(args, 1),
         "sets.equivalent" => pairs(args, 2),
-        "distinct" | "sort" | "@sortByAssociatedKeys" => {
-            size(0).saturating_mul(size(0)).saturating_add(CREATE_LIST)
+        "distinct" | "sort" => self_compared(args.first()),
+        "@sortByAssociatedKeys" => self_compared(args.get(1)),
+        "flatten" => {
+            let depth = match args.get(1) {
+                Some(Value::Int(depth)) => u64::try_from(*depth).unwrap_or_default(),
+                _ => 1,
+            };
+            size(0).saturating_mul(depth).saturating_add(1 + CREATE_LIST)
         }
-        "flatten" | "reverse" | "slice" => args.first().map_or(1, entries) + CREATE_LIST,
-        "lists.range" => match args.first() {
-            Some(Value::Int(n)) => u64::try_from(*n).unwrap_or_default() + CREATE_LIST,
-            _ => CREATE_LIST,
-        },
+        "reverse" | "slice" | "lists.range" => result.map_or(0, Value::size) + 1 + CREATE_LIST,
         _ => by_overload(overload, args),
     }
 }
@@ -96,14 +97,15 @@ fn pairs(args: &[Value<'_>], factor: u64) -> u64 {
     size(0).saturating_mul(size(1)).saturating_mul(factor).saturating_add(1)
 }
 
-/// How many items a list has, those of lists in it included.
-fn entries(value: &Value<'_>) -> u64 {
-    match value {
-        Value::List(List::Made(items)) => items.iter().map(entries).sum::<u64>() + 1,
-        Value::List(list) => list.len() as u64,
-        Value::Map(Map::Made(entries)) => entries.len() as u64,
-        _ => 1,
-    }
+/// Every item compared with every other, in both ways.
+fn self_compared(list: Option<&Value<'_>>) -> u64 {
+    let Some(Value::List(list)) = list else { return 1 + CREATE_LIST };
+    let factor = match list.get(0) {
+        Some(Ok(Value::String(_) | Value::Bytes(_))) => 2.0 + TRAVERSAL,
+        _ => 2.0,
+    };
+    let pairs = (list.len() as u64).saturating_mul(list.len() as u64);
+    ((pairs as f64 * factor) as u64).saturating_add(1 + CREATE_LIST)
 }
 
 /// Values that are compared at once.

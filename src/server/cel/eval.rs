@@ -32,6 +32,9 @@ impl<'p, 'v> Run<'p, 'v> {
 
     pub(super) fn eval(&mut self, expr: &'p Expr) -> Evaluated<'p> {
         match &expr.kind {
+            Kind::List { .. } | Kind::Map { .. } | Kind::Call { .. } if expr.is_constant() => {
+                self.constant(expr)
+            }
             Kind::Literal(literal) => Ok(literal_value(literal)),
             Kind::Ident(name) => self.ident(name),
             Kind::Select { operand, field, test } => self.select(operand, field, *test),
@@ -43,14 +46,40 @@ impl<'p, 'v> Run<'p, 'v> {
         }
     }
 
+    /// What is known beforehand costs nothing.
+    fn constant(&mut self, expr: &'p Expr) -> Evaluated<'p> {
+        let before = self.cost;
+        let value = match &expr.kind {
+            Kind::Call { function, target, args } => self.call(expr.id, function, target.as_deref(), args),
+            Kind::List { items, optional } => self.list(items, optional),
+            Kind::Map { entries } => self.map(entries),
+            _ => self.eval(expr),
+        };
+        self.cost = before;
+        value
+    }
+
+    /// A variable or field that is one of several: upstream counts the way to it, not itself.
+    fn attribute(&mut self, expr: &'p Expr) -> Evaluated<'p> {
+        let value = self.eval(expr);
+        if expr.is_attribute() {
+            self.cost = self.cost.saturating_sub(1);
+        }
+        value
+    }
+
     fn ident(&mut self, name: &'p str) -> Evaluated<'p> {
-        self.charge(1)?;
         if let Some((_, value)) = self.locals.iter().rev().find(|(n, _)| *n == name) {
-            return value.clone();
+            let value = value.clone();
+            self.charge(1)?;
+            return value;
         }
         if let Some(value) = self.variables.get(name) {
-            return Ok(value.clone());
+            let value = value.clone();
+            self.charge(1)?;
+            return Ok(value);
         }
+        // The name of a type is a constant.
         match check::type_value(name) {
             Some(of) => Ok(Value::Type(of)),
             None => Err(EvalError::failed(format!("no such attribute(s): {name}"))),
@@ -83,7 +112,6 @@ impl<'p, 'v> Run<'p, 'v> {
     }
 
     fn list(&mut self, items: &'p [Expr], optional: &[usize]) -> Evaluated<'p> {
-        let constant = items.iter().all(|i| matches!(i.kind, Kind::Literal(_)));
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let value = self.eval(item)?;
@@ -94,9 +122,7 @@ impl<'p, 'v> Run<'p, 'v> {
                 value => values.push(value),
             }
         }
-        if !constant || items.is_empty() {
-            self.charge(cost::CREATE_LIST)?;
-        }
+        self.charge(cost::CREATE_LIST)?;
         Ok(Value::list(values))
     }
 
@@ -127,8 +153,8 @@ impl<'p, 'v> Run<'p, 'v> {
             ("_||_", [left, right]) => return self.logical(left, right, true),
             ("_?_:_", [condition, then, otherwise]) => {
                 return match self.eval(condition)? {
-                    Value::Bool(true) => self.eval(then),
-                    Value::Bool(false) => self.eval(otherwise),
+                    Value::Bool(true) => self.attribute(then),
+                    Value::Bool(false) => self.attribute(otherwise),
                     _ => Err(EvalError::no_such_overload()),
                 };
             }
@@ -148,20 +174,33 @@ impl<'p, 'v> Run<'p, 'v> {
             ("or" | "orValue", [other]) if target.is_some() => return self.or(function, target, other),
             ("_+_", [left, right]) if is_accumulator(left) => {
                 if let Kind::List { items, .. } = &right.kind {
-                    return self.append(right, items);
+                    return self.append(items);
                 }
             }
             ("cel.@mapInsert", _) => return self.insert(args),
             _ => {}
         }
+        if let ("_[_]" | "_[?_]", [container, key]) = (function, args) {
+            let values = [self.eval(container)?, self.attribute(key)?];
+            return self.invoke(id, function, &values);
+        }
         let mut values = Vec::with_capacity(args.len() + 1);
-        if let Some(target) = target {
-            values.push(self.eval(target)?);
+        let mut failed = None;
+        for arg in target.into_iter().chain(args) {
+            match self.eval(arg) {
+                Ok(value) => values.push(value),
+                Err(EvalError::Failed(why)) => failed = failed.or(Some(why)),
+                Err(other) => return Err(other),
+            }
         }
-        for arg in args {
-            values.push(self.eval(arg)?);
+        match failed {
+            None => self.invoke(id, function, &values),
+            // A call is counted though what it is called with failed.
+            Some(why) => {
+                self.charge(1)?;
+                Err(EvalError::Failed(why))
+            }
         }
-        self.invoke(id, function, &values)
     }
 
     fn invoke(&mut self, id: u32, function: &'p str, values: &[Value<'p>]) -> Evaluated<'p> {
@@ -232,12 +271,12 @@ impl<'p, 'v> Run<'p, 'v> {
         )
     }
 
-    fn append(&mut self, list: &'p Expr, items: &'p [Expr]) -> Evaluated<'p> {
+    fn append(&mut self, items: &'p [Expr]) -> Evaluated<'p> {
         let mut added = Vec::with_capacity(items.len());
         for item in items {
             added.push(self.eval(item)?);
         }
-        self.charge(2 + if list.id == 0 { 0 } else { cost::CREATE_LIST })?;
+        self.charge(2 + cost::CREATE_LIST)?;
         match self.take_accumulator()? {
             Value::List(List::Made(mut made)) => {
                 Arc::make_mut(&mut made).extend(added);
@@ -277,7 +316,6 @@ impl<'p, 'v> Run<'p, 'v> {
     }
 
     fn bind(&mut self, fold: &'p Fold) -> Evaluated<'p> {
-        self.charge(cost::CREATE_LIST)?;
         let value = self.eval(&fold.start);
         self.locals.push((&fold.accumulator, value));
         let result = self.eval(&fold.result);

@@ -154,7 +154,8 @@ impl Program {
             check::check(&mut expr, variables).map_err(|issues| source::report(text, issues))?;
         let result = checked.types.get(&expr.id).cloned().unwrap_or(Type::Dyn);
         let names = checked.names.iter().map(|name| Box::from(&**name)).collect();
-        let regexps = literal_patterns(&expr);
+        let regexps = literal_patterns(&expr)
+            .map_err(|why| CompileError(format!("program instantiation failed: {why}")))?;
         let calls = Arc::new(std::mem::take(&mut checked.calls));
         checked.calls = (*calls).clone();
         let program = Self { expr: Arc::new(expr), result, calls, regexps: Arc::new(regexps), names };
@@ -201,19 +202,20 @@ impl PartialEq for Value<'_> {
     }
 }
 
-fn literal_patterns(expr: &Expr) -> HashMap<u32, Regexp> {
-    let mut patterns = HashMap::new();
+fn literal_patterns(expr: &Expr) -> Result<HashMap<u32, Regexp>, String> {
+    let (mut patterns, mut failed) = (HashMap::new(), None);
     expr.visit(&mut |part| {
         let Kind::Call { function, target, args } = &part.kind else { return };
         if !matches!(&**function, "matches" | "find" | "findAll") {
             return;
         }
         let pattern = args.get(usize::from(target.is_none()));
-        if let Some(Expr { kind: Kind::Literal(Literal::String(text)), .. }) = pattern
-            && let Ok(regexp) = Regexp::new(text)
-        {
-            patterns.insert(part.id, regexp);
+        if let Some(Expr { kind: Kind::Literal(Literal::String(text)), .. }) = pattern {
+            match Regexp::new(text) {
+                Ok(regexp) => drop(patterns.insert(part.id, regexp)),
+                Err(why) => failed = Some(why),
+            }
         }
     });
-    patterns
+    failed.map_or(Ok(patterns), Err)
 }

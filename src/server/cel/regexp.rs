@@ -130,6 +130,13 @@ fn escape(
             let past = if rest.contains("\\E") { 2 } else { 0 };
             return Ok(at + 2 + literal.chars().count() + past);
         }
+        'p' | 'P' | 'x' if chars.get(at + 2) == Some(&'{') => {
+            let missing =
+                || format!("error parsing regexp: invalid escape sequence: `\\{next}` in `{pattern}`");
+            let end = chars[at..].iter().position(|c| *c == '}').ok_or_else(missing)? + at + 1;
+            out.extend(&chars[at..end]);
+            return Ok(end);
+        }
         '<' | '>' | 'Z' | 'C' => {
             return Err(format!("error parsing regexp: invalid escape sequence: `\\{next}` in `{pattern}`"));
         }

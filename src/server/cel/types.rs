@@ -231,7 +231,11 @@ impl Decl {
     /// A field by its name in expressions.
     pub fn field(&self, name: &str) -> Option<&Field> {
         match &self.shape {
-            Shape::Object { fields, .. } => fields.get(name),
+            // Words that are kept for other uses may stand for fields as they are.
+            Shape::Object { fields, .. } => fields.get(name).or_else(|| {
+                let escaped = RESERVED.contains(&name).then(|| format!("__{name}__"))?;
+                fields.get(&*escaped)
+            }),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::conditions;
+use super::schema::definition_warnings;
 use super::validate;
 use crate::api::{FieldError, Meta, MetaMut, Status};
 use crate::server::registry::strategy::{Context, Strategy, defaults};
@@ -47,6 +48,14 @@ impl Strategy for DefinitionStrategy {
 
     fn validate_update(&self, _: &Context<'_>, new: &Value, old: &Value) -> Vec<FieldError> {
         validate::definition(new, Some(old))
+    }
+
+    fn warnings(&self, object: &Value) -> Vec<String> {
+        definition_warnings(&object["spec"], None)
+    }
+
+    fn warnings_on_update(&self, new: &Value, old: &Value) -> Vec<String> {
+        definition_warnings(&new["spec"], Some(&old["spec"]))
     }
 
     /// A status update may change metadata too, as upstream.

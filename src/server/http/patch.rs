@@ -135,8 +135,9 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     };
     let mut warnings = Vec::new();
     let written = if applies {
-        patch::declared(&schema, &patch.value)?;
         warnings = strict::check_duplicates(&patch.bytes, &duplicates, options.field_validation)?;
+        // Unknown fields are errors whatever the client says of them: nobody could own them.
+        patch::declared(&schema, &patch.value)?;
         let (config, _) = schema.accept(patch.value.into(), FieldValidation::Ignore)?;
         let mut apply = |live: Option<&Value>| apply(&cx, &schema, live, &config, &options);
         api.objects.update(&cx.call(&options), change, &mut apply).await?

@@ -28,12 +28,22 @@ enum Shape<'s> {
     List(NodeRef<'s>),
 }
 
-fn shape(node: Type<'_>) -> Shape<'_> {
+/// What a type is to a value; `None` for one of which it does not matter what it is.
+fn shape<'s>(node: Type<'s>, value: Option<&Value>) -> Shape<'s> {
     let Some(node) = node else { return Shape::Leaf };
     match node.node() {
+        Node::Any if node.is_deduced() && value.is_some_and(Value::is_object) => Shape::Map(node),
         Node::Object(_) | Node::Map { .. } if !node.is_atomic() => Shape::Map(node),
         Node::List(_) if node.list_kind() != Some(ListKind::Atomic) => Shape::List(node),
         _ => Shape::Leaf,
+    }
+}
+
+/// Of two values the one that tells what both are, if they are alike.
+fn both<'v>(old: Option<&'v Value>, new: Option<&'v Value>) -> Option<&'v Value> {
+    match (old, new) {
+        (Some(old), Some(new)) => (old.is_object() == new.is_object()).then_some(new),
+        (old, new) => new.or(old),
     }
 }
 
@@ -73,7 +83,7 @@ fn elements(list: NodeRef<'_>, items: &[Value]) -> Vec<Option<String>> {
 
 /// The fields that a value has. An item without an element of its own has none.
 pub(super) fn fields_of(node: Type<'_>, value: &Value) -> Entry {
-    match (shape(node), value) {
+    match (shape(node, Some(value)), value) {
         (Shape::Map(node), Value::Object(fields)) => {
             let mut below = Set::default();
             for (key, value) in fields {
@@ -134,7 +144,7 @@ pub(super) fn compare(node: Type<'_>, old: Option<&Value>, new: Option<&Value>) 
     if old == new {
         return difference;
     }
-    match shape(node) {
+    match shape(node, both(old, new)) {
         Shape::Map(node) if !(is_bare(old) && is_bare(new)) => {
             let empty = Map::new();
             let [old, new] = [old, new].map(|v| v.and_then(Value::as_object).unwrap_or(&empty));
@@ -194,7 +204,7 @@ fn compare_lists(list: NodeRef<'_>, old: Option<&Value>, new: Option<&Value>, di
 
 /// The value without the fields of a set; `None` if nothing remains.
 pub(super) fn without(node: Type<'_>, value: &Value, remove: &Set) -> Option<Value> {
-    match (shape(node), value) {
+    match (shape(node, Some(value)), value) {
         (Shape::Map(node), Value::Object(fields)) if !fields.is_empty() => {
             let mut kept = Map::new();
             for (key, value) in fields {
@@ -247,7 +257,7 @@ pub(super) fn merge(
     config: Option<&Value>,
     path: &str,
 ) -> Result<Option<Value>, Error> {
-    match shape(node) {
+    match shape(node, both(live, config)) {
         Shape::Map(node) if !(is_bare(live) && is_bare(config)) => {
             let empty = Map::new();
             let [live, config] = [live, config].map(|v| v.and_then(Value::as_object).unwrap_or(&empty));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::api::identity::GroupVersionKind;
 use crate::api::schema::Schemas;
 use crate::api::schema::tree::{
-    DefinitionNode, FieldNode, Kind, ListKind, ListNode, Node, NodeRef, ObjectNode, Text, Tree,
+    ANYTHING, DefinitionNode, FieldNode, Kind, ListKind, ListNode, Node, NodeRef, ObjectNode, Text, Tree,
 };
 
 const OBJECT_META: &str = "ObjectMeta";
@@ -17,6 +17,8 @@ const REQUIRED: u8 = 1;
 /// The tree of one kind. `root`: the schema is of whole objects.
 pub(super) fn tree(kind: &GroupVersionKind, openapi: Option<&Value>, preserve: bool, root: bool) -> Tree {
     let mut builder = Builder::default();
+    let anything = builder.scalar("any", Node::Any);
+    debug_assert_eq!(anything, ANYTHING);
     let empty = Value::Object(serde_json::Map::new());
     let node = match openapi {
         Some(schema) => builder.value(schema, preserve, root),

@@ -259,17 +259,20 @@ impl Estimator<'_, '_> {
                 Estimate::of(pairs.scaled(factor).plus(Range::ONE))
             }
             ("distinct" | "sort" | "@sortByAssociatedKeys", Some(target)) => {
-                let size = self.size_or_unknown(target);
-                Estimate::sized(size.times(size).plus(Range::fixed(CREATE_LIST)), size)
+                let compared = if function == "@sortByAssociatedKeys" { first? } else { target };
+                let size = self.size_or_unknown(compared);
+                let text = matches!(self.item_size(compared), Some((Type::String | Type::Bytes, _)));
+                let factor = if text && function != "distinct" { 2.0 + TRAVERSAL } else { 2.0 };
+                Estimate::sized(size.times(size).scaled(factor).plus(Range::fixed(CREATE_LIST + 1)), size)
             }
             ("reverse" | "slice" | "flatten", Some(target)) => {
                 let size = self.size_or_unknown(target);
-                Estimate::sized(size.plus(Range::fixed(CREATE_LIST)), size)
+                Estimate::sized(size.plus(Range::fixed(CREATE_LIST + 1)), size)
             }
             ("lists.range", _) => match first.map(|arg| &arg.kind) {
                 Some(Kind::Literal(Literal::Int(n))) => {
                     let size = Range::fixed(u64::try_from(*n).unwrap_or_default());
-                    Estimate::sized(size.plus(Range::fixed(CREATE_LIST)), size)
+                    Estimate::sized(size.plus(Range::fixed(CREATE_LIST + 1)), size)
                 }
                 _ => Estimate::of(Range::UNKNOWN),
             },

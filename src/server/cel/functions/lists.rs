@@ -24,8 +24,14 @@ pub(super) const SORTED: Library = per_type! {
     "isSorted" "bool" is_sorted => ["int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"];
 };
 
+pub(super) const SUMS: Library = &[
+    ("list_int_sum .sum list(int) > int", |a| sum(a, Value::Int(0))),
+    ("list_uint_sum .sum list(uint) > uint", |a| sum(a, Value::Uint(0))),
+    ("list_double_sum .sum list(double) > double", |a| sum(a, Value::Double(0.0))),
+    ("list_duration_sum .sum list(duration) > duration", |a| sum(a, Value::Duration(0))),
+];
+
 pub(super) const PICKED: Library = of_type! {
-    "sum" sum => ["int", "uint", "double", "duration"];
     "min" |a| extreme(a, "min", Ordering::Less) => ["int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"];
     "max" |a| extreme(a, "max", Ordering::Greater) => ["int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"];
 };
@@ -87,11 +93,9 @@ fn is_sorted<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
     Ok(Value::Bool(true))
 }
 
-fn sum<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
-    let mut items = items(args, 0)?.into_iter();
-    // An empty list of unknown type sums to an int.
-    let Some(mut total) = items.next() else { return Ok(Value::Int(0)) };
-    for item in items {
+fn sum<'a>(args: &[Value<'a>], nothing: Value<'a>) -> Result<Value<'a>, EvalError> {
+    let mut total = nothing;
+    for item in items(args, 0)? {
         total = match (total, item) {
             (Value::Int(a), Value::Int(b)) => {
                 Value::Int(a.checked_add(b).ok_or_else(|| EvalError::failed("integer overflow"))?)

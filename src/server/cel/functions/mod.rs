@@ -34,13 +34,14 @@ pub(super) type Run = for<'a> fn(&[Value<'a>]) -> Result<Value<'a>, EvalError>;
 
 type Library = &'static [(&'static str, Run)];
 
-const LIBRARIES: [Library; 17] = [
+const LIBRARIES: [Library; 18] = [
     authorization::LIBRARY,
     conversions::LIBRARY,
     formats::LIBRARY,
     lists::LIBRARY,
     lists::PICKED,
     lists::SORTED,
+    lists::SUMS,
     net::LIBRARY,
     operators::LIBRARY,
     operators::ORDER,

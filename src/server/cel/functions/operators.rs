@@ -133,7 +133,8 @@ fn add<'a>(args: &[Value<'a>]) -> Result<Value<'a>, EvalError> {
 fn concatenated<'a>(a: &List<'a>, b: &List<'a>) -> Result<Value<'a>, EvalError> {
     use crate::server::cel::types::ListKind;
     let mut items = a.to_vec()?;
-    match a.kind().clone() {
+    let kind = a.kind();
+    match kind {
         ListKind::Atomic => items.extend(b.to_vec()?),
         ListKind::Set => {
             for item in b.iter() {
@@ -146,14 +147,17 @@ fn concatenated<'a>(a: &List<'a>, b: &List<'a>) -> Result<Value<'a>, EvalError> 
         ListKind::Map(keys) => {
             for item in b.iter() {
                 let item = item?;
-                match items.iter().position(|other| same_keys(&keys, other, &item)) {
+                match items.iter().position(|other| same_keys(keys, other, &item)) {
                     Some(at) => items[at] = item,
                     None => items.push(item),
                 }
             }
         }
     }
-    Ok(Value::list(items))
+    if *kind == ListKind::Atomic {
+        return Ok(Value::list(items));
+    }
+    Ok(Value::List(List::Merged { items: std::sync::Arc::new(items), kind }))
 }
 
 fn same_keys(keys: &[Box<str>], a: &Value<'_>, b: &Value<'_>) -> bool {

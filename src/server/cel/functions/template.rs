@@ -95,12 +95,16 @@ fn cased(clause: char, text: String) -> String {
     if clause == 'X' { text.to_uppercase() } else { text }
 }
 
-/// At least two digits of exponent, with a sign.
+/// As the format of upstream's language has it: `1.234500×10⁰³`.
 fn scientific(number: f64, precision: usize) -> String {
+    const DIGITS: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
     let text = format!("{number:.precision$e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or_default();
-    format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    let raised = format!("{:02}", exponent.abs());
+    let raised = raised.bytes().filter_map(|b| DIGITS.get(usize::from(b.wrapping_sub(b'0'))));
+    let sign = if exponent < 0 { "⁻" } else { "" };
+    format!("{digits}×10{sign}{}", raised.collect::<String>())
 }
 
 /// A value as `%s` shows it.

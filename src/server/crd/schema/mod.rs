@@ -4,13 +4,20 @@
 //! be applied to objects.
 
 mod correlate;
+mod decl;
 mod defaults;
+mod definition;
+mod field_path;
 mod formats;
 mod lists;
 mod metadata;
 mod pattern;
+mod rules;
 mod structural;
 mod values;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,6 +25,7 @@ use serde_json::Value;
 
 use crate::api::field::ErrorType;
 use crate::api::{FieldError, GroupVersionKind, Path, Schema};
+use rules::Rules;
 use structural::Structural;
 
 /// The schema of one version of a custom kind, ready for use. Cheap to clone.
@@ -37,6 +45,7 @@ struct Inner {
     preserve_unknown: bool,
     schema: OnceLock<Schema>,
     structural: OnceLock<Structural>,
+    rules: OnceLock<Option<Rules>>,
 }
 
 impl CustomSchema {
@@ -61,6 +70,7 @@ impl CustomSchema {
                 preserve_unknown,
                 schema: OnceLock::new(),
                 structural: OnceLock::new(),
+                rules: OnceLock::new(),
             }),
         })
     }
@@ -110,10 +120,15 @@ impl CustomSchema {
             use ErrorType::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
             matches!(e.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
         };
-        if structural.has_rules() && errors.iter().any(blocking) {
+        let Some(rules) = self.inner.rules.get_or_init(|| Rules::compile(structural, true)) else {
+            return errors;
+        };
+        if errors.iter().any(blocking) {
             let detail = "some validation rules were not checked because the object was invalid; \
                           correct the existing errors to complete validation";
             errors.push(FieldError::invalid(&root, Value::Null, detail));
+        } else {
+            errors.extend(rules::check(rules, structural, &root, new, old));
         }
         errors
     }
@@ -132,6 +147,12 @@ fn inflate(source: &[u8]) -> Option<Value> {
 
 /// What is wrong with the schemas of a CustomResourceDefinition's `spec` (`versions[*].schema`); paths begin with
 /// `spec`. `old_spec` is the definition it replaces: rules that were accepted once are not checked for cost again.
-pub fn check_definition(_crd_spec: &Value, _old_spec: Option<&Value>) -> Vec<FieldError> {
-    Vec::new()
+pub fn check_definition(crd_spec: &Value, old_spec: Option<&Value>) -> Vec<FieldError> {
+    definition::check(crd_spec, old_spec)
+}
+
+/// Warnings about the schemas of a CustomResourceDefinition's `spec`: formats nobody knows, sets of what is no scalar.
+/// `old_spec` is the definition it replaces, whose warnings are not repeated.
+pub fn definition_warnings(crd_spec: &Value, old_spec: Option<&Value>) -> Vec<String> {
+    definition::warnings::of(crd_spec, old_spec)
 }

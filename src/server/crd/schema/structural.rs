@@ -75,12 +75,11 @@ pub(crate) struct Structural {
     pub(crate) rules: Vec<Rule>,
 }
 
-/// The `x-kubernetes-list-*` and `x-kubernetes-map-type` extensions.
+/// The `x-kubernetes-list-*` extensions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Topology {
     pub(crate) list_type: Box<str>,
     pub(crate) list_map_keys: Vec<Box<str>>,
-    pub(crate) map_type: Box<str>,
 }
 
 /// What values must be like, besides their structure.
@@ -195,11 +194,6 @@ impl Structural {
         self.topology.as_ref().map_or(&[], |t| &t.list_map_keys)
     }
 
-    /// `x-kubernetes-map-type`, or an empty text.
-    pub(crate) fn map_type(&self) -> &str {
-        self.topology.as_ref().map_or("", |t| &t.map_type)
-    }
-
     /// `format`, or an empty text.
     pub(crate) fn format(&self) -> &str {
         self.values.as_ref().map_or("", |v| &v.format)
@@ -245,7 +239,6 @@ fn topology(fields: &Map<String, Value>) -> Option<Box<Topology>> {
     let topology = Topology {
         list_type: text(fields, "x-kubernetes-list-type").into(),
         list_map_keys: texts(fields, "x-kubernetes-list-map-keys"),
-        map_type: text(fields, "x-kubernetes-map-type").into(),
     };
     (topology != Topology::default()).then(|| Box::new(topology))
 }

@@ -83,3 +83,25 @@ fn merged_items_keep_the_order_of_the_configuration() {
     let error = merge(Some(schema.root()), None, Some(&list(&["a", "a"])), "").expect_err("duplicates");
     assert_eq!(error.to_string(), ".spec.containers: duplicate entries for key [name=\"a\"]");
 }
+
+#[test]
+fn unknown_fields_of_custom_kinds_are_what_they_look_like() {
+    let openapi = json!({"type": "object", "properties": {"spec": {"type": "object",
+        "x-kubernetes-preserve-unknown-fields": true, "properties": {"known": {"type": "string"}}}}});
+    let schema = Schema::custom(&GroupVersionKind::new("example.com", "v1", "Foo"), Some(&openapi), false);
+    let object = json!({"spec": {"known": "k", "a": {"b": {"c": 1, "d": [1]}}, "e": "f"}});
+    let fields = fields_of(Some(schema.root()), &object).below.to_value();
+    assert_eq!(
+        fields,
+        json!({"f:spec": {"f:known": {}, "f:e": {}, "f:a": {".": {}, "f:b": {".": {}, "f:c": {}, "f:d": {}}}}})
+    );
+    let other = json!({"spec": {"a": {"b": {"x": true}}}});
+    let merged = merge(Some(schema.root()), Some(&object), Some(&other), "").expect("merges");
+    assert_eq!(
+        merged,
+        Some(json!({"spec": {"known": "k", "a": {"b": {"c": 1, "d": [1], "x": true}}, "e": "f"}}))
+    );
+    let scalar = json!({"spec": {"a": 5}});
+    let merged = merge(Some(schema.root()), Some(&object), Some(&scalar), "").expect("merges");
+    assert_eq!(merged, Some(json!({"spec": {"known": "k", "a": 5, "e": "f"}})));
+}

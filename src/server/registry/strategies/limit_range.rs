@@ -284,6 +284,7 @@ mod tests {
             (
                 json!({"max": {"widgets": "1"}}),
                 vec![
+                    "spec.limits[0].max[widgets]: Invalid value: \"widgets\": must be a standard resource type or fully qualified",
                     "spec.limits[0].max[widgets]: Invalid value: \"widgets\": must be a standard resource for containers",
                 ],
             ),
