@@ -26,7 +26,6 @@ pub fn minimal(entry: &Resource) -> Value {
             json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}})
         }
         "Service" => json!({"spec": {"ports": [{"port": 80}]}}),
-        "PodPreset" => json!({"spec": {"env": [{"name": "A", "value": "b"}]}}),
         "Ingress" => json!({"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}),
         "IngressClass" => json!({"spec": {"controller": "example.com/c"}}),
         "IPAddress" => {
