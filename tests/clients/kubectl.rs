@@ -96,7 +96,7 @@ impl<'a> Stage<'a> {
         std::fs::create_dir(at.join(".bin")).expect("directory");
         let executable = executable.canonicalize().expect("kubectl is there");
         std::os::unix::fs::symlink(executable, at.join(".bin/kubectl")).expect("link");
-        std::fs::copy(cluster.kubeconfig(), at.join(".kubeconfig")).expect("the kubeconfig is there");
+        std::fs::write(at.join(".kubeconfig"), crate::kubeconfig(cluster)).expect("file is written");
         let stage = Self { cluster, directory, namespace: namespace.to_owned() };
         let set = format!("kubectl config set-context --current --namespace={namespace}");
         let output = stage.shell().args(["-c", &set]).output().expect("bash runs");

@@ -64,6 +64,11 @@ fn main() -> ExitCode {
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// The admin kubeconfig, which only the cluster's host sees.
+fn kubeconfig(cluster: &Cluster) -> String {
+    cluster.host.sh(&format!("cat {}", cluster.kubeconfig().display()))
+}
+
 fn next<'a>(queue: &Mutex<std::slice::Iter<'a, Suite>>) -> Option<&'a Suite> {
     queue.lock().expect("no suite runs with the lock held").next()
 }
