@@ -47,7 +47,8 @@ fn injected(spec: &Value, path: &Path) -> Vec<FieldError> {
     let errors = validate::template(&template, &Path::new("template")).into_iter().filter_map(|mut error| {
         let below = error.field.as_str().strip_prefix("template.spec.")?.to_owned();
         let own = below.strip_prefix(CONTAINER).unwrap_or(&below);
-        let lists = ["env[", "envFrom[", "volumes[", "volumeMounts["];
+        // Some paths leave out the index.
+        let lists = ["env", "volumes", "volumeMounts"];
         let ours = lists.iter().any(|list| own.starts_with(list));
         error.field = path.child(own);
         ours.then_some(error)

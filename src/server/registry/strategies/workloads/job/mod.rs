@@ -138,8 +138,7 @@ fn generated_selector(job: &Value, errors: &mut Errors) {
     let (uid, name) = (Meta::of(job).uid(), Meta::of(job).name());
     let template = &job["spec"]["template"]["metadata"];
     let at = Path::new("spec").child("template").child("metadata").child("labels");
-    let pairs: Vec<(&str, &str)> =
-        vec![(UID_LABELS[0], uid), (NAME_LABELS[0], name), (UID_LABELS[1], uid), (NAME_LABELS[1], name)];
+    let pairs = [(UID_LABELS[0], uid), (NAME_LABELS[0], name), (UID_LABELS[1], uid), (NAME_LABELS[1], name)];
     for (label, wanted) in &pairs {
         match template["labels"].get(*label).map(text) {
             None => errors.push(FieldError::required(&at.key(label), format!("must be '{wanted}'"))),
