@@ -27,7 +27,9 @@ fn costs_are_counted_as_upstream_counts_them() {
         ("self.l[0]", 3),
         ("1 in self.l", 5),
         ("size(self.l)", 3),
-        ("{'a': 1}", 30),
+        ("{'a': self.a}", 32),
+        ("{'a': 1} == {'a': 1}", 1),
+        ("double(5) < 10.0", 1),
     ];
     for (text, cost) in table {
         assert_eq!(counted(text, &object), cost, "{text}");
