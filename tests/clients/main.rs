@@ -38,7 +38,8 @@ fn main() -> ExitCode {
         .collect();
     let results = Mutex::new(Vec::new());
     if !suites.is_empty() {
-        let cluster = Cluster::start("clients", &[]);
+        // A file system of its own: what else fills the machine is no pressure on this node.
+        let cluster = Cluster::start_on_small_disk("clients", 1024);
         cluster.import_test_images();
         let queue = Mutex::new(suites.iter());
         std::thread::scope(|scope| {
@@ -61,6 +62,11 @@ fn main() -> ExitCode {
         started.elapsed().as_secs_f32()
     );
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The admin kubeconfig, which only the cluster's host sees.
+fn kubeconfig(cluster: &Cluster) -> String {
+    cluster.host.sh(&format!("cat {}", cluster.kubeconfig().display()))
 }
 
 fn next<'a>(queue: &Mutex<std::slice::Iter<'a, Suite>>) -> Option<&'a Suite> {

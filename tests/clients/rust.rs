@@ -36,12 +36,12 @@ pub fn suites() -> Vec<Suite> {
 fn run<F: Future<Output = ()>>(cluster: &Cluster, test: impl FnOnce(Client, String) -> F + Send) {
     let namespace = cluster.namespace("rust");
     let network = File::open(format!("/proc/{}/ns/net", cluster.server_pid())).expect("the server runs");
-    let kubeconfig = cluster.kubeconfig();
+    let kubeconfig = crate::kubeconfig(cluster);
     let work = || {
         nix::sched::setns(&network, nix::sched::CloneFlags::CLONE_NEWNET).expect("the namespace is entered");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let file = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
+            let file = Kubeconfig::from_yaml(&kubeconfig).expect("a kubeconfig");
             let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
             let client = Client::try_from(config.expect("a configuration")).expect("a client");
             let test = test(client, namespace.clone());

@@ -13,7 +13,8 @@
 //!
 //! In an output `*` stands for any text within a line, a line `...` for any lines, and one run of blanks
 //! is as good as another. `[N]` as the last line is the exit status, 0 without it. After `@until-so` the
-//! command is repeated until it prints what it should: controllers and nodes take their time.
+//! command is repeated until it prints what it should: controllers and nodes take their time. What comes
+//! after `@newest` is for the newest kubectl at hand alone: it takes long and depends on the server.
 
 use std::fmt::Write;
 use std::process::{Command, Output, Stdio};
@@ -35,6 +36,7 @@ pub struct Step {
     status: i32,
     since: Option<u32>,
     until: Option<u32>,
+    newest: bool,
     repeat: bool,
 }
 
@@ -60,6 +62,7 @@ pub fn parse(text: &str) -> Vec<Step> {
                 Some(("since", version)) => pending.since = Some(minor(version)),
                 Some(("until", version)) => pending.until = Some(minor(version)),
                 _ if directive == "until-so" => pending.repeat = true,
+                _ if directive == "newest" => pending.newest = true,
                 _ => panic!("line {}: unknown directive {line}", number + 1),
             }
         } else if let Some(step) = steps.last_mut() {
@@ -88,9 +91,11 @@ pub fn minor(version: &str) -> u32 {
 }
 
 impl Step {
-    /// Whether a kubectl of this minor version is to run it.
-    pub fn applies(&self, version: u32) -> bool {
-        self.since.is_none_or(|since| version >= since) && self.until.is_none_or(|until| version <= until)
+    /// Whether a kubectl of this minor version is to run it, where `newest` is the newest there is.
+    pub fn applies(&self, version: u32, newest: u32) -> bool {
+        self.since.is_none_or(|since| version >= since)
+            && self.until.is_none_or(|until| version <= until)
+            && (!self.newest || version == newest)
     }
 
     /// Runs the command with a shell made by `shell`.
@@ -164,7 +169,9 @@ pub fn check_itself() {
     let steps = parse(text);
     assert_eq!((steps.len(), &*steps[0].command, steps[0].status), (2, "cat <<E\na\n\nE", 3));
     assert_eq!(steps[0].expected, ["a", "# b", "", "c"]);
-    assert!(steps[0].applies(29) && !steps[0].applies(28) && steps[1].applies(1) && steps[0].repeat);
+    assert!(
+        steps[0].applies(29, 36) && !steps[0].applies(28, 36) && steps[1].applies(1, 36) && steps[0].repeat
+    );
     for (expected, lines, outcome) in [
         (&["a  *", "..."][..], &["a b c", "d"][..], true),
         (&["a", "..."], &["a"], true),

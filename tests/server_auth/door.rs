@@ -67,9 +67,15 @@ impl Door {
 
     /// Code and JSON of the answer; null for text.
     pub async fn ask(&mut self, method: &str, uri: &str, body: Value) -> (u16, Value) {
-        let mut sender = match self.sender.take() {
-            Some(mut sender) if sender.ready().await.is_ok() => sender,
-            _ => self.connect().await,
+        let mut kept = self.sender.take();
+        if let Some(sender) = &mut kept
+            && sender.ready().await.is_err()
+        {
+            kept = None;
+        }
+        let mut sender = match kept {
+            Some(sender) => sender,
+            None => self.connect().await,
         };
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
@@ -88,11 +94,16 @@ impl Door {
 
 /// The same inside the process, as a user.
 pub async fn in_process(server: &Server, user: User, method: &str, uri: &str, body: Value) -> (u16, Value) {
+    let (code, bytes) = raw(server, user, method, uri, body).await;
+    (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+}
+
+/// Code and bytes of an answer inside the process.
+pub async fn raw(server: &Server, user: User, method: &str, uri: &str, body: Value) -> (u16, Bytes) {
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = Request::builder().method(method).uri(uri).header("content-type", "application/json");
     let request = request.body(kube::client::Body::from(body)).unwrap();
     let response = server.service_as(user).oneshot(request).await.unwrap();
     let code = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    (code, response.into_body().collect().await.unwrap().to_bytes())
 }

@@ -1,6 +1,8 @@
 //! A server on a temporary directory and a free port, for the tests of the API.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod minimal;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -208,7 +208,7 @@ pub fn rule(operations: &[&str], group: &str, version: &str, resources: &[&str])
     json!({"operations": operations, "apiGroups": [group], "apiVersions": [version], "resources": resources})
 }
 
-/// Code, `Warning` headers and JSON of an answer.
+/// Code, `Warning` headers and JSON of an answer. The method APPLY is a server-side apply.
 pub async fn ask(
     server: &Server,
     user: User,
@@ -217,7 +217,11 @@ pub async fn ask(
     body: Value,
 ) -> (u16, Vec<String>, Value) {
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+    let (method, kind) = match method {
+        "PATCH" => ("PATCH", "application/merge-patch+json"),
+        "APPLY" => ("PATCH", "application/apply-patch+yaml"),
+        other => (other, "application/json"),
+    };
     let request = Request::builder()
         .method(method)
         .uri(uri)
@@ -287,4 +291,11 @@ pub async fn plain_server() -> (SocketAddr, tokio::task::JoinHandle<()>) {
         }
     });
     (address, task)
+}
+
+/// The text of `/metrics`.
+pub async fn metrics(server: &Server) -> String {
+    let request = Request::builder().uri("/metrics").body(kube::client::Body::from(Vec::new())).unwrap();
+    let response = server.service_as(User::loopback()).oneshot(request).await.unwrap();
+    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
 }

@@ -76,7 +76,8 @@ impl Inputs<'_> {
         };
         let mut status = PodStatus {
             start_time: old.start_time.clone().or_else(|| Some(self.now.into())),
-            qos_class: Some(qos::class(&spec).name().into()),
+            // The API server decided it when the pod was made, and lets nobody change it.
+            qos_class: old.qos_class.clone().or_else(|| Some(qos::class(&spec).name().into())),
             reason: self.memory.failed.as_ref().map(|v| v.reason.clone()).or_else(|| old.reason.clone()),
             message: self.memory.failed.as_ref().map(|v| v.message.clone()).or_else(|| old.message.clone()),
             observed_generation: self.pod.metadata.generation,

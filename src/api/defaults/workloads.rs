@@ -25,7 +25,7 @@ pub(super) const RULES: &[Rule] = &[
     with("apps.v1.DaemonSetUpdateStrategy", &[("type", Text("RollingUpdate"))], rolling_update),
     fixed("apps.v1.RollingUpdateDaemonSet", &[("maxSurge", Int(0)), ("maxUnavailable", Int(1))]),
     fixed("apps.v1.StatefulSet", &[("spec", Object), ("status", Object)]),
-    fixed(
+    with(
         "apps.v1.StatefulSetSpec",
         &[
             ("persistentVolumeClaimRetentionPolicy", Object),
@@ -34,6 +34,7 @@ pub(super) const RULES: &[Rule] = &[
             ("revisionHistoryLimit", Int(10)),
             ("updateStrategy", Object),
         ],
+        claim_templates,
     ),
     with("apps.v1.StatefulSetUpdateStrategy", &[], stateful_set_update_strategy),
     fixed("apps.v1.RollingUpdateStatefulSetStrategy", &[("partition", Int(0))]),
@@ -111,6 +112,18 @@ pub(super) const RULES: &[Rule] = &[
 fn rolling_update(strategy: &mut Fields) {
     if text(strategy, "type") == "RollingUpdate" {
         strategy.entry("rollingUpdate").or_insert_with(|| json!({}));
+    }
+}
+
+/// Templates of claims say what they are, as whole objects do.
+fn claim_templates(spec: &mut Fields) {
+    let templates = spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut);
+    for template in templates.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for (field, value) in [("apiVersion", "v1"), ("kind", "PersistentVolumeClaim")] {
+            if text(template, field).is_empty() {
+                template.insert(field.into(), value.into());
+            }
+        }
     }
 }
 

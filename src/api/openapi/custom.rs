@@ -49,6 +49,9 @@ pub(super) fn definition(style: Style, kind: &GroupVersionKind, openapi: Option<
     if bare {
         schema = object([("type", json!("object"))]);
     } else {
+        if style == Style::V2 {
+            schema.remove("x-kubernetes-selectable-fields");
+        }
         rewrite(style, &mut schema);
         add_identity(style, &mut schema);
     }

@@ -195,6 +195,11 @@ impl Chain {
         Ok(())
     }
 
+    /// How webhooks do, in the Prometheus text format.
+    pub fn write_metrics(&self, out: &mut String) {
+        self.webhooks.iter().for_each(|webhooks| webhooks.write_metrics(out));
+    }
+
     /// Lets policies and webhooks alone change and refuse what is posted to a subresource and not stored.
     ///
     /// # Errors

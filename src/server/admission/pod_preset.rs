@@ -37,7 +37,12 @@ impl Plugin for PodPreset {
                     *pod = injected;
                 }
             }
-            Err(conflicts) => attributes.notices.push(notice(&matching, &conflicts)),
+            Err(conflicts) => {
+                let notice = notice(&matching, &conflicts);
+                if !attributes.notices.contains(&notice) {
+                    attributes.notices.push(notice);
+                }
+            }
         }
         Ok(())
     }
@@ -98,7 +103,12 @@ fn items<'a>(object: &'a Value, list: &str) -> &'a [Value] {
 
 fn append(container: &mut Value, list: &str, presets: &[Value]) {
     let mut all = items(container, list).to_vec();
-    all.extend(presets.iter().flat_map(|preset| items(&preset["spec"], list)).cloned());
+    for item in presets.iter().flat_map(|preset| items(&preset["spec"], list)) {
+        // The plugin is asked again after webhooks have changed the pod.
+        if !all.contains(item) {
+            all.push(item.clone());
+        }
+    }
     if !all.is_empty() {
         container[list] = json!(all);
     }
@@ -195,6 +205,7 @@ mod tests {
         let annotations = &admitted.object["metadata"]["annotations"];
         assert_eq!(annotations, &json!({"podpreset.admission.kubernetes.io/podpreset-allow-database": "1"}));
         assert!(admitted.notices.is_empty());
+        assert_eq!(admit(&[database()], admitted.object.clone()).object, admitted.object);
     }
 
     #[test]

@@ -64,6 +64,15 @@ pub fn concerns(attributes: &Attributes<'_>) -> bool {
             && attributes.reader.get("namespaces", None, namespace).is_none_or(|n| n.deletion_timestamp().is_none()))
 }
 
+/// Whether a write is a change that costs nothing, as most reports of a status: it needs no turn. One of a
+/// quota does, so that nobody is charged to the old one meanwhile.
+pub fn is_free(attributes: &Attributes<'_>) -> bool {
+    let changed = attributes.object.is_some() && attributes.old.is_some();
+    changed
+        && attributes.resource.stored_name() != QUOTAS
+        && charges(attributes).is_ok_and(|charges| charges.is_empty())
+}
+
 /// What a write changes in the quotas of its namespace. An object that is `None` will be gone.
 ///
 /// # Errors

@@ -26,6 +26,9 @@ const RING_BYTES: usize = 24 << 20;
 const RING_AGE: Duration = Duration::from_secs(300);
 const RING_FEW: usize = 64;
 
+/// In place of the number of the first event: the kind is served no longer.
+const CLOSED: u64 = u64::MAX;
+
 /// Which objects of a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -156,7 +159,7 @@ impl Kind {
         let objects = {
             let mut state = self.state.write();
             state.ring.clear();
-            (state.ring_bytes, state.first, state.forgotten) = (0, u64::MAX, revision + 1);
+            (state.ring_bytes, state.first, state.forgotten) = (0, CLOSED, revision + 1);
             let objects = std::mem::take(&mut state.objects);
             objects.into_iter().map(|(key, o)| (key, (o.bytes().clone(), o.revision()))).collect()
         };
@@ -271,7 +274,7 @@ impl Kind {
             return Err(Expired { requested: revision, oldest: state.forgotten });
         }
         let old = state.ring.partition_point(|(_, e)| e.revision <= revision);
-        let next = state.first + old as u64;
+        let next = state.number(old);
         Ok(Watcher::new(Arc::clone(self), scope, next, revision, self.changed.subscribe()))
     }
 
@@ -279,7 +282,7 @@ impl Kind {
     pub fn list_and_watch(self: &Arc<Self>, scope: Scope) -> (Page, Watcher) {
         let state = self.state.read();
         let page = self.page_of_newest(&state, &scope, None);
-        let next = state.first + state.ring.len() as u64;
+        let next = state.number(state.ring.len());
         let watcher = Watcher::new(Arc::clone(self), scope, next, page.revision, self.changed.subscribe());
         (page, watcher)
     }
@@ -322,6 +325,11 @@ impl State {
         };
         let scope = scope.clone();
         self.objects.range((from, Bound::Unbounded)).take_while(move |(key, _)| scope.contains(key))
+    }
+
+    /// The number of an event of the ring; of a kind that is closed one that was forgotten.
+    fn number(&self, place: usize) -> u64 {
+        if self.first == CLOSED { 0 } else { self.first + place as u64 }
     }
 
     /// Events from number `next` on, at most `limit`; `None` if they are forgotten.

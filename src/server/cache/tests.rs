@@ -141,3 +141,45 @@ fn what_was_stored_is_there_after_a_start() {
     let error = cache.load(vec![damaged], 5).unwrap_err().to_string();
     assert!(error.starts_with("/registry/core/pods/a/b of the store"), "{error}");
 }
+
+struct Marking;
+
+impl Form for Marking {
+    fn settle(&self, object: &mut Value) -> bool {
+        let new = object.get("mark").is_none();
+        object["mark"] = json!("set");
+        new
+    }
+}
+
+#[tokio::test]
+async fn kinds_come_and_go() {
+    let cache = Cache::new([]);
+    let entries = vec![entry("a", 3, "x")];
+    cache.load(entries, 10).unwrap();
+    assert!(cache.kind("pods").is_none() && cache.strays("pods") == 1);
+    put(&cache, "b", 11, "y");
+    cache.put("pods", Vec::new(), Arc::new(Marking));
+    let kind = cache.kind("pods").unwrap();
+    assert_eq!(
+        kind.all(&all()).iter().map(|o| o.value()["mark"].clone()).collect::<Vec<_>>(),
+        ["set", "set"]
+    );
+    assert!(kind.is_stale(Some("a"), "a"));
+    assert_eq!(kind.get(Some("a"), "a").unwrap().revision(), 3, "nothing was written");
+    put(&cache, "a", 12, "z");
+    assert!(!kind.is_stale(Some("a"), "a"));
+    let mut watcher = kind.list_and_watch(all()).1;
+    // Another form alone: watches go on. Other fields: they end.
+    cache.put("pods", Vec::new(), Arc::new(Marking));
+    put(&cache, "a", 13, "z");
+    assert_eq!(watcher.next().await.unwrap().len(), 1);
+    cache.put("pods", vec![SelectableField::new("text")], Arc::new(Marking));
+    assert!(watcher.next().await.is_err());
+    assert_eq!(cache.kind("pods").unwrap().get(Some("a"), "a").unwrap().field_at(0), Some("z"));
+    assert!(kind.list_and_watch(all()).1.next().await.is_err(), "it is not the kind that is served");
+    cache.remove("pods");
+    assert!(cache.kind("pods").is_none() && cache.strays("pods") == 2);
+    delete(&cache, "a", 14);
+    assert_eq!(cache.strays("pods"), 1);
+}

@@ -104,6 +104,15 @@ fn decide(definition: &Definition, accepted: &Accepted) -> (Names, Option<(&'sta
     (names, later.or(short))
 }
 
+/// Whether [`update`] would change nothing; known without decoding the definition's schemas.
+pub(super) fn is_up_to_date(definition: &Definition) -> bool {
+    let approved = approval(definition).is_none_or(|wanted| is_as_wanted(definition, &wanted));
+    definition.spec.names == definition.status.accepted_names
+        && definition.condition("NamesAccepted").is_some()
+        && definition.is_true("Established")
+        && approved
+}
+
 /// Brings the status of a definition up to date: names, NamesAccepted, Established, and for groups of the
 /// Kubernetes community whether their approval is noted.
 pub(super) fn update(object: &mut Value, definition: &Definition, accepted: &Accepted) {
@@ -133,12 +142,13 @@ pub(super) fn update(object: &mut Value, definition: &Definition, accepted: &Acc
     }
 }
 
+fn is_as_wanted(definition: &Definition, (kind, status, reason, message): &Condition<'_>) -> bool {
+    let found = definition.condition(kind);
+    found.is_some_and(|c| c.status == *status && c.reason == *reason && c.message == *message)
+}
+
 fn set_if_other(object: &mut Value, definition: &Definition, condition: Condition<'_>) {
-    let (kind, status, reason, message) = &condition;
-    let same = definition
-        .condition(kind)
-        .is_some_and(|c| c.status == *status && c.reason == *reason && c.message == *message);
-    if !same {
+    if !is_as_wanted(definition, &condition) {
         set(object, condition);
     }
 }
@@ -237,6 +247,7 @@ mod tests {
         assert_eq!(definition.condition("NamesAccepted").unwrap().reason, "NoConflicts");
         assert_eq!(definition.condition("Established").unwrap().reason, "InitialNamesAccepted");
         assert_eq!(definition.status.accepted_names, definition.spec.names);
+        assert!(is_up_to_date(&definition));
         assert_eq!(updated(object.clone(), &Accepted::default()).0, object, "nothing more is to be done");
     }
 

@@ -42,6 +42,13 @@ pub(super) struct Spec {
     pub(super) scope: String,
     pub(super) names: Names,
     pub(super) versions: Vec<VersionSpec>,
+    pub(super) conversion: Conversion,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Conversion {
+    pub(super) strategy: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -125,6 +132,13 @@ impl Definition {
 
     pub(super) fn storage_version(&self) -> Option<&VersionSpec> {
         self.spec.versions.iter().find(|v| v.storage)
+    }
+}
+
+impl VersionSpec {
+    /// The fields that selectors may name, as `spec.color`.
+    pub(super) fn selectable(&self) -> Vec<String> {
+        self.selectable_fields.iter().map(|f| f.json_path.trim_start_matches('.').to_owned()).collect()
     }
 }
 

@@ -79,6 +79,12 @@ impl Served {
         let schemas = match known.filter(|schemas| schemas.are_of(&source, &definition)) {
             Some(schemas) => schemas,
             None => {
+                if definition.spec.conversion.strategy == "Webhook" && definition.spec.versions.len() > 1 {
+                    tracing::warn!(
+                        name,
+                        "conversion webhooks are not called: objects are converted by their version alone"
+                    );
+                }
                 let schemas = Arc::new(Schemas::new(source, &definition));
                 let form = Arc::clone(&schemas) as Arc<dyn Form>;
                 self.cache.put(name, all_fields(&definition), form);
@@ -93,8 +99,7 @@ impl Served {
 }
 
 fn fields(version: &VersionSpec) -> Vec<SelectableField> {
-    let labels = version.selectable_fields.iter().map(|f| f.json_path.trim_start_matches('.').to_owned());
-    labels.map(SelectableField::new).collect()
+    version.selectable().into_iter().map(SelectableField::new).collect()
 }
 
 /// What selectors may ask of the objects in any version.

@@ -127,14 +127,18 @@ impl Keeper<'_> {
         Ok(())
     }
 
+    fn would_change(&self, object: &Object, definition: &Definition) -> bool {
+        let before = object.value();
+        let mut after = before.clone();
+        conditions::update(&mut after, definition, &self.accepted);
+        after != before
+    }
+
     /// Brings the status up to date; true if the objects are to be deleted.
     async fn sync(&mut self, name: &str) -> Result<bool, Error> {
         let Some(object) = self.kind.get(None, name) else { return Ok(false) };
         let definition = parse(&object)?;
-        let mut wanted = object.value();
-        let before = wanted.clone();
-        conditions::update(&mut wanted, &definition, &self.accepted);
-        if wanted != before {
+        if !conditions::is_up_to_date(&definition) && self.would_change(&object, &definition) {
             let accepted = &self.accepted;
             let mut change = |object: &mut Value| {
                 let definition: Definition =
@@ -238,7 +242,7 @@ async fn delete_all(objects: &Objects, resource: &Arc<Resource>) -> Result<(), S
                 continue;
             }
             let namespace = Some(object.namespace()).filter(|n| !n.is_empty());
-            let call = Call { shown: Shown::Itself, ..Call::own(resource, namespace, &user, &options) };
+            let call = Call::own(resource, namespace, &user, &options);
             let deleted = objects.delete(&call, object.name(), &DeleteOptions::default()).await;
             ignore_gone(deleted.map(drop))?;
         }

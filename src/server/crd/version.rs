@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::RwLock;
 use serde_json::{Value, json};
 
 use super::columns::Columns;
@@ -14,7 +15,8 @@ use crate::server::registry::{Clock, Custom, ScalePaths, version_rank};
 /// The schemas of a definition's versions, each made ready when it is first needed.
 #[derive(Debug)]
 pub(super) struct Schemas {
-    source: Source,
+    /// The newest stored form of the definition: older ones would only be kept by this.
+    source: RwLock<Source>,
     group: String,
     kind: String,
     storage: String,
@@ -25,7 +27,7 @@ impl Schemas {
     pub(super) fn new(source: Source, definition: &Definition) -> Self {
         let versions = definition.spec.versions.iter().map(|v| (v.name.clone(), OnceLock::new()));
         Self {
-            source,
+            source: RwLock::new(source),
             group: definition.spec.group.clone(),
             kind: definition.status.accepted_names.kind.clone(),
             storage: definition.storage_version().map(|v| v.name.clone()).unwrap_or_default(),
@@ -33,16 +35,21 @@ impl Schemas {
         }
     }
 
-    /// Whether these are the schemas of this definition.
+    /// Whether these are the schemas of this definition too, as it is stored now.
     pub(super) fn are_of(&self, source: &Source, definition: &Definition) -> bool {
-        self.kind == definition.status.accepted_names.kind && self.source.spec() == source.spec()
+        let mut mine = self.source.write();
+        let same = self.kind == definition.status.accepted_names.kind && mine.spec() == source.spec();
+        if same {
+            *mine = source.clone();
+        }
+        same
     }
 
     fn get(&self, version: &str) -> Result<&CustomSchema, String> {
         let found = self.versions.iter().find(|(name, _)| name == version);
         let (name, slot) = found.ok_or_else(|| format!("there is no version {version}"))?;
         let made = slot.get_or_init(|| {
-            let (openapi, preserve) = self.source.schema(name);
+            let (openapi, preserve) = self.source.read().schema(name);
             let kind = GroupVersionKind::new(self.group.clone(), name.clone(), self.kind.clone());
             CustomSchema::compile(&kind, openapi.as_ref(), preserve)
         });
@@ -91,6 +98,8 @@ pub(super) struct Version {
     columns: Columns,
     scale: Option<ScalePaths>,
     warnings: Vec<String>,
+    /// As `spec.color`.
+    selectable: Vec<String>,
     terminating: bool,
     fingerprint: String,
 }
@@ -109,6 +118,7 @@ impl Version {
             columns: Columns::new(&spec.additional_printer_columns),
             scale,
             warnings: deprecation(definition, spec).into_iter().collect(),
+            selectable: spec.selectable(),
             terminating: definition.is_terminating(),
             fingerprint: format!("{}/{}", metadata.uid, metadata.generation),
         }
@@ -181,10 +191,14 @@ impl Custom for Version {
     }
 
     fn document(&self) -> Option<Value> {
-        let (openapi, preserve) = self.schemas.source.schema(&self.name);
+        let (openapi, preserve) = self.schemas.source.read().schema(&self.name);
         openapi.map(|mut openapi| {
             if preserve {
                 openapi["x-kubernetes-preserve-unknown-fields"] = json!(true);
+            }
+            if !self.selectable.is_empty() {
+                let fields: Vec<Value> = self.selectable.iter().map(|f| json!({"fieldPath": f})).collect();
+                openapi["x-kubernetes-selectable-fields"] = fields.into();
             }
             openapi
         })

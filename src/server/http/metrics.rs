@@ -168,6 +168,7 @@ pub(super) fn text(api: &Api) -> String {
         "# HELP {name} Requests in flight that are limited.\n# TYPE {name} gauge\n\
          {name}{{request_kind=\"readOnly\"}} {reads}\n{name}{{request_kind=\"mutating\"}} {writes}"
     );
+    api.objects.admission.write_metrics(&mut out);
     write_tasks(&mut out, health::components(api));
     write_build(&mut out);
     write_process(&mut out, &std::fs::read_to_string("/proc/self/status").unwrap_or_default());

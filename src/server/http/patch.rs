@@ -138,7 +138,8 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
         warnings = strict::check_duplicates(&patch.bytes, &duplicates, options.field_validation)?;
         // Unknown fields are errors whatever the client says of them: nobody could own them.
         patch::declared(&schema, &patch.value)?;
-        let (config, _) = schema.accept(patch.value.into(), FieldValidation::Ignore)?;
+        let (mut config, _) = schema.accept(patch.value.into(), FieldValidation::Ignore)?;
+        leave_out_unwritable(&cx, &mut config);
         let mut apply = |live: Option<&Value>| apply(&cx, &schema, live, &config, &options);
         api.objects.update(&cx.call(&options), change, &mut apply).await?
     } else {
@@ -152,6 +153,22 @@ pub(super) async fn patch(api: &Api, cx: Cx) -> Answer {
     };
     warnings.extend(written.warnings);
     render::object(&cx, created_or_ok(written.created), written.bytes, &warnings)
+}
+
+/// With a path of its own the status of a custom object is written there alone, and only it; what an apply says of the
+/// rest is nobody's. Of built-in kinds the apply itself knows that.
+fn leave_out_unwritable(cx: &Cx, config: &mut Value) {
+    if cx.entry.custom.is_none() || cx.entry.subresource("status").is_none() {
+        return;
+    }
+    let part = match cx.info.subresource.as_deref() {
+        None => "status",
+        Some("status") => "spec",
+        Some(_) => return,
+    };
+    if let Some(fields) = config.as_object_mut() {
+        fields.remove(part);
+    }
 }
 
 fn apply(

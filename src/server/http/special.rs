@@ -12,8 +12,9 @@ use crate::server::admission::Shown;
 use crate::server::objects::{Call, Change, WriteOptions};
 use crate::server::reader::Reader;
 
-fn pods() -> GroupResource {
-    GroupResource::new("", "pods")
+/// As errors of bindings call the resource.
+fn bindings() -> GroupResource {
+    GroupResource::new("", "pods/binding")
 }
 
 /// `pods/binding`.
@@ -68,7 +69,7 @@ fn validate_binding(binding: &Value) -> Vec<FieldError> {
 /// The pod on its node, with the condition that says so.
 fn bound(pod: &Value, name: &str, binding: &Value) -> Result<Value, Status> {
     let node = binding["target"]["name"].as_str().unwrap_or_default();
-    let conflict = |why: String| Err(Status::conflict(&pods(), name, why));
+    let conflict = |why: String| Err(Status::conflict(&bindings(), name, why));
     if Meta::of(pod).deletion_timestamp().is_some() {
         return conflict(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
@@ -93,8 +94,16 @@ fn bound(pod: &Value, name: &str, binding: &Value) -> Result<Value, Status> {
     for (key, value) in Meta::of(binding).annotations() {
         MetaMut::of(&mut pod).set_annotation(key, value);
     }
-    let condition =
-        json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now()});
+    for (key, value) in Meta::of(binding).labels() {
+        if Meta::of(&pod).label(key).is_none() {
+            MetaMut::of(&mut pod).set_label(key, value);
+        }
+    }
+    if let Some(status) = pod["status"].as_object_mut() {
+        status.remove("nominatedNodeName");
+    }
+    let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now(),
+        "observedGeneration": Meta::of(&pod).generation()});
     if !pod["status"]["conditions"].is_array() {
         pod["status"]["conditions"] = json!([]);
     }

@@ -27,7 +27,7 @@ pub(super) fn check_duplicates(
         return Ok(found);
     }
     Err(Status::bad_request(format!(
-        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+        "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
         found.join("\n  ")
     )))
 }
@@ -82,7 +82,7 @@ mod tests {
         let status =
             check_duplicates(body.as_bytes(), &["spec.foo".to_owned()], FieldValidation::Strict).unwrap_err();
         assert!(
-            status.message.starts_with("error strict decoding YAML: error converting YAML to JSON"),
+            status.message.starts_with("error strict decoding patch: error converting YAML to JSON"),
             "{status}"
         );
         assert!(

@@ -69,7 +69,8 @@ impl Objects {
         let lazy = call.resource.durability == Durability::Lazy;
         let op = if lazy { op.lazy() } else { op };
         let attributes = self.attributes(call, &effect.review, effect.new.as_deref_mut(), effect.old);
-        let namespace = call.namespace.filter(|_| quota::concerns(&attributes));
+        let namespace =
+            call.namespace.filter(|_| quota::concerns(&attributes) && !quota::is_free(&attributes));
         let Some(namespace) = namespace else {
             return self.store.commit(vec![op]).await.map_err(Refused::from);
         };

@@ -227,8 +227,14 @@ impl Resource {
 
     /// A member of `kubectl get all`.
     #[must_use]
-    pub fn all(mut self) -> Self {
-        self.categories.push("all".into());
+    pub fn all(self) -> Self {
+        self.category("all")
+    }
+
+    /// A member of `kubectl get <category>`.
+    #[must_use]
+    pub fn category(mut self, category: &'static str) -> Self {
+        self.categories.push(category.into());
         self
     }
 

@@ -20,9 +20,25 @@ pub(super) enum Failure {
     Calling(String),
     /// It refuses, or the request cannot be shown to it.
     Refused(Status),
+    /// What it said cannot be done.
+    Internal(String),
 }
 
 impl Failure {
+    /// It could not be asked.
+    pub(super) fn is_calling(&self) -> bool {
+        matches!(self, Self::Calling(_))
+    }
+
+    /// Kind and code, as metrics show them.
+    pub(super) fn kind(&self) -> (&'static str, u16) {
+        match self {
+            Self::Calling(_) => ("calling_webhook_error", 503),
+            Self::Refused(status) => ("no_error", status.code),
+            Self::Internal(_) => ("apiserver_internal_error", 0),
+        }
+    }
+
     /// What becomes of the request: `Ok` if the webhook's failure does not matter.
     ///
     /// # Errors
@@ -30,6 +46,7 @@ impl Failure {
     pub(super) fn settle(self, hook: &Hook) -> Result<(), Status> {
         match self {
             Self::Refused(status) => Err(status),
+            Self::Internal(why) => Err(Status::internal(why)),
             Self::Calling(why) => {
                 let why = format!("failed calling webhook {}: {why}", quote(&hook.name));
                 if hook.ignore_failure {

@@ -9,6 +9,7 @@ mod call;
 mod client;
 mod hook;
 mod invocation;
+mod metrics;
 mod mutating;
 mod response;
 mod review;
@@ -36,6 +37,7 @@ pub struct Webhooks {
     validating: Compiled,
     roots: client::SystemRoots,
     authorizer: Arc<Authorizer>,
+    metrics: metrics::Metrics,
 }
 
 /// The hooks of one kind of configuration, as they were at a revision.
@@ -78,7 +80,13 @@ impl Webhooks {
             validating: Compiled::new(Kind::Validating),
             roots: client::SystemRoots::default(),
             authorizer: Arc::new(Authorizer::new(reader)),
+            metrics: metrics::Metrics::default(),
         }
+    }
+
+    /// How they do, in the Prometheus text format.
+    pub fn write_metrics(&self, out: &mut String) {
+        self.metrics.write(out);
     }
 
     /// Lets mutating webhooks change the object.

@@ -1,6 +1,8 @@
 //! Mutating webhooks: one after the other, in the order of their names, some twice.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
 
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
@@ -60,7 +62,7 @@ impl Rounds {
 /// What the first that refuses says, or why one could not be asked.
 pub(super) async fn dispatch(
     webhooks: &Webhooks,
-    hooks: &[std::sync::Arc<Hook>],
+    hooks: &[Arc<Hook>],
     asking: &Asking<'_>,
     attributes: &mut Attributes<'_>,
     rounds: &mut Rounds,
@@ -75,7 +77,10 @@ pub(super) async fn dispatch(
         if rounds.second && !rounds.wanted.contains(&hook.id) {
             continue;
         }
+        let start = Instant::now();
         let result = ask(webhooks, asking, &invocation, attributes).await;
+        let of = (Kind::Mutating, &**hook);
+        webhooks.metrics.count(of, asking.operation_name(), start.elapsed(), result.as_ref().err());
         if matches!(result, Ok(true)) {
             rounds.object_changed();
             rounds.changed = true;
@@ -114,14 +119,13 @@ async fn ask(
         return Ok(false);
     }
     let Some(object) = attributes.object.as_deref_mut() else {
-        return Err(Failure::Refused(Status::internal(format!(
+        return Err(Failure::Internal(format!(
             "admission webhook {} attempted to modify the object, which is not supported for this operation",
             quote(&invocation.hook.name)
-        ))));
+        )));
     };
     let before = asking.show(&invocation.resource, object).map_err(Failure::Refused)?;
-    let after =
-        patched(invocation, &before, &patch).map_err(|why| Failure::Refused(Status::internal(why)))?;
+    let after = patched(invocation, &before, &patch).map_err(Failure::Internal)?;
     let changed = after != before;
     if changed {
         asking.take(&invocation.resource, after, object).map_err(Failure::Refused)?;

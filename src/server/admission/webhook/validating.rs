@@ -1,6 +1,7 @@
 //! Validating webhooks: all at once.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::future::join_all;
 
@@ -52,8 +53,12 @@ async fn ask(
         Ok(shown) => shown,
         Err(status) => return (Vec::new(), Err(Failure::Refused(status))),
     };
-    match call::ask(webhooks, Kind::Validating, asking, invocation, shown).await {
+    let start = Instant::now();
+    let (warnings, result) = match call::ask(webhooks, Kind::Validating, asking, invocation, shown).await {
         Ok(verdict) => (verdict.warnings, verdict.denied.map_or(Ok(()), |s| Err(Failure::Refused(s)))),
         Err(failure) => (Vec::new(), Err(failure)),
-    }
+    };
+    let of = (Kind::Validating, &*invocation.hook);
+    webhooks.metrics.count(of, asking.operation_name(), start.elapsed(), result.as_ref().err());
+    (warnings, result)
 }

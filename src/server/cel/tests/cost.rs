@@ -28,6 +28,8 @@ fn costs_are_counted_as_upstream_counts_them() {
         ("1 in self.l", 5),
         ("size(self.l)", 3),
         ("{'a': self.a}", 32),
+        // Constants are made once, when the program is.
+        ("{'a': 1}", 0),
         ("{'a': 1} == {'a': 1}", 1),
         ("double(5) < 10.0", 1),
     ];

@@ -160,7 +160,7 @@ fn involved(event: &Value) -> String {
 
 fn source(event: &Value) -> String {
     let component = text_at(event, "/source/component", text_at(event, "/reportingComponent", ""));
-    match text_at(event, "/source/host", "") {
+    match text_at(event, "/source/host", text_at(event, "/reportingInstance", "")) {
         "" => component.to_owned(),
         host => format!("{component}, {host}"),
     }
@@ -185,7 +185,7 @@ fn last_seen(event: &Value, clock: &Clock) -> String {
 
 fn count(event: &Value) -> Value {
     let series = event.pointer("/series/count").and_then(Value::as_i64);
-    json!(series.unwrap_or_else(|| int_at(event, "/count").max(1)).to_string())
+    json!(series.unwrap_or_else(|| int_at(event, "/count").max(1)))
 }
 
 fn quota(object: &Value, wanted: fn(&str) -> bool) -> String {
@@ -374,12 +374,12 @@ mod tests {
             "involvedObject": {"kind": "Pod", "name": "p"}, "source": {"component": "kubelet", "host": "n"}});
         assert_eq!(
             row(EVENTS, &old),
-            json!(["60s", "Normal", "Pulled", "pod/p", "", "kubelet, n", "done", "10m", "3", "e"])
+            json!(["60s", "Normal", "Pulled", "pod/p", "", "kubelet, n", "done", "10m", 3, "e"])
         );
         let new = json!({"eventTime": "2026-01-01T00:59:30.123456Z", "reportingComponent": "x",
             "involvedObject": {"kind": "Node", "name": "n"}});
         let new = row(EVENTS, &new);
-        assert_eq!((&new[0], &new[5], &new[8]), (&json!("30s"), &json!("x"), &json!("1")));
+        assert_eq!((&new[0], &new[5], &new[8]), (&json!("30s"), &json!("x"), &json!(1)));
     }
 
     #[test]

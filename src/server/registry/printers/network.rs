@@ -48,7 +48,12 @@ pub const INGRESSES: &[Column] = &[
         text_at(o, "/spec/ingressClassName", annotation).into()
     }),
     Column::text("Hosts", "Hosts that incoming requests are matched against.", |o, _| hosts(o).into()),
-    Column::text("Address", "Addresses of the load balancer.", |o, _| load_balancer(o).join(",").into()),
+    Column::text("Address", "Addresses of the load balancer.", |o, _| {
+        let mut list = load_balancer(o);
+        list.sort_unstable();
+        list.dedup();
+        list.join(",").into()
+    }),
     Column::text("Ports", "Ports that are open.", |o, _| {
         if items(o, "/spec/tls").is_empty() { "80" } else { "80, 443" }.into()
     }),
@@ -169,7 +174,7 @@ fn slice_ports(slice: &Value) -> String {
         .iter()
         .map(|p| match p.get("port").and_then(Value::as_i64) {
             Some(port) => port.to_string(),
-            None => "*".to_owned(),
+            None => text_at(p, "/name", "*").to_owned(),
         })
         .collect();
     shortened(&list, "<unset>")

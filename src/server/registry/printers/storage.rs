@@ -34,7 +34,8 @@ pub const CLAIMS: &[Column] = &[
     Column::text("Status", "Where the claim stands.", |o, _| phase(o, &o["status"]["phase"]).into()),
     Column::text("Volume", "The volume it is bound to.", |o, _| text_at(o, "/spec/volumeName", "").into()),
     Column::text("Capacity", "Size of the volume.", |o, _| {
-        text_at(bound(o), "/status/capacity/storage", "").into()
+        let none = if bound(o).is_null() { "" } else { "0" };
+        text_at(bound(o), "/status/capacity/storage", none).into()
     }),
     Column::text("Access Modes", "Ways the volume can be mounted.", |o, _| {
         access_modes(bound(o), "/status/accessModes").into()

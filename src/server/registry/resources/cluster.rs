@@ -3,6 +3,9 @@
 use super::super::printers::cluster;
 use super::super::{Resource, views};
 
+/// The category of what extends the API.
+const EXTENSIONS: &str = "api-extensions";
+
 pub(super) fn entries() -> Vec<Resource> {
     vec![
         Resource::new("coordination.k8s.io", "v1", "Lease", "leases")
@@ -14,6 +17,7 @@ pub(super) fn entries() -> Vec<Resource> {
             .short(&["ev"])
             .lazy()
             .view(&views::EVENTS)
+            .create_on_update()
             .columns(cluster::EVENTS),
         Resource::new("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses")
             .cluster()
@@ -23,18 +27,23 @@ pub(super) fn entries() -> Vec<Resource> {
             .cluster()
             .short(&["pc"])
             .columns(cluster::PRIORITY_CLASSES),
-        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").columns(cluster::WEBHOOKS),
+        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .category(EXTENSIONS)
+            .columns(cluster::WEBHOOKS),
         admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            .category(EXTENSIONS)
             .status()
             .columns(cluster::ADMISSION_POLICIES),
         admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
             .columns(cluster::ADMISSION_BINDINGS),
         admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .category(EXTENSIONS)
             .columns(cluster::WEBHOOKS),
         Resource::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
             .cluster()
             .conditional_update()
             .short(&["crd", "crds"])
+            .category(EXTENSIONS)
             .status()
             .columns(cluster::DEFINITIONS),
         Resource::new("settings.k8s.io", "v1alpha1", "PodPreset", "podpresets"),

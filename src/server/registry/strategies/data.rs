@@ -167,9 +167,33 @@ fn docker(data: &Value, key: &str, errors: &mut Errors) {
         errors.push(FieldError::required(&path, ""));
         return;
     };
-    let parsed = STANDARD.decode(text(value)).ok().map(|bytes| serde_json::from_slice::<Value>(&bytes));
-    if let Some(Err(error)) = parsed {
-        errors.push(FieldError::invalid(&path, "<secret contents redacted>", error.to_string()));
+    let why = STANDARD.decode(text(value)).ok().and_then(|bytes| not_an_object(&bytes));
+    errors.0.extend(why.map(|why| FieldError::invalid(&path, "<secret contents redacted>", why)));
+}
+
+/// Why bytes are no JSON object, in the words of Go's decoder where it has one way to say it.
+fn not_an_object(bytes: &[u8]) -> Option<String> {
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(_) | Value::Null) => None,
+        Ok(other) => {
+            let kind = match other {
+                Value::String(_) => "string",
+                Value::Array(_) => "array",
+                Value::Bool(_) => "bool",
+                _ => "number",
+            };
+            Some(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
+        }
+        Err(error) if error.is_eof() => Some("unexpected end of JSON input".to_owned()),
+        Err(error) => {
+            let first = bytes.iter().find(|b| !b.is_ascii_whitespace()).copied().unwrap_or_default();
+            let starts = b"{[\"-0123456789tfn".contains(&first);
+            Some(if starts {
+                error.to_string()
+            } else {
+                format!("invalid character {:?} looking for beginning of value", char::from(first))
+            })
+        }
     }
 }
 
@@ -245,9 +269,11 @@ mod tests {
             &SecretStrategy,
             json!({"type": "kubernetes.io/dockerconfigjson", "data": {".dockerconfigjson": "eA=="}}),
         );
-        assert!(
-            docker[0].starts_with("data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\""),
-            "{docker:?}"
+        assert_eq!(
+            docker,
+            [
+                "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": invalid character 'x' looking for beginning of value"
+            ]
         );
         let account = created(&SecretStrategy, json!({"type": "kubernetes.io/service-account-token"}));
         assert_eq!(account, ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::check::{Errors, entries, indexed, is_empty, text};
 use super::plain::Uncounted;
+use super::pod::validate::resource_name;
 use crate::api::quota::{Amounts, amounts};
 use crate::api::{FieldError, Path, Quantity, Status, names};
 use crate::server::registry::strategy::{Context, Strategy};
@@ -75,22 +76,6 @@ fn type_name(kind: &str, path: &Path, errors: &mut Errors) {
     errors.invalid_all(path, &kind.into(), reasons);
     if well_formed && !kind.contains('/') && !TYPES.contains(&kind) {
         errors.push(FieldError::invalid(path, kind, "must be a standard limit type or fully qualified"));
-    }
-}
-
-/// A resource that a container may ask for.
-fn resource_name(name: &str, path: &Path, errors: &mut Errors) {
-    let reasons = names::qualified_name(name);
-    let well_formed = reasons.is_empty();
-    errors.invalid_all(path, &name.into(), reasons);
-    if !well_formed {
-        return;
-    }
-    let standard = ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-");
-    if !name.contains('/') && !standard {
-        errors.push(FieldError::invalid(path, name, "must be a standard resource for containers"));
-    } else if !is_native(name) && name.starts_with("requests.") {
-        errors.push(FieldError::invalid(path, name, "doesn't follow extended resource name standard"));
     }
 }
 
@@ -284,6 +269,7 @@ mod tests {
             (
                 json!({"max": {"widgets": "1"}}),
                 vec![
+                    "spec.limits[0].max[widgets]: Invalid value: \"widgets\": must be a standard resource type or fully qualified",
                     "spec.limits[0].max[widgets]: Invalid value: \"widgets\": must be a standard resource for containers",
                 ],
             ),

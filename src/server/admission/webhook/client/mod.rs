@@ -118,6 +118,7 @@ impl Endpoint {
             None => connect::connect(&addresses, &target.server_name, tls).await.map_err(fresh)?,
         };
         let failed = |e: hyper::Error| Failed { why: error::of_exchange(&e), stale: old };
+        connection.sender.ready().await.map_err(failed)?;
         let response = connection.sender.send_request(request).await.map_err(failed)?;
         let status = response.status();
         let answer = read(response).await.map_err(fresh)?;

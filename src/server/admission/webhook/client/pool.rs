@@ -36,12 +36,11 @@ struct State {
 pub(super) struct Pool(Mutex<State>);
 
 impl Pool {
-    /// A connection to one of these addresses that is still open.
+    /// A connection to one of these addresses that is still open. It may have to finish its last exchange.
     pub(super) fn take(&self, addresses: &[Address]) -> Option<Connection> {
         let mut state = self.0.lock();
         state.idle.retain(|(_, c)| !c.sender.is_closed());
-        let usable = |c: &Connection| c.sender.is_ready() && addresses.contains(&c.address);
-        let at = state.idle.iter().rposition(|(_, c)| usable(c))?;
+        let at = state.idle.iter().rposition(|(_, c)| addresses.contains(&c.address))?;
         Some(state.idle.remove(at).1)
     }
 

@@ -34,28 +34,12 @@ pub(super) fn validate(spec: &Value) -> Vec<FieldError> {
         if text(controller).len() > LONGEST_CONTROLLER {
             errors.push(FieldError::too_long(&at, LONGEST_CONTROLLER));
         }
-        domain_path(controller, &at, &mut errors);
+        errors.invalid_all(&at, controller, names::domain_prefixed_path(text(controller)));
     }
     if !spec["parameters"].is_null() {
         parameters(&spec["parameters"], &path.child("parameters"), &mut errors);
     }
     errors.0
-}
-
-/// `IsDomainPrefixedPath`: a domain, a slash, and a path of RFC 3986.
-fn domain_path(value: &Value, path: &Path, errors: &mut Errors) {
-    let Some((domain, rest)) = text(value).split_once('/').filter(|(d, r)| !d.is_empty() && !r.is_empty())
-    else {
-        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        errors.push(FieldError::invalid(path, value.clone(), detail));
-        return;
-    };
-    errors.invalid_all(path, &domain.into(), names::dns1123_subdomain(domain));
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "/%:@!$&'()*+,;=~._-".contains(c);
-    if !rest.chars().all(allowed) {
-        let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
-        errors.push(FieldError::invalid(path, rest, detail));
-    }
 }
 
 fn parameters(parameters: &Value, path: &Path, errors: &mut Errors) {

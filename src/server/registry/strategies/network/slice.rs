@@ -106,14 +106,19 @@ fn validate_endpoint(endpoint: &Value, kind: &str, path: &Path, errors: &mut Err
 }
 
 fn address_of(address: &Value, kind: &str, path: &Path, errors: &mut Errors) {
-    let parsed = text(address).parse::<IpAddr>().ok();
     let wrong = match kind {
-        "IPv4" => (!parsed.is_some_and(|a| a.is_ipv4())).then_some("must be a valid IPv4 address"),
-        "IPv6" => (!parsed.is_some_and(|a| a.is_ipv6())).then_some("must be a valid IPv6 address"),
+        "IPv4" => "must be an IPv4 address",
+        "IPv6" => "must be an IPv6 address",
         "FQDN" => return full_name(address, path, errors),
         _ => return,
     };
-    errors.invalid_all(path, address, wrong.map(str::to_owned));
+    if !errors.address(path, address, &[]) {
+        return;
+    }
+    let is_ipv4 = text(address).parse::<IpAddr>().is_ok_and(|a| a.is_ipv4());
+    if is_ipv4 != (kind == "IPv4") {
+        errors.push(FieldError::invalid(path, address.clone(), wrong));
+    }
     errors.endpoint_address(path, address);
 }
 

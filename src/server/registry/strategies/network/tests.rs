@@ -17,10 +17,7 @@ fn back_ends_have_addresses_that_can_be_reached() {
     };
     told(of("IPv4", "10.0.0.1"), &[]);
     told(of("FQDN", "a.example."), &[]);
-    told(
-        of("IPv4", "::2"),
-        &["endpoints[0].addresses[0]: Invalid value: \"::2\": must be a valid IPv4 address"],
-    );
+    told(of("IPv4", "::2"), &["endpoints[0].addresses[0]: Invalid value: \"::2\": must be an IPv4 address"]);
     told(
         of("IPv4", "127.0.0.1"),
         &[

@@ -13,9 +13,7 @@ use super::check::{Errors, indexed, items, text};
 use crate::api::{FieldError, Path, names};
 
 pub use attachment::AttachmentStrategy;
-pub use claim::ClaimStrategy;
-#[allow(unused_imports, reason = "for the ephemeral volumes of pods")]
-pub use claim::claim;
+pub use claim::{ClaimStrategy, claim};
 pub use class::{AttributesClassStrategy, ClassStrategy};
 pub use csi::{CapacityStrategy, DriverStrategy, NodeStrategy};
 pub use volume::VolumeStrategy;

@@ -1,5 +1,7 @@
 //! ValidatingAdmissionPolicies and their bindings: `pkg/apis/admissionregistration/validation`.
 
+mod typecheck;
+
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
@@ -85,7 +87,9 @@ impl Strategy for PolicyStrategy {
 fn checked(policy: &mut Value) {
     let generation = Meta::of(policy).generation();
     policy["status"]["observedGeneration"] = json!(generation);
-    policy["status"]["typeChecking"] = json!({});
+    let warnings = typecheck::warnings(&policy["spec"]);
+    policy["status"]["typeChecking"] =
+        if warnings.is_empty() { json!({}) } else { json!({"expressionWarnings": warnings}) };
 }
 
 /// ValidatingAdmissionPolicyBindings.
