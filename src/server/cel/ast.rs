@@ -100,8 +100,7 @@ impl Expr {
                 entries.iter().all(|e| !e.optional && e.key.is_constant() && e.value.is_constant())
             }
             Kind::Call { function, target: None, args } => {
-                &**function == "optional.none"
-                    || (args.len() == 1 && CONVERSIONS.contains(&&**function) && args[0].is_constant())
+                args.len() == 1 && CONVERSIONS.contains(&&**function) && args[0].is_constant()
             }
             _ => false,
         }

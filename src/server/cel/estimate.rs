@@ -11,7 +11,7 @@ use range::Range;
 use super::ast::{Expr, Fold, Kind, Literal, Name};
 use super::check::Checked;
 use super::cost::{CREATE_LIST, CREATE_MAP};
-use super::types::{Decl, Shape, Type};
+use super::types::{Decl, KEY, Shape, Type};
 
 /// The most that an evaluation can cost where variables are as `root` declares.
 pub(super) fn most(expr: &Expr, checked: &Checked, root: &Decl) -> u64 {
@@ -94,7 +94,7 @@ impl<'d> Estimator<'_, 'd> {
             (Shape::List { items, .. }, Step::Values) => Some(items),
             (Shape::Map(values), Step::Values) => Some(values),
             (_, Step::Field(name)) => decl.field(name).map(|field| &*field.decl),
-            // Keys are texts of no declared length.
+            (Shape::Map(_), Step::Keys) => Some(&KEY),
             (_, Step::Keys | Step::Indices | Step::Values) => None,
         })
     }

@@ -188,6 +188,9 @@ pub struct Field {
 /// JSON of which nothing is known.
 pub(super) static JSON: Decl = Decl { shape: Shape::Json, max_elements: 0, min_size: 1, nullable: true };
 
+/// The keys of a declared map, which upstream estimates to have no length.
+pub(super) static KEY: Decl = Decl { shape: Shape::String, max_elements: 0, min_size: 2, nullable: false };
+
 impl Decl {
     /// A scalar of no measured length.
     pub fn scalar(shape: Shape, min_size: u64) -> Self {

@@ -30,6 +30,8 @@ fn costs_are_counted_as_upstream_counts_them() {
         ("{'a': self.a}", 32),
         // Constants are made once, when the program is.
         ("{'a': 1}", 0),
+        ("{'a': 1} == {'a': 1}", 1),
+        ("double(5) < 10.0", 1),
     ];
     for (text, cost) in table {
         assert_eq!(counted(text, &object), cost, "{text}");
