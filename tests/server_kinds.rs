@@ -207,7 +207,7 @@ async fn every_kind_works_by_its_entry() {
     let account = json!({"metadata": {"name": "default"}});
     let registry = Registry::builtin(|_| Arc::new(Plain));
     let accounts = registry.find("", "v1", "serviceaccounts").unwrap();
-    let accounts = Walk::new(&server, &accounts);
+    let accounts = Walk::new(&server, accounts);
     accounts.must("POST", &accounts.uri, LIST, &account).await.unwrap();
     let entries = registry.entries();
     let stored: Vec<_> = entries.iter().filter(|e| !matches!(e.storage, Storage::Virtual)).collect();
@@ -255,7 +255,7 @@ async fn addresses_of_services_are_objects() {
         find("networking.k8s.io", "ipaddresses"),
         find("networking.k8s.io", "servicecidrs"),
     );
-    let (services, addresses) = (Walk::new(&server, &services), Walk::new(&server, &addresses));
+    let (services, addresses) = (Walk::new(&server, services), Walk::new(&server, addresses));
     let service =
         json!({"metadata": {"name": "web"}, "spec": {"clusterIP": "10.43.0.55", "ports": [{"port": 80}]}});
     services.must("POST", &services.uri, LIST, &service).await.unwrap();
@@ -270,7 +270,7 @@ async fn addresses_of_services_are_objects() {
     assert_ne!(again["metadata"]["uid"], found["metadata"]["uid"]);
     services.must("DELETE", &format!("{}/web", services.uri), LIST, &Value::Null).await.unwrap();
     until(&addresses, &uri, |code, _| code == 404).await;
-    let networks = Walk::new(&server, &networks);
+    let networks = Walk::new(&server, networks);
     let network = until(&networks, &format!("{}/kubernetes", networks.uri), |_, network| {
         network["status"]["conditions"][0]["status"] == "True"
     })

@@ -162,11 +162,11 @@ impl Custom for Version {
         &self.schemas.storage
     }
 
-    fn from_stored(&self, object: &mut Value) {
+    fn convert_from_stored(&self, object: &mut Value) {
         self.schemas.convert(&self.name, object);
     }
 
-    fn to_stored(&self, object: &mut Value) {
+    fn convert_to_stored(&self, object: &mut Value) {
         self.schemas.convert(&self.schemas.storage, object);
     }
 
@@ -230,9 +230,9 @@ mod tests {
         let [v1, v2] = [0, 1].map(|i| Version::new(&schemas, &definition, &definition.spec.versions[i]));
         assert_eq!((v1.storage_version(), v2.storage_version()), ("v2", "v2"));
         let mut object = json!({"apiVersion": "example.com/v1", "kind": "Tab", "spec": {"a": 1}});
-        v1.to_stored(&mut object);
+        v1.convert_to_stored(&mut object);
         assert_eq!(object, json!({"apiVersion": "example.com/v2", "kind": "Tab", "spec": {"a": 1}}));
-        v1.from_stored(&mut object);
+        v1.convert_from_stored(&mut object);
         assert_eq!(object["apiVersion"], "example.com/v1");
         assert!(Form::settle(&*schemas, &mut object), "stored in v1, it is now one of v2");
         assert!(!Form::settle(&*schemas, &mut object), "it is one already");

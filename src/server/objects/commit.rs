@@ -39,7 +39,7 @@ impl Objects {
     ) -> Result<Bytes, Refused> {
         let mut object = effect.new.as_deref().cloned().unwrap_or_default();
         if let Some(custom) = &call.resource.custom {
-            custom.to_stored(&mut object);
+            custom.convert_to_stored(&mut object);
         }
         let (serialized, value) = stored(object);
         let op = Op::put(call.key(effect.review.name), value, expect);

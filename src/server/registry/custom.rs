@@ -8,7 +8,7 @@ use crate::api::Schema;
 /// One version of a kind that a CustomResourceDefinition declares.
 ///
 /// Objects of the kind lie in the store in one of its versions; the watch cache has them in the storage
-/// version. [`Custom::from_stored`] and [`Custom::to_stored`] are the conversion step between that form and
+/// version. [`Custom::convert_from_stored`] and [`Custom::convert_to_stored`] are the conversion step between that form and
 /// this version's.
 pub trait Custom: Send + Sync + 'static {
     /// The types: for decoding, patches, apply.
@@ -24,10 +24,10 @@ pub trait Custom: Send + Sync + 'static {
     fn storage_version(&self) -> &str;
 
     /// Makes a stored object one of this version. Does nothing to an object that is one already.
-    fn from_stored(&self, object: &mut Value);
+    fn convert_from_stored(&self, object: &mut Value);
 
     /// Makes an object of this version one of the storage version.
-    fn to_stored(&self, object: &mut Value);
+    fn convert_to_stored(&self, object: &mut Value);
 
     /// The titles of the columns of a table.
     fn columns(&self) -> Value;

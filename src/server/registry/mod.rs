@@ -385,7 +385,7 @@ impl Resource {
     pub fn read(&self, object: &Object) -> Value {
         let mut value = object.value();
         if let Some(custom) = &self.custom {
-            custom.from_stored(&mut value);
+            custom.convert_from_stored(&mut value);
         }
         value
     }

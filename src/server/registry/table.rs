@@ -101,7 +101,7 @@ impl Resource {
             (view.from_stored)(&mut stored);
         }
         if let Some(custom) = &self.custom {
-            custom.from_stored(&mut stored);
+            custom.convert_from_stored(&mut stored);
         }
         stored
     }

@@ -142,8 +142,8 @@ impl<'a> Asking<'a> {
                 *object = resource.to_stored(shown);
                 // Custom kinds are worked on in the version of the request.
                 if let (Some(custom), Some(own)) = (&resource.custom, &self.entry.custom) {
-                    custom.to_stored(object);
-                    own.from_stored(object);
+                    custom.convert_to_stored(object);
+                    own.convert_from_stored(object);
                 }
             }
         }

@@ -80,5 +80,5 @@ fn costs_are_estimated_from_the_schema() {
     );
     let unbounded = list(string(MOST_REQUEST_BYTES), MOST_REQUEST_BYTES / 3);
     assert!(estimated("self.f.all(x, self.f.exists(y, x == y))", unbounded) > 10_000_000_000);
-    assert_eq!(estimated("self.f.map(x, x.size()).sum() > 1", list(string(10), 5)) > 0, true);
+    assert!(estimated("self.f.map(x, x.size()).sum() > 1", list(string(10), 5)) > 0);
 }

@@ -97,10 +97,8 @@ fn one(kind: &str, source: &Value, path: &Path, errors: &mut Errors) {
                 errors.push(FieldError::invalid(&path.child("path"), source["path"].clone(), detail));
             }
         }
-        "local" => {
-            if errors.required(&path.child("path"), &source["path"]) {
-                backwards(&source["path"], &path.child("path"), errors);
-            }
+        "local" if errors.required(&path.child("path"), &source["path"]) => {
+            backwards(&source["path"], &path.child("path"), errors);
         }
         "csi" => csi(source, path, errors),
         "iscsi" => needs(source, &["targetPortal", "iqn"], path, errors),
