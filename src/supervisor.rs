@@ -81,7 +81,8 @@ pub struct Failure {
 
 struct Stop {
     token: CancellationToken,
-    handles: Mutex<Vec<JoinHandle<()>>>,
+    /// Tasks by name.
+    handles: Mutex<Vec<(String, JoinHandle<()>)>>,
 }
 
 struct Inner {
@@ -132,6 +133,7 @@ impl Supervisor {
         let stop = &self.0.stops[&stage];
         let token = stop.token.child_token();
         let inner = Arc::clone(&self.0);
+        let named = name.clone();
         self.set(&name, State::Running);
         let handle = tokio::spawn(async move {
             let mut backoff = FIRST_BACKOFF;
@@ -168,8 +170,8 @@ impl Supervisor {
             }
         });
         let mut handles = stop.handles.lock();
-        handles.retain(|h| !h.is_finished());
-        handles.push(handle);
+        handles.retain(|(_, handle)| !handle.is_finished());
+        handles.push((named, handle));
     }
 
     fn set(&self, name: &str, state: State) {
@@ -208,10 +210,10 @@ impl Supervisor {
             stop.token.cancel();
             let handles = std::mem::take(&mut *stop.handles.lock());
             let deadline = tokio::time::Instant::now() + per_stage;
-            for mut handle in handles {
+            for (name, mut handle) in handles {
                 if tokio::time::timeout_at(deadline, &mut handle).await.is_err() {
                     handle.abort();
-                    late.push(format!("{stage:?}"));
+                    late.push(name);
                 }
             }
         }

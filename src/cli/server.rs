@@ -49,7 +49,7 @@ async fn serve(settings: ServerSettings) -> Result<(), Error> {
     tracing::info!("stopping; containers go on running");
     notify::stopping();
     for late in supervisor.shutdown(STOP_PATIENCE).await {
-        tracing::warn!(stage = %late, "a task did not stop in time");
+        tracing::warn!(task = %late, "a task did not stop in time");
     }
     result
 }

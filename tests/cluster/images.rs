@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 /// Names of the applets the tests' containers use.
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "ls", "sleep", "true", "false", "env", "id", "hostname", "nslookup", "wget", "nc",
-    "httpd", "ps", "mount", "readlink", "tail", "touch", "date", "stty", "printf", "rm", "mkdir", "test",
-    "kill", "head", "dd", "ip",
+    "httpd", "ps", "tar", "mount", "readlink", "tail", "touch", "date", "stty", "printf", "rm", "mkdir",
+    "test", "kill", "head", "dd", "ip",
 ];
 
 /// Writes a `docker save` archive of `busybox:1.35` and `busybox:1.36`: busybox-static and links.

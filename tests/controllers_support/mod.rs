@@ -183,7 +183,8 @@ impl Cluster {
 
     /// Stops everything.
     pub async fn stop(self) {
-        assert!(self.supervisor.shutdown(Duration::from_secs(10)).await.is_empty(), "all tasks end in time");
+        let late = self.supervisor.shutdown(Duration::from_secs(10)).await;
+        assert!(late.is_empty(), "these tasks did not end in time: {late:?}");
     }
 }
 

@@ -174,7 +174,12 @@ pub fn spawn_all(
             config: Arc::clone(&config),
         };
         let run = controller.run;
-        supervisor
-            .spawn(controller.name, Stage::Controller, OnFailure::Restart, move |stop| run(cx.clone(), stop));
+        supervisor.spawn(controller.name, Stage::Controller, OnFailure::Restart, move |stop| {
+            let cx = cx.clone();
+            async move {
+                let informers = Arc::clone(&cx.informers);
+                informers.run(&stop, run(cx, stop.clone())).await.unwrap_or(Ok(()))
+            }
+        });
     }
 }

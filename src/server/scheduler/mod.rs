@@ -52,7 +52,11 @@ pub fn spawn(supervisor: &Supervisor, shared: &Shared, client: Client) {
     supervisor.spawn("scheduler", Stage::Controller, OnFailure::Restart, move |stop| {
         let (informers, recorder, client) = (Arc::clone(&informers), recorder.clone(), client.clone());
         async move {
-            Scheduler::start(&informers, recorder, client).await.run(stop).await;
+            if let Some(scheduler) =
+                informers.run(&stop, Scheduler::start(&informers, recorder, client)).await
+            {
+                scheduler.run(stop).await;
+            }
             Ok(())
         }
     });

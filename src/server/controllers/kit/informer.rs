@@ -186,6 +186,11 @@ impl<K: Resource + Send + Sync + 'static> Informer<K> {
         let _ = synced.wait_for(|s| *s).await;
     }
 
+    /// Whether the first complete list is in the cache.
+    pub(super) fn synced_state(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+
     /// Puts an object into the cache and tells the handlers. Older and equal versions change nothing.
     pub fn apply(&self, mut object: K) {
         object.meta_mut().managed_fields = None;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use kube::{Api, Client, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::informer::Informer;
 use crate::supervisor::{OnFailure, Stage, Supervisor};
@@ -16,7 +18,12 @@ use crate::supervisor::{OnFailure, Stage, Supervisor};
 pub struct Informers {
     client: Client,
     supervisor: Supervisor,
-    known: Mutex<HashMap<(TypeId, String), Arc<dyn Any + Send + Sync>>>,
+    known: Mutex<HashMap<(TypeId, String), Known>>,
+}
+
+struct Known {
+    informer: Arc<dyn Any + Send + Sync>,
+    synced: watch::Receiver<bool>,
 }
 
 impl Informers {
@@ -42,10 +49,26 @@ impl Informers {
         let slot = known.entry((TypeId::of::<K>(), fields.to_owned())).or_insert_with(|| {
             let informer = Arc::new(Informer::<K>::default());
             self.start(&informer, fields);
-            informer
+            let synced = informer.synced_state();
+            Known { informer, synced }
         });
-        let any = Arc::clone(slot);
+        let any = Arc::clone(&slot.informer);
         any.downcast().expect("the slot of a type id holds an informer of that type")
+    }
+
+    /// Runs what needs the informers until it ends. When the stop comes before all of them have their first list,
+    /// it is dropped: they will not get one any more, and who waits for it would wait for ever.
+    pub async fn run<T>(&self, stop: &CancellationToken, task: impl Future<Output = T>) -> Option<T> {
+        let in_vain = async {
+            stop.cancelled().await;
+            if self.known.lock().values().all(|known| *known.synced.borrow()) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            result = task => Some(result),
+            () = in_vain => None,
+        }
     }
 
     fn start<K>(&self, informer: &Arc<Informer<K>>, fields: &str)
@@ -67,5 +90,36 @@ impl Informers {
                 Ok(())
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    /// A client whose server never answers.
+    fn silent() -> Client {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn a_stop_before_the_first_list_ends_who_waits_for_it() {
+        let supervisor = Supervisor::new();
+        let informers = Informers::new(silent(), supervisor.clone());
+        let stop = supervisor.token(Stage::Controller);
+        let maps = informers.get::<ConfigMap>();
+        let waiting = informers.run(&stop, maps.synced());
+        assert!(supervisor.shutdown(Duration::from_secs(10)).await.is_empty());
+        assert_eq!(waiting.await, None);
+        // With complete lists a task ends in its own way.
+        maps.set_synced();
+        assert_eq!(informers.run(&stop, async { tokio::task::yield_now().await }).await, Some(()));
     }
 }
