@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::version::Version;
 use crate::api::field::quote;
 use crate::api::{FieldError, GroupResource, Meta, Path, Status, names};
+use crate::server::patch::go_type;
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 use crate::server::registry::{Custom, ScalePaths};
 
@@ -128,18 +129,6 @@ fn validate_scale(object: &Value, paths: &ScalePaths, status: bool) -> Vec<Field
         errors.push(FieldError::invalid(&Path::new(path), "", why));
     }
     errors
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 #[cfg(test)]

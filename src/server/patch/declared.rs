@@ -100,7 +100,8 @@ pub fn go(value: &Value) -> String {
     }
 }
 
-fn go_type(value: &Value) -> &'static str {
+/// The type of a value as Go names it.
+pub fn go_type(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",

@@ -17,6 +17,6 @@ mod typed;
 mod tests;
 
 pub use apply::apply;
-pub use declared::{declared, go};
+pub use declared::{declared, go, go_type};
 pub use json::{json, merge};
 pub use strategic::strategic;
