@@ -15,6 +15,7 @@ if ! command -v g++ >/dev/null; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null
 fi
+cargo clippy --locked -p kedge-fuzz -- -D warnings
 RUSTC_WORKSPACE_WRAPPER=$PWD/fuzz/instrument cargo build --locked -p kedge-fuzz
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
