@@ -296,6 +296,6 @@ mod tests {
             std::future::pending::<()>().await;
             Ok(())
         });
-        assert_eq!(supervisor.shutdown(Duration::from_secs(1)).await, ["Agent"]);
+        assert_eq!(supervisor.shutdown(Duration::from_secs(1)).await, ["deaf"]);
     }
 }

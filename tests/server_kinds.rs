@@ -156,12 +156,14 @@ impl<'a> Walk<'a> {
     async fn deletes(&self) -> Result<bool, String> {
         let uri = format!("{}?gracePeriodSeconds=0", self.one());
         let deleted = self.must("DELETE", &uri, LIST, &Value::Null).await?;
-        let (code, left) = self.ask("GET", &self.one(), LIST, &Value::Null).await;
-        if code.is_success() {
-            let held = left["metadata"]["finalizers"].is_array() || left["spec"]["finalizers"].is_array();
-            self.demand(held && left["metadata"]["deletionTimestamp"].is_string(), "left behind", &left)?;
+        // An object with finalizers is answered as it is then, and may be gone a moment later.
+        let held = deleted["metadata"]["finalizers"].is_array() || deleted["spec"]["finalizers"].is_array();
+        if held {
+            self.demand(deleted["metadata"]["deletionTimestamp"].is_string(), "a delete", &deleted)?;
             return Ok(false);
         }
+        let (code, left) = self.ask("GET", &self.one(), LIST, &Value::Null).await;
+        self.demand(code == StatusCode::NOT_FOUND, "left behind", &left)?;
         let as_told = match self.entry.returns_deleted {
             true => deleted["kind"] == *self.entry.kind,
             false => deleted["kind"] == "Status" && deleted["details"]["name"] == name_of(self.entry),

@@ -103,14 +103,17 @@ fn whole_requests(spec: &mut Fields) {
     let Some(limits) = limits.as_object().filter(|l| !l.is_empty()) else { return };
     let asked = aggregate(&Value::Object(spec.clone()));
     let Some(resources) = object(spec, "resources") else { return };
-    let requests = resources.entry("requests").or_insert_with(|| json!({}));
-    let Some(requests) = requests.as_object_mut() else { return };
+    let given = resources.get("requests").cloned().unwrap_or_else(|| json!({}));
+    let Value::Object(mut requests) = given else { return };
     let whole = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
     for (name, amount) in asked.into_iter().filter(|(name, _)| whole(name)) {
         requests.entry(name).or_insert_with(|| amount.to_string().into());
     }
     for (name, amount) in limits.iter().filter(|(name, _)| whole(name)) {
         requests.entry(name.as_str()).or_insert_with(|| amount.clone());
+    }
+    if !requests.is_empty() {
+        resources.insert("requests".to_owned(), requests.into());
     }
 }
 

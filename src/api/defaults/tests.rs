@@ -70,6 +70,8 @@ fn a_pod_with_limits_of_its_own_has_requests() {
         {"name": "b", "image": "i", "resources": {"requests": {"cpu": "500m"}}}]}});
     let pod = defaulted("v1", "Pod", pod);
     assert_eq!(pod["spec"]["resources"]["requests"], json!({"cpu": "1500m", "memory": "1Gi"}));
+    let other = json!({"spec": {"resources": {"limits": {"example.com/x": "1"}}, "containers": []}});
+    assert_eq!(defaulted("v1", "Pod", other)["spec"]["resources"], json!({"limits": {"example.com/x": "1"}}));
 }
 
 #[test]
