@@ -32,7 +32,7 @@ mod tests;
 
 pub use containers::{List, Map};
 pub use opaque::{CheckKind, Cidr, Opaque};
-pub use types::{Decl, Field, ListKind, Shape, Type, escape};
+pub use types::{Decl, Field, ListKind, RESERVED, Shape, Type, escape};
 pub use value::{Key, Text, Value};
 
 use std::collections::HashMap;

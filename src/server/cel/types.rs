@@ -244,7 +244,8 @@ impl Decl {
     }
 }
 
-const RESERVED: [&str; 21] = [
+/// Words of the language, which no name can be.
+pub const RESERVED: [&str; 21] = [
     "true",
     "false",
     "null",

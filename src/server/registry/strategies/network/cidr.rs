@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::api::{FieldError, Path, Status, names};
 use crate::server::registry::strategies::check::{Errors, IMMUTABLE, indexed, is_empty, items, text};
 use crate::server::registry::strategies::ip::Network;
-use crate::server::registry::strategy::{Context, Strategy, defaults};
+use crate::server::registry::strategies::plain::Uncounted;
+use crate::server::registry::strategy::{Context, Strategy};
 
 /// The strategy of IPAddresses.
 pub struct AddressStrategy;
@@ -50,16 +51,12 @@ pub(super) fn parent(parent: &Value) -> Vec<FieldError> {
 pub struct CidrStrategy;
 
 impl Strategy for CidrStrategy {
-    fn prepare_create(&self, _: &Context<'_>, object: &mut Value) -> Result<(), Status> {
-        if let Some(object) = object.as_object_mut() {
-            object.remove("status");
-        }
-        Ok(())
+    fn prepare_create(&self, cx: &Context<'_>, object: &mut Value) -> Result<(), Status> {
+        Uncounted.prepare_create(cx, object)
     }
 
-    fn prepare_update(&self, _: &Context<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
-        defaults::keep(new, old, "status");
-        Ok(())
+    fn prepare_update(&self, cx: &Context<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
+        Uncounted.prepare_update(cx, new, old)
     }
 
     fn validate_create(&self, _: &Context<'_>, object: &Value) -> Vec<FieldError> {

@@ -10,7 +10,7 @@ use super::check::{Errors, indexed, is_empty, items, text};
 use super::webhooks::{POLICIES, VARIABLES, compile, validate_conditions};
 use super::{rules, selector};
 use crate::api::{FieldError, Meta, Path, Status, names};
-use crate::server::cel::Type;
+use crate::server::cel::{RESERVED, Type};
 use crate::server::registry::strategy::{Context, Strategy, defaults};
 
 const MATCHES: [&str; 2] = ["Equivalent", "Exact"];
@@ -19,29 +19,6 @@ const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 const MAX_ANNOTATIONS: usize = 20;
 const MAX_ANNOTATION: usize = 5 * 1024;
 const NOTHING: &str = "validations or auditAnnotations must contain at least one item";
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// What the expressions of a policy may name.
 pub fn variables(params: bool, authorizer: bool, composed: bool) -> Vec<(&'static str, Type)> {
