@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::events::Recorder;
 use super::fields::Allocatable;
 use super::images::ImageService;
+use super::mirrors::Statics;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
@@ -46,6 +47,10 @@ pub(crate) struct Context {
     pub services: Store<Service>,
     /// This node's pods.
     pub pods: Pods,
+    /// This node, as last seen; before it is registered, as it is going to be.
+    pub node: watch::Receiver<Arc<Node>>,
+    /// Pods that files of this node define.
+    pub statics: Statics,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
 }

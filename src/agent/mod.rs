@@ -6,6 +6,7 @@
 //! Everything is driven by events of the API, the runtime and the kernel; the lease is the only
 //! regular timer.
 
+mod admit;
 mod api;
 mod backoff;
 mod container;
@@ -15,6 +16,7 @@ mod events;
 mod expand;
 mod fields;
 mod images;
+mod mirrors;
 mod node;
 mod objects;
 mod paths;
@@ -25,6 +27,7 @@ mod quantity;
 mod services;
 mod source;
 mod spec;
+mod statics;
 mod steady;
 mod volumes;
 
@@ -42,11 +45,13 @@ use crate::runtime::Runtime;
 use crate::supervisor::{OnFailure, Stage, Supervisor, TaskError};
 use api::{NodeApi, NodeTls};
 use context::{Context, Pods};
+use mirrors::Statics;
 use node::{Machine, Registration};
 use objects::Objects;
 use paths::Paths;
 use services::{Feed, Reflector};
 use source::Source;
+use statics::Directory;
 
 pub use error::Error;
 pub use images::{ImageService, PullError};
@@ -110,6 +115,8 @@ impl Agent {
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
+        let directory = Arc::new(Directory::new(&settings.kubelet.pod_manifest_path, &settings.node_name));
+        let (node, node_seen) = watch::channel(Arc::new(machine.node(&settings)));
         let context = Arc::new(Context {
             objects: Objects::new(client.clone(), supervisor.clone()),
             paths: Paths::new(&settings.data_dir),
@@ -123,12 +130,14 @@ impl Agent {
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
+            node: node_seen,
+            statics: Statics::new(directory.read()),
             memory_capacity: machine.memory,
         });
         let (dns, _) = watch::channel(Arc::default());
-        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network));
+        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network, node));
         let feed = Arc::new(Feed { context: Arc::clone(&context), slices: slice_store, changed, dns });
-        let tasks = Tasks { context, registration, feed, events: Arc::new(events), tls };
+        let tasks = Tasks { context, registration, feed, directory, events: Arc::new(events), tls };
         tasks.spawn(Arc::new(services), Arc::new(slices));
     }
 }
@@ -138,13 +147,14 @@ struct Tasks {
     context: Arc<Context>,
     registration: Arc<Registration>,
     feed: Arc<Feed>,
+    directory: Arc<Directory>,
     events: Arc<events::Writer>,
     tls: NodeTls,
 }
 
 impl Tasks {
     fn spawn(self, services: Arc<Reflector<Service>>, slices: Arc<Reflector<EndpointSlice>>) {
-        let Self { context, registration, feed, events, tls } = self;
+        let Self { context, registration, feed, directory, events, tls } = self;
         let spawn = |name: &'static str, stage: Stage, task: Task| {
             context.supervisor.spawn(name, stage, OnFailure::Restart, task);
         };
@@ -182,6 +192,13 @@ impl Tasks {
         agent("cluster DNS", task((feed, Arc::clone(&context)), answer));
         let source = Arc::new(Source::new(Arc::clone(&context)));
         agent("pods", task(source, |s, token| async move { s.run(token).await }));
+        let read = |(d, c): (Arc<Directory>, Arc<Context>), token| async move { d.run(&c, token).await };
+        agent("static pods", task((directory, Arc::clone(&context)), read));
+        let mirror = |c: Arc<Context>, token| async move {
+            statics::keep_mirrors(&c, token).await;
+            Ok(())
+        };
+        agent("mirror pods", task(Arc::clone(&context), mirror));
         let api = Arc::new(NodeApi::new(Arc::clone(&context), tls));
         let serve = |api: Arc<NodeApi>, token| async move {
             let listener = api.bind().await?;
