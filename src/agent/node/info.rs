@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::agent::error::Error;
-use crate::config::NodeSettings;
+use crate::config::{NodeSettings, NodeTaint};
 
 /// kubelet's default hard eviction threshold of memory; a twentieth on machines with little.
 const MEMORY_THRESHOLD: i64 = 100 << 20;
@@ -76,7 +76,7 @@ impl Machine {
                 labels: Some(labels),
                 ..ObjectMeta::default()
             },
-            spec: Some(NodeSpec::default()),
+            spec: Some(NodeSpec { taints: taints(settings), ..NodeSpec::default() }),
             status: None,
         }
     }
@@ -112,6 +112,17 @@ impl Machine {
             s.free < s.total / STORAGE_THRESHOLD || inodes_short
         })
     }
+}
+
+fn taints(settings: &NodeSettings) -> Option<Vec<Taint>> {
+    let taint = |t: &NodeTaint| Taint {
+        key: t.key.clone(),
+        value: Some(t.value.clone()).filter(|v| !v.is_empty()),
+        effect: t.effect.clone(),
+        time_added: None,
+    };
+    let all: Vec<Taint> = settings.node_taints.iter().map(taint).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 struct Storage {
