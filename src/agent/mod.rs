@@ -10,6 +10,7 @@ mod api;
 mod backoff;
 mod container;
 mod context;
+mod disk;
 mod error;
 mod events;
 mod expand;

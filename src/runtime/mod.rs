@@ -407,6 +407,11 @@ impl Runtime {
         Ok(self.0.cgroups.stats(&format!("{}/{id}", record.cgroup())))
     }
 
+    /// The directory of what a container wrote to its root file system, on disk; it need not exist.
+    pub fn writable_layer(&self, container: &str) -> PathBuf {
+        paths::layers(&self.0.config.root).join(container).join("upper")
+    }
+
     /// What happens by itself from now on; [`Runtime::run`] must be running. An event may be told
     /// twice, and receivers that lag lose some: [`Runtime::sandboxes`] has the truth.
     pub fn events(&self) -> broadcast::Receiver<RuntimeEvent> {
