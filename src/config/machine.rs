@@ -40,3 +40,10 @@ pub(super) fn node_ip(skip_interface: &str) -> Result<IpAddr, Error> {
             )
         })
 }
+
+/// Bytes of memory.
+pub(super) fn memory() -> Result<u64, Error> {
+    let info = nix::sys::sysinfo::sysinfo()
+        .map_err(|e| Error::Unusable(format!("cannot ask the kernel for the machine's memory: {e}")))?;
+    Ok(info.ram_total())
+}

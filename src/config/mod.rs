@@ -8,6 +8,7 @@
 //! Names and file format follow k3s: <https://docs.k3s.io/installation/configuration>.
 
 mod file;
+mod kubelet;
 mod layer;
 mod machine;
 mod resolve;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 pub use file::load as load_files;
+pub use kubelet::{EVICTION_SIGNALS, Eviction, Kubelet, Threshold};
 pub use layer::{Layer, Layers};
 
 /// Where everything lies unless `--data-dir` says otherwise.
@@ -215,6 +217,8 @@ pub struct NodeSettings {
     pub proxy_mode: ProxyMode,
     /// Upper limit of pods.
     pub max_pods: u32,
+    /// How the node treats its pods.
+    pub kubelet: Kubelet,
 }
 
 /// Which back end programs Services.

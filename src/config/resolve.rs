@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::layer::Layers;
 use super::{
-    Authentication, Cidr, DEFAULT_DATA_DIR, DEFAULT_KUBECONFIG, Error, Instance, NodeSettings, ProxyMode,
-    ServerSettings, machine,
+    Authentication, Cidr, DEFAULT_DATA_DIR, DEFAULT_KUBECONFIG, Error, Instance, Kubelet, NodeSettings,
+    ProxyMode, ServerSettings, machine,
 };
 
 const CLUSTER_CIDR: Cidr = Cidr { base: Ipv4Addr::new(10, 42, 0, 0), prefix: 16 };
@@ -80,6 +80,7 @@ impl NodeSettings {
             private_registry: layers.last("private-registry").unwrap_or("/etc/kedge/registries.yaml").into(),
             proxy_mode: proxy_mode(layers)?,
             max_pods: parse(layers, "max-pods", "a number")?.unwrap_or(110),
+            kubelet: kubelet(layers, &data_dir)?,
             data_dir,
             instance,
         })
@@ -150,6 +151,19 @@ fn authentication(layers: &Layers) -> Result<Authentication, Error> {
         }
     }
     Ok(settings)
+}
+
+/// `--kubelet-arg`, and what the machine decides.
+fn kubelet(layers: &Layers, data_dir: &Path) -> Result<Kubelet, Error> {
+    const SETTING: &str = "kubelet-arg";
+    let mut kubelet = Kubelet::new(data_dir.join("agent/pod-manifests"), machine::memory()?);
+    let given = layers.find(SETTING).map(|found| found.values).unwrap_or_default();
+    for flag in given {
+        let (name, value) = flag.trim_start_matches('-').split_once('=').unwrap_or((flag, "true"));
+        kubelet.set(name, value).map_err(|problem| bad(layers, SETTING, problem))?;
+    }
+    kubelet.check().map_err(|problem| bad(layers, SETTING, problem))?;
+    Ok(kubelet)
 }
 
 fn port(layers: &Layers, setting: &str) -> Result<Option<u16>, Error> {

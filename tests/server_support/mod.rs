@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kedge::config::{Authentication, Cidr, Instance, NodeSettings, ProxyMode, ServerSettings};
+use kedge::config::{Authentication, Cidr, Instance, Kubelet, NodeSettings, ProxyMode, ServerSettings};
 use kedge::server::Server;
 use kedge::server::auth::User;
 use kedge::supervisor::Supervisor;
@@ -56,6 +56,7 @@ pub fn settings(dir: &std::path::Path) -> ServerSettings {
             private_registry: dir.join("registries.yaml"),
             proxy_mode: ProxyMode::Auto,
             max_pods: 110,
+            kubelet: Kubelet::new(dir.join("agent/pod-manifests"), 1 << 30),
         },
     }
 }

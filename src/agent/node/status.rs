@@ -139,7 +139,7 @@ pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Instance, ProxyMode};
+    use crate::config::{Instance, Kubelet, ProxyMode};
     use std::path::Path;
 
     fn settings() -> NodeSettings {
@@ -159,6 +159,7 @@ mod tests {
             private_registry: "/etc/kedge/registries.yaml".into(),
             proxy_mode: ProxyMode::Auto,
             max_pods: 110,
+            kubelet: Kubelet::new("/var/lib/kedge/agent/pod-manifests".into(), 1 << 30),
         }
     }
 
