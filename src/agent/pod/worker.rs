@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::images::Pulls;
 use super::memory::{Memory, Verdict};
-use super::observed::Observed;
+use super::observed::{Observed, timestamp};
 use super::plan::{self, Plan};
 use super::sandbox::NoSandbox;
 use super::start::Started;
 use super::{labels, report, status, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
-use crate::agent::probes::{ProbeState, Probes};
+use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, name, uid};
 use crate::agent::volumes::{Mounted, Volumes};
 use crate::runtime::spec::{ContainerState, SandboxStatus};
@@ -40,7 +40,7 @@ pub(crate) enum Wanted {
 pub(crate) struct Worker {
     pub(super) context: Arc<Context>,
     pub(super) wanted: watch::Receiver<Wanted>,
-    wake: Arc<Notify>,
+    pub(super) wake: Arc<Notify>,
     /// Id of the pod's sandbox.
     pub(super) sandbox: Option<String>,
     pub(super) memory: Memory,
@@ -57,7 +57,7 @@ pub(crate) struct Worker {
     adopted: bool,
     wake_at: Option<Timestamp>,
     /// Containers whose preStop hook was run: it is not run again when the grace period is shortened.
-    pub(super) stopping: Mutex<BTreeSet<String>>,
+    pub(super) stopping: Arc<Mutex<BTreeSet<String>>>,
     /// The last event about volumes or sandbox, so that each is told once.
     last_failure: String,
 }
@@ -83,7 +83,7 @@ impl Worker {
             finished: false,
             adopted: false,
             wake_at: None,
-            stopping: Mutex::default(),
+            stopping: Arc::default(),
             last_failure: String::new(),
             context,
             wanted,
@@ -156,17 +156,16 @@ impl Worker {
         let pod = self.pod();
         let spec = pod.spec.clone().unwrap_or_default();
         let mut seen = BTreeMap::new();
+        let share = words::share(&spec);
         for (name, attempts) in &observed.containers {
             for ended in attempts.iter().filter(|c| c.state == ContainerState::Exited) {
                 let said = self.messages.remove(&ended.id).unwrap_or_else(|| {
                     let attempt = labels::attempt(&ended.labels);
                     let file = self.context.paths.termination_log(uid(&pod), name, attempt);
-                    words::of(
-                        find_container(&spec, name),
-                        &file,
-                        &ended.log_path,
-                        ended.exit_code.unwrap_or(0),
-                    )
+                    let (container, code) = (find_container(&spec, name), ended.exit_code.unwrap_or(0));
+                    let mut said = words::of(container, &file, &ended.log_path, code);
+                    words::cut(&mut said, share);
+                    said
                 });
                 seen.insert(ended.id.clone(), said);
             }
@@ -267,10 +266,8 @@ impl Worker {
     }
 
     async fn perform(&mut self, pod: &Pod, observed: &Observed, plan: Plan) {
-        for kill in &plan.kill {
-            self.kill_container(pod, &kill.container, &kill.id, kill.message.clone(), kill.grace).await;
-        }
         if !plan.kill.is_empty() {
+            self.kill_planned(pod, &plan.kill).await;
             // Their ends are decided upon in the next round.
             self.wake.notify_one();
         }
@@ -352,16 +349,18 @@ impl Worker {
     fn probe(&mut self, pod: &Pod, observed: &Observed) {
         let spec = pod.spec.clone().unwrap_or_default();
         let containers: Vec<Container> = all_containers(&spec);
-        let running: Vec<(Container, String, Option<ProbeState>)> = observed
-            .running()
-            .filter_map(|(name, status)| {
-                let container = containers.iter().find(|c| c.name == name)?.clone();
-                let known = known_probe_state(pod, &status.id);
-                Some((container, status.id.clone(), known))
+        let running = observed.running().filter_map(|(name, status)| {
+            let container = containers.iter().find(|c| c.name == name)?.clone();
+            let since = timestamp(status.started_at.unwrap_or(status.created_at));
+            Some(Probed {
+                container,
+                id: status.id.clone(),
+                since,
+                known: known_probe_state(pod, &status.id),
             })
-            .collect();
+        });
         let address = self.probe_address(pod);
-        self.probes.reconcile(pod, &address, &running);
+        self.probes.reconcile(pod, &address, running.collect());
     }
 
     /// Writes the pod's status if it changed.
