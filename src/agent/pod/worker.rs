@@ -258,7 +258,10 @@ impl Worker {
         self.probes.stop();
         self.kill_all(pod, super::terminate::grace_seconds(pod)).await;
         match self.give_up_sandbox(pod).await {
-            Ok(()) => self.finished = true,
+            Ok(()) => {
+                self.finished = true;
+                self.volumes.release();
+            }
             Err(error) => {
                 tracing::warn!(pod = %full_name(pod), %error, "the pod could not be cleaned up yet");
                 self.retry_at(Some(Timestamp::now() + RETRY));
@@ -308,8 +311,15 @@ impl Worker {
         let addresses = self.addresses(pod);
         match self.volumes.set_up(pod, &addresses).await {
             Ok(mounted) => Some(mounted),
-            Err(error) => {
-                self.failure(pod, "FailedMount", error.to_string());
+            Err(errors) => {
+                self.retry_at(Some(Timestamp::now() + RETRY));
+                let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+                if self.last_failure != told {
+                    self.last_failure = told;
+                    for error in errors {
+                        self.context.events.pod(pod, None, "Warning", error.reason(), error.to_string());
+                    }
+                }
                 None
             }
         }
