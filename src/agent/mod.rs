@@ -96,7 +96,7 @@ impl Agent {
         images: Arc<dyn ImageService>,
     ) -> Result<Self, Error> {
         let paths = Paths::new(&settings.data_dir);
-        std::fs::create_dir_all(paths.pods()).map_err(Error::io("make", paths.pods()))?;
+        volumes::prepare(paths.pods())?;
         let machine = Machine::read(&settings.data_dir)?;
         let tls = NodeTls::new(&credentials)?;
         Ok(Self { settings, client, runtime, images, machine, tls })

@@ -51,6 +51,9 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Mounts in order, beside `/proc`, `/dev`, `/sys`, `/dev/shm` and `/dev/mqueue`.
     pub mounts: Vec<Mount>,
+    /// Devices of the host that it may use, beside those every container has.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     /// Numeric user, instead of the image's.
     pub uid: Option<u32>,
     /// Numeric group, instead of the image's.
@@ -101,10 +104,24 @@ pub struct Mount {
     pub target: PathBuf,
     /// No writing through this mount.
     pub readonly: bool,
+    /// Nor through what is mounted below it.
+    #[serde(default)]
+    pub recursive_readonly: bool,
     /// Bind or tmpfs.
     pub kind: MountKind,
     /// How mounts travel between host and container.
     pub propagation: Propagation,
+}
+
+/// A device of the host inside a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its node on the host; symbolic links are followed.
+    pub source: PathBuf,
+    /// Absolute path of its node in the container.
+    pub target: PathBuf,
+    /// It may not be written.
+    pub readonly: bool,
 }
 
 /// What a [`Mount`] shows.
@@ -117,8 +134,8 @@ pub enum MountKind {
     Tmpfs(Option<u64>),
 }
 
-/// Mount propagation, as in `mount_namespaces(7)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Mount propagation, as in `mount_namespaces(7)`; the later variants let more through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Propagation {
     /// Neither way.
     #[default]

@@ -61,6 +61,7 @@ impl Request<'_> {
         let command = expand_all(self.container.command.as_ref());
         let args = expand_all(self.container.args.as_ref());
         let mounts = mounts::mounts(&self, &lookup).await?;
+        let devices = mounts::devices(&self)?;
         let security = security::security(self.context, self.pod, self.container, self.image)?;
         Ok(ContainerSpec {
             image: self.image.id.clone(),
@@ -68,6 +69,7 @@ impl Request<'_> {
             args,
             working_dir: self.container.working_dir.clone().filter(|d| !d.is_empty()),
             mounts,
+            devices,
             uid: security.uid,
             gid: security.gid,
             supplemental_groups: security.supplemental_groups,

@@ -13,6 +13,7 @@ use crate::agent::container::{Request, hostname};
 use crate::agent::spec::{all_containers, container_id, host_network, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
+use crate::agent::volumes::stage::Stage;
 use crate::runtime::spec::Image;
 
 /// Pause before a container that could not be made is tried again, as kubelet's.
@@ -106,7 +107,12 @@ impl Worker {
             let pause = self.backoff.pause(&key).as_secs().to_string();
             wanted.labels.insert(labels::BACKOFF.into(), pause);
         }
-        if let Err(error) = runtime.create_container(&sandbox, &wanted, &rootfs).await {
+        let created = runtime.create_container(&sandbox, &wanted, &rootfs).await;
+        // It has its mounts now, or will never have them.
+        if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
+            tracing::warn!(%error, "places of a container's sub-paths are left for later");
+        }
+        if let Err(error) = created {
             let _ = runtime.remove_container(&id).await;
             return Err(("CreateContainerError", error.to_string()));
         }

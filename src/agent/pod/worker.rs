@@ -299,7 +299,10 @@ impl Worker {
         self.probes.stop();
         self.kill_all(pod, super::terminate::grace_seconds(pod)).await;
         match self.give_up_sandbox(pod).await {
-            Ok(()) => self.finished = true,
+            Ok(()) => {
+                self.finished = true;
+                self.volumes.release();
+            }
             Err(error) => {
                 tracing::warn!(pod = %full_name(pod), %error, "the pod could not be cleaned up yet");
                 self.retry_at(Some(steady::now() + RETRY));
