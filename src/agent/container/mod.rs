@@ -1,6 +1,7 @@
 //! From a container of a pod's specification to what the runtime is asked for.
 
 mod env;
+mod env_file;
 mod mounts;
 mod security;
 mod services;
@@ -86,6 +87,7 @@ impl Request<'_> {
             log_max_files: LOG_MAX_FILES,
             stop_signal: self.container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
             env,
+            pid_of: None,
             labels: self.labels,
             id: self.id,
         })
