@@ -198,7 +198,9 @@ impl Inputs<'_> {
             _ => container.liveness_probe.as_ref(),
         };
         let grace = probe.and_then(|p| p.termination_grace_period_seconds);
-        kill(format!("Container {} failed {} probe, will be restarted", container.name, failed.name()), grace)
+        let never = self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Never");
+        let then = if never && !is_sidecar(container) { "" } else { ", will be restarted" };
+        kill(format!("Container {} failed {} probe{then}", container.name, failed.name()), grace)
     }
 
     /// Decides for one ordinary container; whether it keeps the pod going.
