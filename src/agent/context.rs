@@ -59,7 +59,13 @@ impl Context {
     /// What pods of this node may use at most.
     pub(crate) fn allocatable(&self) -> Allocatable {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Allocatable { cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000, memory: self.memory_capacity }
+        let disk = super::disk::filesystem(self.paths.pods()).map_or(0, |d| d.capacity);
+        Allocatable {
+            cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000,
+            memory: self.memory_capacity,
+            // Less what the node is said to keep for itself, as in its status.
+            storage: i64::try_from(disk - disk / 20).unwrap_or(i64::MAX),
+        }
     }
 }
 

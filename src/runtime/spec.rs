@@ -60,6 +60,9 @@ pub struct ContainerSpec {
     pub gid: Option<u32>,
     /// Supplemental groups, added to the image's.
     pub supplemental_groups: Vec<u32>,
+    /// The groups the image's `/etc/group` has for the user do not count.
+    #[serde(default)]
+    pub strict_groups: bool,
     /// Give the process a terminal.
     pub tty: bool,
     /// Keep standard input open for attach.
@@ -78,6 +81,12 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// AppArmor profile, which must be loaded; `None` leaves the process unconfined.
+    #[serde(default)]
+    pub apparmor: Option<String>,
+    /// Nothing of `/proc` and `/sys` is hidden or read-only.
+    #[serde(default)]
+    pub unmasked: bool,
     /// Limits.
     pub resources: Resources,
     /// `/proc/<pid>/oom_score_adj`; lowering it may be refused by the host, which is only warned of.

@@ -9,8 +9,8 @@ use super::labels;
 use super::memory::Past;
 use super::plan::{Start, backoff_key};
 use super::worker::Worker;
-use crate::agent::container::{Request, hostname};
-use crate::agent::spec::{all_containers, container_id, host_network, uid};
+use crate::agent::container::{Request, kernel_hostname};
+use crate::agent::spec::{all_containers, container_id, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
 use crate::agent::volumes::stage::Stage;
@@ -79,11 +79,8 @@ impl Worker {
             self.sandbox.clone().ok_or(("CreateContainerError", "the pod has no sandbox".to_owned()))?;
         let id = new_id(pod, &container.name, &sandbox, start.attempt);
         let spec = pod.spec.clone().unwrap_or_default();
-        let hostname = if host_network(pod) {
-            super::sandbox::node_hostname()
-        } else {
-            hostname(pod, &spec, &self.context.settings.cluster_domain).0
-        };
+        let hostname = kernel_hostname(pod, &spec, &self.context.settings.cluster_domain)
+            .map_err(|e| ("CreateContainerConfigError", e))?;
         let request = Request {
             context: &self.context,
             pod,

@@ -149,6 +149,7 @@ impl Container {
             uid: spec.uid,
             gid: spec.gid,
             groups: &spec.supplemental_groups,
+            strict: spec.strict_groups,
         };
         let identity = user::resolve(&root, &wanted)?;
         let cwd = oci::working_dir(spec, &image.config);

@@ -146,6 +146,7 @@ pub fn process(inputs: &Inputs) -> Result<Process, Error> {
     process.set_rlimits(None).set_oom_score_adj(None);
     // Written out as `false` it would be taken for a wish.
     process.set_no_new_privileges(spec.no_new_privileges.then_some(true));
+    process.set_apparmor_profile(spec.apparmor.clone());
     Ok(process)
 }
 
@@ -180,7 +181,7 @@ fn linux(inputs: &Inputs) -> Result<Linux, Error> {
     // Limits are set by `Cgroups`, which goes on where libcontainer would give up.
     linux.set_resources(devices::rules(inputs)?).set_sysctl(None).set_seccomp(None);
     linux.set_devices(devices::nodes(inputs)?);
-    if spec.privileged {
+    if spec.privileged || spec.unmasked {
         linux.set_masked_paths(None).set_readonly_paths(None);
     } else {
         linux.set_masked_paths(Some(strings(&MASKED))).set_readonly_paths(Some(strings(&READONLY)));
