@@ -26,6 +26,7 @@ mod quantity;
 mod services;
 mod source;
 mod spec;
+mod steady;
 mod volumes;
 
 use std::future::Future;

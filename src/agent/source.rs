@@ -122,7 +122,7 @@ impl Source {
             let (wanted, wake) = (sender.subscribe(), Arc::clone(&notify));
             async move {
                 let sandboxes = sandboxes_of(&context, &uid).await;
-                Worker::new(context, wanted, wake, &sandboxes).run(token).await;
+                Worker::new(context, wanted, wake, &sandboxes, None).run(token).await;
                 Ok(())
             }
         });

@@ -87,6 +87,9 @@ pub struct ContainerSpec {
     pub log_max_files: u32,
     /// Signal that asks the container to stop, instead of the image's; such as `SIGTERM`.
     pub stop_signal: Option<String>,
+    /// Join the PID namespace of this running container of the sandbox.
+    #[serde(default)]
+    pub pid_of: Option<String>,
 }
 
 /// A mount inside a container.
@@ -199,6 +202,20 @@ pub struct ContainerStatus {
     pub oom_killed: bool,
     /// Absolute path of its log.
     pub log_path: PathBuf,
+    /// Who its first process is; unknown of containers that an older kedge made.
+    #[serde(default)]
+    pub user: Option<ContainerUser>,
+}
+
+/// The identity a container's first process starts with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerUser {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// All its groups.
+    pub groups: Vec<u32>,
 }
 
 /// What is known of a sandbox.

@@ -86,6 +86,7 @@ impl Request<'_> {
             log_max_files: LOG_MAX_FILES,
             stop_signal: self.container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
             env,
+            pid_of: None,
             labels: self.labels,
             id: self.id,
         })

@@ -168,11 +168,4 @@ impl Worker {
             _ => Ok(()),
         }
     }
-
-    /// Whether the pod has been active longer than it may, and when it will have been.
-    pub(super) fn deadline(pod: &Pod) -> Option<Timestamp> {
-        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
-        let start = pod.status.as_ref()?.start_time.as_ref()?.0;
-        Some(start + jiff::SignedDuration::from_secs(seconds))
-    }
 }

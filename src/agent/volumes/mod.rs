@@ -4,6 +4,7 @@
 mod atomic;
 mod claim;
 mod directory;
+mod local;
 mod mounting;
 mod payload;
 pub(crate) mod subpath;
@@ -22,6 +23,8 @@ use super::context::Context;
 use super::error::Error;
 use super::objects::Watched;
 use super::spec::uid;
+
+pub(crate) use local::local_volumes;
 
 /// Where a volume is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
