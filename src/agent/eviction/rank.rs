@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::threshold::{Observations, Signal, Threshold};
 use crate::agent::disk::{PodDisk, Usage};
 use crate::agent::qos::{Ask, total};
 use crate::agent::spec::name;
+use crate::agent::volumes::is_local;
 use crate::api::quantity::{Format, Quantity};
 
 /// A priority from which on a pod is critical (`system-cluster-critical` and `system-node-critical`).
@@ -65,14 +66,6 @@ pub(super) fn is_critical(pod: &Pod) -> bool {
 
 fn priority(pod: &Pod) -> i32 {
     pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0)
-}
-
-/// A volume on the node's disk that goes with the pod, or that shows the host's files.
-fn is_local(volume: &Volume) -> bool {
-    let on_disk = |medium: Option<&str>| medium.is_none_or(str::is_empty);
-    volume.config_map.is_some()
-        || volume.host_path.is_some()
-        || volume.empty_dir.as_ref().is_some_and(|e| on_disk(e.medium.as_deref()))
 }
 
 fn disk_of(pod: &Pod, used: &Used, parts: Parts) -> Usage {
