@@ -1,6 +1,7 @@
 //! From a container of a pod's specification to what the runtime is asked for.
 
 mod env;
+mod env_file;
 mod mounts;
 mod security;
 mod services;

@@ -4,7 +4,6 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodSpec};
 use sha2::{Digest, Sha256};
 
-use super::hooks;
 use super::images::NotReady;
 use super::labels;
 use super::memory::Past;
@@ -56,7 +55,10 @@ impl Worker {
                 Started::Running
             }
             Err((reason, message)) => {
-                self.event(pod, &container.name, "Warning", "Failed", format!("Error: {message}"));
+                // A failed hook has its own event, without what the hook said.
+                if reason != "PostStartHookError" {
+                    self.event(pod, &container.name, "Warning", "Failed", format!("Error: {message}"));
+                }
                 self.wait_because(&container.name, reason, message);
                 self.retry_at(Some(steady::now() + RETRY));
                 Started::Failed
@@ -176,25 +178,6 @@ impl Worker {
             }
             let _ = std::fs::remove_file(&old.log_path);
         }
-    }
-
-    async fn post_start(
-        &mut self,
-        pod: &Pod,
-        container: &Container,
-        id: &str,
-    ) -> Result<(), (&'static str, String)> {
-        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
-            return Ok(());
-        };
-        let address = self.probe_address(pod);
-        if let Err(message) = hooks::run(&self.context.runtime, container, id, &address, hook).await {
-            self.event(pod, &container.name, "Warning", "FailedPostStartHook", message.clone());
-            let text = "FailedPostStartHook".to_owned();
-            self.kill_container(pod, &container.name, id, text, None).await;
-            return Err(("PostStartHookError", message));
-        }
-        Ok(())
     }
 }
 

@@ -18,10 +18,8 @@ impl Worker {
         if plan.restart_all {
             return self.restart_all(pod, observed).await;
         }
-        for kill in &plan.kill {
-            self.kill_container(pod, &kill.container, &kill.id, kill.message.clone(), kill.grace).await;
-        }
         if !plan.kill.is_empty() {
+            self.kill_planned(pod, &plan.kill).await;
             // Their ends are decided upon in the next round.
             self.wake.notify_one();
         }

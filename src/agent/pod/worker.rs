@@ -18,7 +18,7 @@ use super::writing::Writing;
 use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
-use crate::agent::probes::{ProbeState, Probes};
+use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Volumes;
@@ -63,7 +63,7 @@ pub(crate) struct Worker {
     adopted: bool,
     wake_at: Option<Timestamp>,
     /// Containers whose preStop hook was run: it is not run again when the grace period is shortened.
-    pub(super) stopping: Mutex<BTreeSet<String>>,
+    pub(super) stopping: Arc<Mutex<BTreeSet<String>>>,
     /// The last event about volumes or sandbox, so that each is told once.
     pub(super) last_failure: String,
 }
@@ -94,7 +94,7 @@ impl Worker {
             finished: false,
             adopted: false,
             wake_at: None,
-            stopping: Mutex::default(),
+            stopping: Arc::default(),
             last_failure: String::new(),
             context,
             wanted,
@@ -171,17 +171,16 @@ impl Worker {
         let pod = self.pod();
         let spec = pod.spec.clone().unwrap_or_default();
         let mut seen = BTreeMap::new();
+        let share = words::share(&spec);
         for (name, attempts) in &observed.containers {
             for ended in attempts.iter().filter(|c| c.state == ContainerState::Exited) {
                 let said = self.messages.remove(&ended.id).unwrap_or_else(|| {
                     let attempt = labels::attempt(&ended.labels);
                     let file = self.context.paths.termination_log(uid(&pod), name, attempt);
-                    words::of(
-                        find_container(&spec, name),
-                        &file,
-                        &ended.log_path,
-                        ended.exit_code.unwrap_or(0),
-                    )
+                    let (container, code) = (find_container(&spec, name), ended.exit_code.unwrap_or(0));
+                    let mut said = words::of(container, &file, &ended.log_path, code);
+                    words::cut(&mut said, share);
+                    said
                 });
                 seen.insert(ended.id.clone(), said);
             }
@@ -312,16 +311,18 @@ impl Worker {
     fn probe(&mut self, pod: &Pod, observed: &Observed) {
         let spec = pod.spec.clone().unwrap_or_default();
         let containers: Vec<Container> = all_containers(&spec);
-        let running: Vec<(Container, String, Option<ProbeState>)> = observed
-            .running()
-            .filter_map(|(name, status)| {
-                let container = containers.iter().find(|c| c.name == name)?.clone();
-                let known = known_probe_state(pod, &status.id);
-                Some((container, status.id.clone(), known))
+        let running = observed.running().filter_map(|(name, status)| {
+            let container = containers.iter().find(|c| c.name == name)?.clone();
+            let since = timestamp(status.started_at.unwrap_or(status.created_at));
+            Some(Probed {
+                container,
+                id: status.id.clone(),
+                since,
+                known: known_probe_state(pod, &status.id),
             })
-            .collect();
+        });
         let address = self.probe_address(pod);
-        self.probes.reconcile(pod, &address, &running);
+        self.probes.reconcile(pod, &address, running.collect());
     }
 }
 
