@@ -167,7 +167,7 @@ pub enum Seccomp {
     Localhost(PathBuf),
 }
 
-/// cgroup limits; `None` is no limit.
+/// cgroup limits. `None` leaves what is there (nothing, in a new group); a negative number is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// CPU shares as in cgroup v1 (2 to 262144).
@@ -180,6 +180,12 @@ pub struct Resources {
     pub memory_limit: Option<i64>,
     /// Number of processes.
     pub pids_limit: Option<i64>,
+    /// When memory runs out, the kernel kills all processes together (cgroup v2).
+    #[serde(default)]
+    pub oom_group: bool,
+    /// Bytes of huge pages by page size as the kernel's files name it, such as `2MB`.
+    #[serde(default)]
+    pub hugepage_limits: BTreeMap<String, u64>,
 }
 
 /// Where a container is in its life.

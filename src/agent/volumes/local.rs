@@ -15,6 +15,11 @@ pub(crate) fn local_volumes(paths: &Paths, pod: &Pod) -> Vec<(String, PathBuf)> 
     volumes.filter_map(|v| Some((v.name.clone(), paths.volume(uid(pod), plugin(v)?, &v.name)))).collect()
 }
 
+/// Whether the volume's bytes count against the pod's `ephemeral-storage`.
+pub(crate) fn is_local(volume: &Volume) -> bool {
+    plugin(volume).is_some()
+}
+
 /// The plugin that keeps the volume on the disk, if it is such a volume.
 fn plugin(volume: &Volume) -> Option<&'static str> {
     let on_disk = |medium: Option<&str>| medium.is_none_or(str::is_empty);

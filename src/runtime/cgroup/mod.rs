@@ -4,23 +4,18 @@
 //! kernel does not have or refuses is warned of, and the rest goes on: a limit that cannot be set
 //! must not keep a pod from running.
 
+mod end;
+mod limits;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
-use nix::unistd::Pid;
 
-use super::spec::{ContainerStats, Resources};
-use super::{protocol, sys};
-
-/// How long killed processes may take to be gone.
-const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
+use super::protocol;
+use super::spec::ContainerStats;
 
 /// The hierarchies of this machine.
 #[derive(Clone, Debug)]
@@ -46,6 +41,19 @@ impl Cgroups {
         matches!(self, Self::V2(_))
     }
 
+    /// Those of the controllers that limits need which this machine does not offer.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let offered = match self {
+            Self::V1(_) => String::new(),
+            Self::V2(mount) => fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default(),
+        };
+        let has = |name: &str| match self {
+            Self::V1(mounts) => mounts.contains_key(name),
+            Self::V2(_) => offered.split_whitespace().any(|o| o == name),
+        };
+        ["cpu", "memory", "pids"].into_iter().filter(|name| !has(name)).collect()
+    }
+
     /// The directory of `group` in a controller's hierarchy.
     pub fn dir(&self, controller: &str, group: &str) -> Option<PathBuf> {
         match self {
@@ -65,66 +73,6 @@ impl Cgroups {
                 dirs
             }
             Self::V2(mount) => vec![mount.join(group)],
-        }
-    }
-
-    /// Makes a group in the hierarchies whose limits and statistics are used, and sets its limits.
-    pub fn create(&self, group: &str, resources: &Resources) {
-        match self {
-            Self::V1(_) => {
-                for controller in ["memory", "cpu", "cpuacct", "pids"] {
-                    if let Some(dir) = self.dir(controller, group) {
-                        warn("make", &dir, fs::create_dir_all(&dir));
-                    }
-                }
-                self.limit_v1(group, resources);
-            }
-            Self::V2(mount) => {
-                let dir = mount.join(group);
-                warn("make", &dir, fs::create_dir_all(&dir));
-                let mut parent = mount.clone();
-                for part in Path::new(group) {
-                    for controller in ["+cpu", "+memory", "+pids", "+io", "+cpuset"] {
-                        let file = parent.join("cgroup.subtree_control");
-                        // Controllers this kernel lacks are refused one by one.
-                        if let Err(e) = fs::write(&file, controller) {
-                            tracing::debug!("enable {controller} in {}: {e}", file.display());
-                        }
-                    }
-                    parent.push(part);
-                }
-                limit_v2(&dir, resources);
-            }
-        }
-    }
-
-    fn limit_v1(&self, group: &str, r: &Resources) {
-        let set = |controller: &str, file: &str, value: String| match self.dir(controller, group) {
-            Some(dir) => write(&dir.join(file), &value),
-            None => tracing::warn!("no {controller} cgroup: {file}={value} is not enforced"),
-        };
-        if let Some(shares) = r.cpu_shares {
-            set("cpu", "cpu.shares", shares.max(2).to_string());
-        }
-        if let Some(period) = r.cpu_period.filter(|p| *p > 0) {
-            set("cpu", "cpu.cfs_period_us", period.to_string());
-        }
-        if let Some(quota) = r.cpu_quota.filter(|q| *q != 0) {
-            set("cpu", "cpu.cfs_quota_us", quota.to_string());
-        }
-        if let Some(limit) = r.memory_limit.filter(|l| *l > 0) {
-            set("memory", "memory.limit_in_bytes", limit.to_string());
-            // No swap, as the kubelet's default: only where swap accounting exists.
-            if let Some(file) = self
-                .dir("memory", group)
-                .map(|d| d.join("memory.memsw.limit_in_bytes"))
-                .filter(|f| f.exists())
-            {
-                write(&file, &limit.to_string());
-            }
-        }
-        if let Some(pids) = r.pids_limit.filter(|p| *p > 0) {
-            set("pids", "pids.max", pids.to_string());
         }
     }
 
@@ -154,69 +102,6 @@ impl Cgroups {
         pids.sort_unstable();
         pids.dedup();
         pids
-    }
-
-    /// Kills all processes of a group except the caller and waits until they are gone. Children of
-    /// the caller stay as zombies until it reaps them.
-    pub fn kill(&self, group: &str) -> io::Result<()> {
-        let deadline = Instant::now() + DEATH_TIMEOUT;
-        // Again, because a process may fork while its group is being read.
-        loop {
-            let mut handles = Vec::new();
-            for pid in self.processes(group) {
-                // 0 is a process of a PID namespace that is not ours; it cannot be named from here.
-                if pid <= 0 || pid == std::process::id() as i32 {
-                    continue;
-                }
-                let Ok(handle) = sys::pidfd_open(pid) else {
-                    continue;
-                };
-                if kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok() && !sys::has_exited(&handle) {
-                    handles.push(handle);
-                }
-            }
-            if handles.is_empty() {
-                return Ok(());
-            }
-            for handle in handles {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-                if poll(&mut [PollFd::new(handle.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        format!("processes of cgroup {group} do not end"),
-                    ));
-                }
-            }
-        }
-    }
-
-    /// Removes a group and the groups in it, in all hierarchies. That it is not there is fine.
-    pub fn remove(&self, group: &str) {
-        if group.trim_matches('/').is_empty() {
-            return;
-        }
-        for dir in self.dirs(group) {
-            for dir in tree(&dir) {
-                let gone = fs::remove_dir(&dir).or_else(ignore_missing);
-                warn("remove", &dir, gone);
-            }
-        }
-    }
-
-    /// Removes a group if nothing is in it, then its parents up to `top` likewise.
-    pub fn remove_empty_parents(&self, group: &str, top: &str) {
-        for dir in self.dirs("") {
-            let mut group = Path::new(group);
-            while group.starts_with(top) && group != Path::new("") {
-                // Fails while another pod's group is in it, which is the point.
-                if fs::remove_dir(dir.join(group)).or_else(ignore_missing).is_err() {
-                    break;
-                }
-                let Some(parent) = group.parent() else { break };
-                group = parent;
-            }
-        }
     }
 
     /// How many processes of the group the kernel killed for want of memory.
@@ -265,32 +150,6 @@ impl Cgroups {
             writable_bytes: 0,
         }
     }
-}
-
-fn limit_v2(dir: &Path, r: &Resources) {
-    if let Some(shares) = r.cpu_shares {
-        write(&dir.join("cpu.weight"), &weight(shares).to_string());
-    }
-    if let Some(quota) = r.cpu_quota.filter(|q| *q != 0) {
-        let period = r.cpu_period.filter(|p| *p > 0).unwrap_or(100_000);
-        let max = if quota < 0 { "max".to_string() } else { quota.to_string() };
-        write(&dir.join("cpu.max"), &format!("{max} {period}"));
-    }
-    if let Some(limit) = r.memory_limit.filter(|l| *l > 0) {
-        write(&dir.join("memory.max"), &limit.to_string());
-        let swap = dir.join("memory.swap.max");
-        if swap.exists() {
-            write(&swap, "0");
-        }
-    }
-    if let Some(pids) = r.pids_limit.filter(|p| *p > 0) {
-        write(&dir.join("pids.max"), &pids.to_string());
-    }
-}
-
-/// `cpu.shares` of version 1 as `cpu.weight` of version 2, by the kubelet's and runc's formula.
-fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
 /// Where each controller is mounted, from `/proc/self/mountinfo`.
@@ -373,14 +232,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_become_weights() {
-        assert_eq!(weight(2), 1);
-        assert_eq!(weight(1024), 39);
-        assert_eq!(weight(262_144), 10_000);
-        assert_eq!(weight(0), 1);
-    }
-
-    #[test]
     fn controllers_are_found_where_they_are_mounted() {
         let text = "30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
                     31 25 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
@@ -402,23 +253,21 @@ mod tests {
     }
 
     #[test]
-    fn version_2_files() {
+    fn what_the_kernel_lacks_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("cgroup.controllers"), "cpuset cpu io pids\n").unwrap();
+        assert_eq!(Cgroups::V2(dir.path().to_path_buf()).missing(), ["memory"]);
+        let mounts = BTreeMap::from([("cpu".to_string(), "/x".into()), ("memory".to_string(), "/y".into())]);
+        assert_eq!(Cgroups::V1(mounts).missing(), ["pids"]);
+    }
+
+    #[test]
+    fn version_2_statistics() {
         let dir = tempfile::tempdir().unwrap();
         let cgroups = Cgroups::V2(dir.path().to_path_buf());
-        let resources = Resources {
-            cpu_shares: Some(1024),
-            cpu_quota: Some(50_000),
-            memory_limit: Some(1 << 20),
-            pids_limit: Some(7),
-            ..Default::default()
-        };
-        cgroups.create("k/pod", &resources);
-        let read = |f: &str| fs::read_to_string(dir.path().join("k/pod").join(f)).unwrap();
-        assert_eq!(read("cpu.weight"), "39");
-        assert_eq!(read("cpu.max"), "50000 100000");
-        assert_eq!(read("memory.max"), "1048576");
-        assert_eq!(read("pids.max"), "7");
+        fs::create_dir_all(dir.path().join("k/pod")).unwrap();
         fs::write(dir.path().join("k/pod/memory.current"), "900\n").unwrap();
+        fs::write(dir.path().join("k/pod/memory.max"), "1048576\n").unwrap();
         fs::write(dir.path().join("k/pod/memory.stat"), "anon 500\ninactive_file 300\n").unwrap();
         fs::write(dir.path().join("k/pod/cpu.stat"), "usage_usec 12\n").unwrap();
         let stats = cgroups.stats("k/pod");
