@@ -204,7 +204,9 @@ impl Task {
             let message = format!("{} probe failed: {text}", self.kind.title());
             self.context.events.pod(&self.pod, Some(&self.container.name), "Warning", "Unhealthy", message);
         }
-        let Some(verdict) = streak.count(matches!(outcome, Outcome::Success), &self.probe) else {
+        let success = matches!(outcome, Outcome::Success);
+        self.context.probe_counts.count(&self.pod, &self.container.name, self.kind.title(), success);
+        let Some(verdict) = streak.count(success, &self.probe) else {
             return false;
         };
         let done = match (self.kind, verdict) {
