@@ -15,6 +15,7 @@ use super::images::ImageService;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
+use super::stats::{ProbeCounts, Starts};
 use crate::config::NodeSettings;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
@@ -46,6 +47,8 @@ pub(crate) struct Context {
     pub services: Store<Service>,
     /// This node's pods.
     pub pods: Pods,
+    /// Results of their probes.
+    pub probe_counts: ProbeCounts,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
 }
@@ -71,27 +74,33 @@ impl Context {
 
 /// This node's pods by uid, as the watch shows them.
 #[derive(Debug, Default)]
-pub(crate) struct Pods(RwLock<BTreeMap<String, Arc<Pod>>>);
+pub(crate) struct Pods {
+    all: RwLock<BTreeMap<String, Arc<Pod>>>,
+    /// How long they take to start.
+    pub starts: Starts,
+}
 
 impl Pods {
     /// Notes a pod's newest state.
     pub(crate) fn set(&self, pod: Arc<Pod>) {
-        self.0.write().insert(spec::uid(&pod).to_owned(), pod);
+        self.starts.observe(&pod);
+        self.all.write().insert(spec::uid(&pod).to_owned(), pod);
     }
 
     /// Forgets a pod.
     pub(crate) fn remove(&self, uid: &str) {
-        self.0.write().remove(uid);
+        self.starts.forget(uid);
+        self.all.write().remove(uid);
     }
 
     /// All pods.
     pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
-        self.0.read().values().cloned().collect()
+        self.all.read().values().cloned().collect()
     }
 
     /// The pod of that name; a given uid must be its own.
     pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
-        let pods = self.0.read();
+        let pods = self.all.read();
         pods.values()
             .filter(|p| spec::namespace(p) == namespace && spec::name(p) == name)
             .filter(|p| uid.is_none_or(|u| u == spec::uid(p)))

@@ -26,6 +26,7 @@ mod quantity;
 mod services;
 mod source;
 mod spec;
+mod stats;
 mod steady;
 mod volumes;
 
@@ -124,6 +125,7 @@ impl Agent {
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
+            probe_counts: stats::ProbeCounts::default(),
             memory_capacity: machine.memory,
         });
         let (dns, _) = watch::channel(Arc::default());

@@ -259,8 +259,7 @@ fn remainder(spec: &PodSpec) -> i64 {
     let Some(whole) = whole else { return 0 };
     let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
     let all: Vec<&Container> = spec.containers.iter().chain(sidecars).collect();
-    let asked: i64 =
-        all.iter().map(|c| units_of(Ask::Requests.of(c.resources.as_ref()), "memory")).sum();
+    let asked: i64 = all.iter().map(|c| units_of(Ask::Requests.of(c.resources.as_ref()), "memory")).sum();
     let rest = units_of(Some(whole), "memory").saturating_sub(asked).max(0);
     rest / i64::try_from(all.len().max(1)).unwrap_or(1)
 }

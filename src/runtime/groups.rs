@@ -36,7 +36,11 @@ impl Runtime {
         let state = super::leftovers::read_status(&dir, id).map(|s| s.state);
         if state.is_none_or(|s| s == ContainerState::Exited) {
             let state = "exited".to_string();
-            return Err(Error::State { id: id.to_string(), state, action: "change the limits of".to_string() });
+            return Err(Error::State {
+                id: id.to_string(),
+                state,
+                action: "change the limits of".to_string(),
+            });
         }
         let (runtime, resources) = (self.clone(), resources.clone());
         let group = format!("{}/{id}", record.cgroup());

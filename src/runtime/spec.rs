@@ -315,27 +315,47 @@ pub struct RegistryAuth {
     pub password: String,
 }
 
-/// What a container uses.
+/// What a container, or another control group, uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStats {
     /// When this was read, in milliseconds since the epoch.
     pub at: i64,
     /// CPU time used so far, in nanoseconds.
     pub cpu_usage_ns: u64,
+    /// The part of it spent in programs, in nanoseconds.
+    pub cpu_user_ns: u64,
+    /// The part of it spent in the kernel, in nanoseconds.
+    pub cpu_system_ns: u64,
+    /// Periods in which its CPU quota was enforced.
+    pub cpu_periods: u64,
+    /// Periods in which it used up its CPU quota.
+    pub cpu_throttled_periods: u64,
+    /// How long it was held back by its CPU quota, in nanoseconds.
+    pub cpu_throttled_ns: u64,
     /// Memory charged to its cgroup, page cache included, in bytes.
     pub memory_usage: u64,
     /// The part that is not easily taken back (usage less inactive file cache), in bytes.
     pub memory_working_set: u64,
     /// Anonymous memory, in bytes.
     pub memory_rss: u64,
+    /// Page cache, in bytes.
+    pub memory_cache: u64,
+    /// File pages mapped into its processes, in bytes.
+    pub memory_mapped: u64,
     /// Its limit, if it has one, in bytes.
     pub memory_limit: Option<u64>,
+    /// The most memory it ever had, in bytes; 0 where the kernel does not tell.
+    pub memory_peak: u64,
+    /// Swap space, in bytes; `None` where the kernel does not account for it.
+    pub swap_usage: Option<u64>,
+    /// The most swap space it may have, in bytes, if it has a limit.
+    pub swap_limit: Option<u64>,
     /// Page faults so far.
     pub page_faults: u64,
     /// Major page faults so far.
     pub major_page_faults: u64,
     /// Number of processes and threads.
     pub pids: u64,
-    /// Bytes of its writable layer; 0 where it was not measured.
-    pub writable_bytes: u64,
+    /// Processes that the kernel killed for want of memory.
+    pub oom_kills: u64,
 }

@@ -41,7 +41,7 @@ impl Medium {
         match source.medium.as_deref().unwrap_or_default() {
             "" => Ok(Self::Disk),
             "Memory" => {
-                let pod = positive(qos::pod_resources(spec).memory_limit);
+                let pod = positive(qos::pod_resources(spec, None).memory_limit);
                 let least = [pod, own].into_iter().flatten().fold(allocatable, u64::min);
                 Ok(Self::Memory(least))
             }
