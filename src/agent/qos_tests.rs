@@ -46,7 +46,8 @@ fn classes() {
     let with = spec(json!({"resources": whole, "containers": [c("", "64Mi", "", "")]}));
     assert_eq!(class(&with), Class::Guaranteed, "what is said of the whole pod decides");
     let decided: Pod =
-        serde_json::from_value(json!({"metadata": {"uid": "u"}, "status": {"qosClass": "Burstable"}})).expect("a pod");
+        serde_json::from_value(json!({"metadata": {"uid": "u"}, "status": {"qosClass": "Burstable"}}))
+            .expect("a pod");
     assert_eq!(group_of(&decided), "kubepods/burstable/podu");
     assert_eq!(Class::Guaranteed.group(), "kubepods");
     assert_eq!(group_of(&Pod::default()), "kubepods/besteffort/pod");
@@ -54,7 +55,10 @@ fn classes() {
 
 #[test]
 fn cgroup_values() {
-    let of = |c: Value| container_resources(&spec(json!({"containers": [c]})).containers[0]);
+    let of = |c: Value| {
+        let spec = spec(json!({"containers": [c]}));
+        container_resources(&spec, &spec.containers[0])
+    };
     let both = of(container("250m", "", "1500m", "64Mi"));
     assert_eq!(both.cpu_shares, Some(256));
     assert_eq!(both.cpu_quota, Some(150_000));
@@ -62,6 +66,10 @@ fn cgroup_values() {
     assert!(both.oom_group);
     let none = of(container("", "", "", ""));
     assert_eq!((none.cpu_shares, none.cpu_quota, none.memory_limit), (Some(2), None, None));
+    let whole =
+        spec(json!({"resources": {"limits": {"memory": "3Gi", "cpu": "1"}}, "containers": [{"name": "c"}]}));
+    let own = container_resources(&whole, &whole.containers[0]);
+    assert_eq!((own.memory_limit, own.cpu_quota, own.cpu_shares), (Some(3 << 30), Some(100_000), Some(2)));
     let limit = of(container("", "", "100m", ""));
     assert_eq!(limit.cpu_shares, Some(102));
     assert_eq!(of(container("", "", "1m", "")).cpu_quota, Some(1000));
@@ -77,7 +85,8 @@ fn pods_are_limited_only_if_all_their_containers_are() {
     assert_eq!(sum.pids_limit, Some(100));
     let one = pod_resources(&pod(&[container("", "", "1", "1Gi"), container("", "", "", "")]), None);
     assert_eq!((one.cpu_quota, one.memory_limit, one.pids_limit), (None, None, None));
-    let whole = spec(json!({"resources": {"limits": {"cpu": "2", "memory": "3Gi"}, "requests": {"cpu": "1"}},
+    let whole =
+        spec(json!({"resources": {"limits": {"cpu": "2", "memory": "3Gi"}, "requests": {"cpu": "1"}},
         "containers": [container("100m", "", "", ""), container("", "", "1", "1Gi")]}));
     let whole = pod_resources(&whole, None);
     assert_eq!((whole.cpu_shares, whole.cpu_quota), (Some(1024), Some(200_000)));
@@ -99,7 +108,9 @@ fn sums_follow_the_order_in_which_containers_run() {
         let spec = spec(json!({"initContainers": init, "containers": containers}));
         assert_eq!(total(&spec, Ask::Requests, "cpu"), expected, "{told}");
     }
-    let mut spec = spec(json!({"containers": [container("1", "", "2", "")], "overhead": {"cpu": "250m", "memory": "1Mi"}}));
+    let mut spec = spec(
+        json!({"containers": [container("1", "", "2", "")], "overhead": {"cpu": "250m", "memory": "1Mi"}}),
+    );
     assert_eq!(total(&spec, Ask::Requests, "cpu"), 1250);
     assert_eq!(total(&spec, Ask::Limits, "cpu"), 2250);
     assert_eq!(total(&spec, Ask::Limits, "memory"), 0, "overhead limits nothing by itself");

