@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
 use super::events::Recorder;
+use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
 use super::images::ImageService;
 use super::objects::Objects;
@@ -51,24 +52,18 @@ pub(crate) struct Context {
     pub probe_counts: ProbeCounts,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
+    /// What pods of this node may use at most.
+    pub allocatable: Allocatable,
+    /// What the node is short of.
+    pub pressure: watch::Receiver<Pressure>,
+    /// Pods that are evicted.
+    pub evictions: Orders,
 }
 
 impl Context {
     /// The node's addresses, the first one first.
     pub(crate) fn node_addresses(&self) -> [IpAddr; 1] {
         [self.settings.node_ip]
-    }
-
-    /// What pods of this node may use at most.
-    pub(crate) fn allocatable(&self) -> Allocatable {
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let disk = super::disk::filesystem(self.paths.pods()).map_or(0, |d| d.capacity);
-        Allocatable {
-            cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000,
-            memory: self.memory_capacity,
-            // Less what the node is said to keep for itself, as in its status.
-            storage: i64::try_from(disk - disk / 20).unwrap_or(i64::MAX),
-        }
     }
 }
 
@@ -78,6 +73,7 @@ pub(crate) struct Pods {
     all: RwLock<BTreeMap<String, Arc<Pod>>>,
     /// How long they take to start.
     pub starts: Starts,
+    changed: watch::Sender<()>,
 }
 
 impl Pods {
@@ -85,12 +81,19 @@ impl Pods {
     pub(crate) fn set(&self, pod: Arc<Pod>) {
         self.starts.observe(&pod);
         self.all.write().insert(spec::uid(&pod).to_owned(), pod);
+        self.changed.send_replace(());
     }
 
     /// Forgets a pod.
     pub(crate) fn remove(&self, uid: &str) {
         self.starts.forget(uid);
         self.all.write().remove(uid);
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every change.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// All pods.

@@ -85,7 +85,7 @@ impl Request<'_> {
             seccomp: security.seccomp,
             apparmor: security.apparmor,
             unmasked: security.unmasked,
-            resources: qos::container_resources(self.container),
+            resources: qos::container_resources(&pod_spec, self.container),
             oom_score_adj: qos::oom_score_adj(&pod_spec, self.container, self.context.memory_capacity),
             log_path: super::paths::Paths::container_log(&self.container.name, self.attempt),
             log_max_bytes: LOG_MAX_BYTES,

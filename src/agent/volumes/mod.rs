@@ -31,7 +31,7 @@ use super::spec::{self, uid};
 use empty_dir::Medium;
 use ownership::Group;
 
-pub(crate) use local::local_volumes;
+pub(crate) use local::is_local;
 pub(crate) use mounting::allows;
 
 /// Where a volume is on the host.
@@ -252,7 +252,7 @@ impl Volumes {
 
     /// Bytes of memory that pods of this node may use.
     fn memory(&self) -> u64 {
-        u64::try_from(self.context.allocatable().memory).unwrap_or(0)
+        u64::try_from(self.context.allocatable.memory).unwrap_or(0)
     }
 
     async fn write(
