@@ -101,10 +101,15 @@ impl Cluster {
 
     /// As [`Self::start`], with the data directory on a file system of its own of that many MiB.
     pub fn start_on_small_disk(name: &str, mebibytes: u32) -> Self {
+        Self::start_on_small_disk_with(name, mebibytes, &[])
+    }
+
+    /// As [`Self::start_on_small_disk`], with flags.
+    pub fn start_on_small_disk_with(name: &str, mebibytes: u32, flags: &[&str]) -> Self {
         let cluster = Self {
             host: Host::new(name),
             server: Mutex::new(None),
-            flags: Vec::new(),
+            flags: flags.iter().map(ToString::to_string).collect(),
             namespaces: AtomicU32::new(0),
         };
         let data = cluster.data_dir();
