@@ -53,7 +53,12 @@ fn memory_is_won_back_from_who_uses_more_than_it_asked_for() {
     let ns = cluster.namespace("memory");
     // It asked for what it uses, and matters less.
     let modest = r#","resources":{"requests":{"memory":"120Mi"}}"#;
-    pod(&cluster, &ns, "modest", &spec("dd if=/dev/zero of=/v/f bs=1M count=90; exec sleep 999", MEMORY, modest));
+    pod(
+        &cluster,
+        &ns,
+        "modest",
+        &spec("dd if=/dev/zero of=/v/f bs=1M count=90; exec sleep 999", MEMORY, modest),
+    );
     cluster.wait_pod_ready(&ns, "modest");
     wait_condition(&cluster, "MemoryPressure", "False");
     let hog = "while [ ! -e /go ]; do sleep 0.1; done; dd if=/dev/zero of=/v/f bs=1M count=140; trap : TERM; while :; do sleep 1; done";
@@ -76,7 +81,12 @@ fn memory_is_won_back_from_who_uses_more_than_it_asked_for() {
     let taint = "{.spec.taints[?(@.key==\"node.kubernetes.io/memory-pressure\")].effect}";
     cluster.wait_jsonpath(&["node", "node-1"], taint, "NoSchedule");
     refused_under_pressure(&cluster, &ns);
-    let events = cluster.kubectl(&["get", "events", "-o", "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}"]);
+    let events = cluster.kubectl(&[
+        "get",
+        "events",
+        "-o",
+        "jsonpath={range .items[*]}{.reason}: {.message}{\"\\n\"}{end}",
+    ]);
     for expected in [
         "EvictionThresholdMet: Attempting to reclaim memory",
         "NodeHasInsufficientMemory: Node node-1 status is now: NodeHasInsufficientMemory",
@@ -138,7 +148,9 @@ fn disk_is_won_back_softly_and_then_hard() {
     pod(&cluster, &ns, "soft", &spec(&line, "", ""));
     wait_condition(&cluster, "DiskPressure", "True");
     let events = "jsonpath={range .items[?(@.reason==\"Evicted\")]}{.involvedObject.name} {end}";
-    wait_for("the soft eviction", || cluster.kubectl(&["get", "events", "-n", &ns, "-o", events]).contains("soft"));
+    wait_for("the soft eviction", || {
+        cluster.kubectl(&["get", "events", "-n", &ns, "-o", events]).contains("soft")
+    });
     // An agent that is killed in the middle of it goes on with it, and does not start the pod again.
     wait_for("the signal", || cluster.kubectl(&["logs", "soft", "-n", &ns]).contains("asked"));
     cluster.kill_server();
@@ -147,7 +159,9 @@ fn disk_is_won_back_softly_and_then_hard() {
     wait(&cluster, &ns, "soft", "{.status.phase} {.status.reason}", "Failed Evicted");
     let message = get(&cluster, &ns, "soft", "{.status.message}");
     assert!(
-        message.starts_with("The node was low on resource: ephemeral-storage. Threshold quantity: 140Mi, available: "),
+        message.starts_with(
+            "The node was low on resource: ephemeral-storage. Threshold quantity: 140Mi, available: "
+        ),
         "{message}"
     );
     assert_eq!(get(&cluster, &ns, "soft", "{.status.containerStatuses[0].restartCount}"), "0");
@@ -155,7 +169,8 @@ fn disk_is_won_back_softly_and_then_hard() {
     wait_condition(&cluster, "DiskPressure", "False");
 
     // Less than a tenth is left: it goes at once, whatever grace it asked for.
-    let line = format!("trap : TERM; dd if=/dev/zero of=/v/f bs=1M count={}; while :; do sleep 1; done", fill(24));
+    let line =
+        format!("trap : TERM; dd if=/dev/zero of=/v/f bs=1M count={}; while :; do sleep 1; done", fill(24));
     pod(&cluster, &ns, "hard", &spec(&line, "", ""));
     wait(&cluster, &ns, "hard", "{.status.phase} {.status.reason}", "Failed Evicted");
     let message = get(&cluster, &ns, "hard", "{.status.message}");

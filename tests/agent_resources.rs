@@ -22,7 +22,8 @@ impl Group {
     }
 
     fn directory(&self, controller: &str) -> PathBuf {
-        let root = if Self::unified() { "/sys/fs/cgroup".into() } else { format!("/sys/fs/cgroup/{controller}") };
+        let root =
+            if Self::unified() { "/sys/fs/cgroup".into() } else { format!("/sys/fs/cgroup/{controller}") };
         Path::new(&root).join(&self.name)
     }
 
@@ -104,10 +105,14 @@ fn the_node_tells_what_it_has_for_pods(cluster: &Cluster) {
     let (capacity, allocatable) = (node("{.status.capacity.memory}"), node("{.status.allocatable.memory}"));
     // Half a page may be lost to rounding.
     let taken = quantity(&capacity) - quantity(&allocatable);
-    assert!(taken.abs_diff((64 + 100) << 20) < 4096, "{capacity} {allocatable}: 64 MiB reserved, 100 MiB kept free");
+    assert!(
+        taken.abs_diff((64 + 100) << 20) < 4096,
+        "{capacity} {allocatable}: 64 MiB reserved, 100 MiB kept free"
+    );
     let cpus: u64 = node("{.status.capacity.cpu}").parse().expect("a number");
     assert_eq!(node("{.status.allocatable.cpu}"), format!("{}m", cpus * 1000 - 250));
-    let storage = [node("{.status.capacity.ephemeral-storage}"), node("{.status.allocatable.ephemeral-storage}")];
+    let storage =
+        [node("{.status.capacity.ephemeral-storage}"), node("{.status.allocatable.ephemeral-storage}")];
     let [all, some] = storage.map(|q| quantity(&q));
     assert_eq!(some, all - (all as f64 * 0.05) as u64, "a twentieth is kept free");
     let limit: u64 = pods_group(cluster).memory_limit().parse().expect("a number");
@@ -220,7 +225,8 @@ fn limits_of_storage_are_enforced(cluster: &Cluster, ns: &str) {
         wait_for("the event of the eviction", || {
             cluster.kubectl(&[&events[..], &[&selector, "-o", "jsonpath={..message}"]].concat()) == message
         });
-        let disrupted = get(cluster, ns, name, "{.status.conditions[?(@.type==\"DisruptionTarget\")].status}");
+        let disrupted =
+            get(cluster, ns, name, "{.status.conditions[?(@.type==\"DisruptionTarget\")].status}");
         assert_eq!(disrupted, "", "it was its own doing");
     }
     assert_eq!(get(cluster, ns, "modest", "{.status.phase}"), "Running");

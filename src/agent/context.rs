@@ -16,6 +16,7 @@ use super::images::ImageService;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
+use super::stats::{ProbeCounts, Starts};
 use crate::config::NodeSettings;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub services: Store<Service>,
     /// This node's pods.
     pub pods: Pods,
+    /// Results of their probes.
+    pub probe_counts: ProbeCounts,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
     /// What pods of this node may use at most.
@@ -74,17 +77,21 @@ impl Context {
 pub(crate) struct Pods {
     all: RwLock<BTreeMap<String, Arc<Pod>>>,
     changed: watch::Sender<()>,
+    /// How long they take to start.
+    pub starts: Starts,
 }
 
 impl Pods {
     /// Notes a pod's newest state.
     pub(crate) fn set(&self, pod: Arc<Pod>) {
+        self.starts.observe(&pod);
         self.all.write().insert(spec::uid(&pod).to_owned(), pod);
         self.changed.send_replace(());
     }
 
     /// Forgets a pod.
     pub(crate) fn remove(&self, uid: &str) {
+        self.starts.forget(uid);
         self.all.write().remove(uid);
         self.changed.send_replace(());
     }

@@ -28,6 +28,7 @@ mod quantity;
 mod services;
 mod source;
 mod spec;
+mod stats;
 mod steady;
 mod volumes;
 
@@ -98,7 +99,7 @@ impl Agent {
         images: Arc<dyn ImageService>,
     ) -> Result<Self, Error> {
         let paths = Paths::new(&settings.data_dir);
-        std::fs::create_dir_all(paths.pods()).map_err(Error::io("make", paths.pods()))?;
+        volumes::prepare(paths.pods())?;
         let machine = Machine::read(&settings.data_dir)?;
         let tls = NodeTls::new(&credentials)?;
         Ok(Self { settings, client, runtime, images, machine, tls })
@@ -128,6 +129,7 @@ impl Agent {
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
+            probe_counts: stats::ProbeCounts::default(),
             memory_capacity: machine.memory,
             allocatable: machine.allocatable(&kubelet),
             pressure: pressure_seen,

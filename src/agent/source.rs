@@ -168,7 +168,7 @@ impl Source {
             let uid = entry.file_name().to_string_lossy().into_owned();
             if !known.contains(&uid)
                 && !self.workers.lock().contains_key(&uid)
-                && let Err(error) = volumes::tear_down(&entry.path())
+                && let Err(error) = volumes::tear_down(&entry.path()).await
             {
                 tracing::warn!(%error, "a directory of a pod that is gone was not removed");
             }

@@ -26,6 +26,7 @@ pub mod spec;
 mod stall;
 #[allow(unsafe_code, reason = "the one place for it, see there")]
 mod sys;
+mod usage;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +51,7 @@ use launch::SealedExe;
 use paths::SandboxDir;
 use protocol::{Reply, Request, SandboxRecord};
 use spec::{
-    ContainerSpec, ContainerState, ContainerStats, ContainerStatus, ExecSpec, RuntimeEvent, SandboxSpec,
-    SandboxStatus,
+    ContainerSpec, ContainerState, ContainerStatus, ExecSpec, RuntimeEvent, SandboxSpec, SandboxStatus,
 };
 use watch::Watched;
 
@@ -409,13 +409,6 @@ impl Runtime {
     pub async fn container(&self, id: &str) -> Option<ContainerStatus> {
         let (_, dir) = self.place(id).ok()?;
         leftovers::read_status(&dir, id)
-    }
-
-    /// What a container uses now.
-    pub async fn stats(&self, id: &str) -> Result<ContainerStats, Error> {
-        let (sandbox, _) = self.place(id)?;
-        let (_, record) = self.record(&sandbox)?;
-        Ok(self.0.cgroups.stats(&format!("{}/{id}", record.cgroup())))
     }
 
     /// The directory of what a container wrote to its root file system, on disk; it need not exist.

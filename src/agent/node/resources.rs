@@ -30,14 +30,18 @@ impl Machine {
         [figures.capacity(), figures.allocatable(&settings.kubelet)]
     }
 
-    /// What pods may have of CPU and memory.
+    /// What pods may have of CPU, memory and disk.
     pub(crate) fn allocatable(&self, kubelet: &Kubelet) -> Allocatable {
         let cpu = i64::try_from(self.cpus).unwrap_or(1).saturating_mul(1000) - reserved(kubelet, "cpu");
         let memory = self.memory
             - reserved(kubelet, "memory") / 1000
             - signed(kept_free(kubelet, "memory.available", unsigned(self.memory)))
             - signed(huge_pages().values().sum());
-        Allocatable { cpu_milli: cpu.max(0), memory: memory.max(0) }
+        let disk = filesystem(&self.storage).map_or(0, |s| s.capacity);
+        let storage = signed(disk)
+            - reserved(kubelet, "ephemeral-storage") / 1000
+            - signed(kept_free(kubelet, "nodefs.available", disk));
+        Allocatable { cpu_milli: cpu.max(0), memory: memory.max(0), storage: storage.max(0) }
     }
 }
 

@@ -314,6 +314,7 @@ impl Worker {
         match self.give_up_sandbox(pod).await {
             Ok(()) => {
                 self.finished = true;
+                self.volumes.release();
                 self.context.evictions.done(uid(pod));
             }
             Err(error) => {

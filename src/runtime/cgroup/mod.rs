@@ -14,9 +14,6 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use super::protocol;
-use super::spec::ContainerStats;
-
 /// The hierarchies of this machine.
 #[derive(Clone, Debug)]
 pub(crate) enum Cgroups {
@@ -112,44 +109,6 @@ impl Cgroups {
         };
         field(&fs::read_to_string(dir.join(file)).unwrap_or_default(), "oom_kill")
     }
-
-    /// What a group uses now.
-    pub fn stats(&self, group: &str) -> ContainerStats {
-        let text = |controller: &str, file: &str| {
-            let dir = self.dir(controller, group)?;
-            fs::read_to_string(dir.join(file)).ok()
-        };
-        let number =
-            |controller: &str, file: &str| -> Option<u64> { text(controller, file)?.trim().parse().ok() };
-        let memory = text("memory", "memory.stat").unwrap_or_default();
-        let (usage, limit, inactive, rss, faults, major, cpu);
-        if self.is_v2() {
-            (usage, limit) = (number("memory", "memory.current"), number("memory", "memory.max"));
-            (inactive, rss) = (field(&memory, "inactive_file"), field(&memory, "anon"));
-            (faults, major) = (field(&memory, "pgfault"), field(&memory, "pgmajfault"));
-            cpu = text("cpu", "cpu.stat").map_or(0, |t| field(&t, "usage_usec") * 1000);
-        } else {
-            usage = number("memory", "memory.usage_in_bytes");
-            // "No limit" reads as the largest page-aligned number.
-            limit = number("memory", "memory.limit_in_bytes").filter(|l| *l < 1 << 62);
-            (inactive, rss) = (field(&memory, "total_inactive_file"), field(&memory, "total_rss"));
-            (faults, major) = (field(&memory, "total_pgfault"), field(&memory, "total_pgmajfault"));
-            cpu = number("cpuacct", "cpuacct.usage").unwrap_or(0);
-        }
-        let usage = usage.unwrap_or(0);
-        ContainerStats {
-            at: protocol::now_ms(),
-            cpu_usage_ns: cpu,
-            memory_usage: usage,
-            memory_working_set: usage.saturating_sub(inactive),
-            memory_rss: rss,
-            memory_limit: limit,
-            page_faults: faults,
-            major_page_faults: major,
-            pids: number("pids", "pids.current").unwrap_or(0),
-            writable_bytes: 0,
-        }
-    }
 }
 
 /// Where each controller is mounted, from `/proc/self/mountinfo`.
@@ -206,7 +165,7 @@ fn tree(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The number behind `key` in a file of `key number` lines; 0 if it is not there.
-fn field(text: &str, key: &str) -> u64 {
+pub(super) fn field(text: &str, key: &str) -> u64 {
     let number = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
     text.lines().find_map(number).unwrap_or(0)
 }
@@ -259,19 +218,5 @@ mod tests {
         assert_eq!(Cgroups::V2(dir.path().to_path_buf()).missing(), ["memory"]);
         let mounts = BTreeMap::from([("cpu".to_string(), "/x".into()), ("memory".to_string(), "/y".into())]);
         assert_eq!(Cgroups::V1(mounts).missing(), ["pids"]);
-    }
-
-    #[test]
-    fn version_2_statistics() {
-        let dir = tempfile::tempdir().unwrap();
-        let cgroups = Cgroups::V2(dir.path().to_path_buf());
-        fs::create_dir_all(dir.path().join("k/pod")).unwrap();
-        fs::write(dir.path().join("k/pod/memory.current"), "900\n").unwrap();
-        fs::write(dir.path().join("k/pod/memory.max"), "1048576\n").unwrap();
-        fs::write(dir.path().join("k/pod/memory.stat"), "anon 500\ninactive_file 300\n").unwrap();
-        fs::write(dir.path().join("k/pod/cpu.stat"), "usage_usec 12\n").unwrap();
-        let stats = cgroups.stats("k/pod");
-        assert_eq!((stats.memory_usage, stats.memory_working_set, stats.memory_rss), (900, 600, 500));
-        assert_eq!((stats.cpu_usage_ns, stats.memory_limit), (12_000, Some(1 << 20)));
     }
 }
