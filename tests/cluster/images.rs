@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "ls", "sleep", "true", "false", "env", "id", "hostname", "nslookup", "wget", "nc",
     "httpd", "ps", "tar", "mount", "readlink", "tail", "touch", "date", "stty", "printf", "rm", "mkdir",
-    "test", "kill", "head", "dd", "ip",
+    "test", "kill", "head", "dd", "ip", "cmp", "cp", "pidof", "grep", "stat", "seq", "tr", "sort",
 ];
 
 /// Writes a `docker save` archive of `busybox:1.35` and `busybox:1.36`: busybox-static and links.
@@ -29,23 +29,27 @@ pub fn write_busybox(path: &Path) {
     append(&mut layer, "www/index.html", tar::EntryType::Regular, 0o644, b"it works\n", None);
     let layer = layer.into_inner().expect("layer is written");
 
+    let config = |version: &str| serde_json::json!({"Cmd": ["sh"], "Env": ["PATH=/bin", format!("VERSION={version}")]});
+    write_archive(path, &[("busybox:1.35", config("1.35")), ("busybox:1.36", config("1.36"))], &layer);
+}
+
+/// Writes a `docker save` archive of images that have one layer in common: their names, their `config`.
+pub fn write_archive(path: &Path, images: &[(&str, serde_json::Value)], layer: &[u8]) {
     let mut archive = tar::Builder::new(File::create(path).expect("archive is made"));
     let mut manifest = Vec::new();
-    for version in ["1.35", "1.36"] {
+    for (name, config) in images {
         let config = serde_json::json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
-            "config": {"Cmd": ["sh"], "Env": ["PATH=/bin", format!("VERSION={version}")]},
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))]},
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(layer)))]},
         });
         let config = serde_json::to_vec(&config).expect("JSON");
-        let name = format!("{}.json", hex::encode(Sha256::digest(&config)));
-        append(&mut archive, &name, tar::EntryType::Regular, 0o644, &config, None);
-        manifest.push(serde_json::json!({
-            "Config": name, "RepoTags": [format!("busybox:{version}")], "Layers": ["layer.tar"],
-        }));
+        let file = format!("{}.json", hex::encode(Sha256::digest(&config)));
+        append(&mut archive, &file, tar::EntryType::Regular, 0o644, &config, None);
+        manifest.push(serde_json::json!({"Config": file, "RepoTags": [name], "Layers": ["layer.tar"]}));
     }
-    append(&mut archive, "layer.tar", tar::EntryType::Regular, 0o644, &layer, None);
+    append(&mut archive, "layer.tar", tar::EntryType::Regular, 0o644, layer, None);
     let manifest = serde_json::to_vec(&manifest).expect("JSON");
     append(&mut archive, "manifest.json", tar::EntryType::Regular, 0o644, &manifest, None);
     archive.finish().expect("archive is written");
