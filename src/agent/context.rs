@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 
 use super::events::Recorder;
 use super::fields::Allocatable;
-use super::images::ImageService;
+use super::images::{ImageService, Puller};
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
@@ -30,6 +30,8 @@ pub(crate) struct Context {
     pub runtime: Runtime,
     /// Images.
     pub images: Arc<dyn ImageService>,
+    /// Pulls of images.
+    pub puller: Arc<Puller>,
     /// Notified when an image was pulled: the node's status lists them.
     pub images_changed: Arc<Notify>,
     /// Events.

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod expand;
 mod fields;
+mod image_gc;
 mod images;
 mod node;
 mod objects;
@@ -111,12 +112,14 @@ impl Agent {
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
+        let puller = Arc::new(images::Puller::new(Arc::clone(&images), &settings.kubelet));
         let context = Arc::new(Context {
             objects: Objects::new(client.clone(), supervisor.clone()),
             paths: Paths::new(&settings.data_dir),
             settings,
             client: client.clone(),
             runtime: runtime.clone(),
+            puller,
             images,
             images_changed: Arc::clone(&images_changed),
             events: recorder,
@@ -181,6 +184,12 @@ impl Tasks {
             services::run_dns(&context, feed.dns.subscribe(), token).await
         };
         agent("cluster DNS", task((feed, Arc::clone(&context)), answer));
+        let collector = Arc::new(image_gc::ImageGc::new(Arc::clone(&context)));
+        let collect = |collector: Arc<image_gc::ImageGc>, token| async move {
+            collector.run(token).await;
+            Ok(())
+        };
+        agent("image collection", task(collector, collect));
         let source = Arc::new(Source::new(Arc::clone(&context)));
         agent("pods", task(source, |s, token| async move { s.run(token).await }));
         let api = Arc::new(NodeApi::new(Arc::clone(&context), tls));
