@@ -19,6 +19,7 @@ pub mod pod_requests;
 pub mod protobuf;
 pub mod quantity;
 pub mod quota;
+pub mod scheduling;
 pub mod schema;
 pub mod selector;
 pub mod status;

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use super::atomic::{File, Files};
 use super::{Volumes, owner};
 use crate::agent::fields::Fields;
+use crate::agent::objects::Watched;
 use crate::agent::spec::namespace;
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -87,47 +88,60 @@ fn secret_files(
     select(get, keys, items, default, optional, "references non-existent secret key")
 }
 
-/// Plugin name, whether its files are kept in memory, and the files.
-type Content = (&'static str, bool, Files);
+/// The plugin of a volume that consists of files, and whether these are kept in memory.
+pub(super) fn plugin(volume: &Volume) -> Option<(&'static str, bool)> {
+    let kinds = [
+        (volume.config_map.is_some(), "configmap", false),
+        (volume.secret.is_some(), "secret", true),
+        (volume.downward_api.is_some(), "downward-api", true),
+        (volume.projected.is_some(), "projected", true),
+    ];
+    kinds.iter().find(|(is, ..)| *is).map(|(_, name, in_memory)| (*name, *in_memory))
+}
 
 impl Volumes {
-    /// The files of a volume that consists of files; `None` if it is another kind.
+    /// The files of a volume that consists of files; none if it is another kind.
     pub(super) async fn files(
         &mut self,
         pod: &Pod,
         volume: &Volume,
         addresses: &[IpAddr],
-    ) -> Result<Option<Content>, String> {
+    ) -> Result<Files, String> {
         let ns = namespace(pod);
         if let Some(source) = &volume.config_map {
             let (optional, mode) =
                 (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
             let object = self.config_map(ns, &source.name, optional).await?;
-            let files = config_map_files(object.as_deref(), source.items.as_ref(), mode, optional)?;
-            return Ok(Some(("configmap", false, files)));
+            return config_map_files(object.as_deref(), source.items.as_ref(), mode, optional);
         }
         if let Some(source) = &volume.secret {
             let (optional, mode) =
                 (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
             let name = source.secret_name.as_deref().unwrap_or_default();
             let object = self.secret(ns, name, optional).await?;
-            let files = secret_files(object.as_deref(), source.items.as_ref(), mode, optional)?;
-            return Ok(Some(("secret", true, files)));
+            return secret_files(object.as_deref(), source.items.as_ref(), mode, optional);
         }
         if let Some(source) = &volume.downward_api {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            let files = self.downward(pod, addresses, source.items.as_deref().unwrap_or_default(), mode)?;
-            return Ok(Some(("downward-api", true, files)));
+            return self.downward(pod, addresses, source.items.as_deref().unwrap_or_default(), mode);
         }
         if let Some(source) = &volume.projected {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            let mut files = Files::new();
+            let (mut files, mut problems) = (Files::new(), Vec::new());
             for projection in source.sources.iter().flatten() {
-                files.extend(self.projection(pod, projection, addresses, mode).await?);
+                match self.projection(pod, projection, addresses, mode).await {
+                    Ok(more) => files.extend(more),
+                    Err(problem) if problems.contains(&problem) => {}
+                    Err(problem) => problems.push(problem),
+                }
             }
-            return Ok(Some(("projected", true, files)));
+            return match &problems[..] {
+                [] => Ok(files),
+                [one] => Err(one.clone()),
+                several => Err(format!("[{}]", several.join(", "))),
+            };
         }
-        Ok(None)
+        Ok(Files::new())
     }
 
     async fn projection(
@@ -159,7 +173,17 @@ impl Volumes {
             let file = File { user: owner.user, ..file(token.into_bytes(), Some(mode), mode) };
             return Ok([(PathBuf::from(&source.path), file)].into());
         }
-        Err("this kind of projection is not supported on this node".into())
+        if let Some(source) = &projection.cluster_trust_bundle {
+            let name = source.name.as_deref().or(source.signer_name.as_deref()).unwrap_or_default();
+            let missing = format!("clustertrustbundle \"{name}\" not found: this cluster has none");
+            // Without the objects, an optional bundle is an empty file.
+            let empty = source.optional.unwrap_or(false).then(|| file(Vec::new(), None, mode));
+            return empty.map(|f| [(PathBuf::from(&source.path), f)].into()).ok_or(missing);
+        }
+        if projection.pod_certificate.is_some() {
+            return Err("podCertificate sources are not supported by this node".into());
+        }
+        Err("the projected volume has a source this node does not know".into())
     }
 
     fn downward(
@@ -173,7 +197,7 @@ impl Volumes {
             pod,
             addresses,
             node_addresses: &self.context.node_addresses(),
-            allocatable: self.context.allocatable(),
+            allocatable: self.context.allocatable,
         };
         let mut files = Files::new();
         for item in items {
@@ -194,17 +218,27 @@ impl Volumes {
         name: &str,
         optional: bool,
     ) -> Result<Option<Arc<ConfigMap>>, String> {
-        let objects = &self.context.objects;
-        let watched = self.config_maps.entry(name.to_owned()).or_insert_with(|| objects.config_map(ns, name));
-        watched.subscribe(&self.wake);
-        watched.get().await.required("configmap", name, optional)
+        self.watch_config_map(ns, name).get().await.required("configmap", name, optional)
     }
 
     async fn secret(&mut self, ns: &str, name: &str, optional: bool) -> Result<Option<Arc<Secret>>, String> {
+        self.watch_secret(ns, name).get().await.required("secret", name, optional)
+    }
+
+    /// The pod is told of every change of the ConfigMap.
+    pub(super) fn watch_config_map(&mut self, ns: &str, name: &str) -> Arc<Watched<ConfigMap>> {
+        let objects = &self.context.objects;
+        let watched = self.config_maps.entry(name.to_owned()).or_insert_with(|| objects.config_map(ns, name));
+        watched.subscribe(&self.wake);
+        Arc::clone(watched)
+    }
+
+    /// The pod is told of every change of the Secret.
+    pub(super) fn watch_secret(&mut self, ns: &str, name: &str) -> Arc<Watched<Secret>> {
         let objects = &self.context.objects;
         let watched = self.secrets.entry(name.to_owned()).or_insert_with(|| objects.secret(ns, name));
         watched.subscribe(&self.wake);
-        watched.get().await.required("secret", name, optional)
+        Arc::clone(watched)
     }
 }
 

@@ -177,11 +177,13 @@ impl Images {
     }
 
     /// The image with this name, as [`Images::pull`] takes it, or with this id, with or without
-    /// `sha256:`.
+    /// `sha256:`. One that the disk has lost a layer of is not there: pulling it again makes it whole.
     pub fn resolve(&self, name: &str) -> Option<Image> {
+        let whole = |chains: &[String]| chains.iter().all(|chain| self.0.layers.exists(chain));
         self.0.index.read(|index| {
             let id = index.find(name)?;
-            index.images.get(&id).map(|record| record.image(&id))
+            let record = index.images.get(&id).filter(|record| whole(&record.layers))?;
+            Some(record.image(&id))
         })
     }
 

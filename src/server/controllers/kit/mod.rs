@@ -5,7 +5,6 @@ pub mod discovery;
 pub mod informer;
 pub mod informers;
 pub mod meta;
-pub mod node_selectors;
 pub mod patch;
 pub mod pod;
 pub mod podcontrol;
@@ -13,7 +12,8 @@ pub mod quantity;
 pub mod queue;
 pub mod recorder;
 pub mod revisions;
-pub mod tolerations;
+
+pub use crate::api::scheduling::{node_selectors, tolerations};
 
 use std::sync::Arc;
 
