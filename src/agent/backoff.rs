@@ -1,5 +1,5 @@
 //! Exponential back-off as kubelet counts it: by key, doubling from 10 s to 5 min, forgotten after
-//! twice the longest pause without a failure.
+//! twice the longest pause without a failure. Times are [`super::steady`]'s.
 
 use std::collections::HashMap;
 
@@ -39,11 +39,22 @@ impl Backoff {
 
     /// Counts a failure (or a restart after one): the next pause is the first, or twice the last.
     pub(crate) fn next(&mut self, key: &str, now: Timestamp) {
+        self.next_after(key, now, now);
+    }
+
+    /// As [`Self::next`] for what failed at `failed`: the time it waited since does not count as success.
+    pub(crate) fn next_after(&mut self, key: &str, failed: Timestamp, now: Timestamp) {
         let pause = match self.entries.get(key) {
-            Some(entry) if !expired(entry, now) => (entry.pause * 2).min(MAX),
+            Some(entry) if !expired(entry, failed) => (entry.pause * 2).min(MAX),
             _ => INITIAL,
         };
         self.entries.insert(key.to_owned(), Entry { pause, updated: now });
+    }
+
+    /// Takes up a pause that was counted before the agent started.
+    pub(crate) fn restore(&mut self, key: &str, pause: SignedDuration, updated: Timestamp) {
+        let pause = pause.clamp(INITIAL, MAX);
+        self.entries.entry(key.to_owned()).or_insert(Entry { pause, updated });
     }
 
     /// The pause `key` has now.
@@ -91,5 +102,17 @@ mod tests {
         backoff.next("a", at(700));
         assert_eq!(backoff.pause("a"), INITIAL);
         assert_eq!(backoff.until("b", at(0), at(0)), None);
+    }
+
+    #[test]
+    fn waiting_is_not_running() {
+        let mut backoff = Backoff::default();
+        backoff.restore("a", SignedDuration::from_secs(300), at(0));
+        // It ran for nine minutes and waited for five: its pause stays the longest.
+        backoff.next_after("a", at(540), at(840));
+        assert_eq!(go_seconds(backoff.pause("a")), "5m0s");
+        // It ran for more than ten minutes.
+        backoff.next_after("a", at(840 + 601), at(840 + 901));
+        assert_eq!(go_seconds(backoff.pause("a")), "10s");
     }
 }

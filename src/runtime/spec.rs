@@ -51,6 +51,9 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Mounts in order, beside `/proc`, `/dev`, `/sys`, `/dev/shm` and `/dev/mqueue`.
     pub mounts: Vec<Mount>,
+    /// Devices of the host that it may use, beside those every container has.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     /// Numeric user, instead of the image's.
     pub uid: Option<u32>,
     /// Numeric group, instead of the image's.
@@ -96,6 +99,9 @@ pub struct ContainerSpec {
     pub log_max_files: u32,
     /// Signal that asks the container to stop, instead of the image's; such as `SIGTERM`.
     pub stop_signal: Option<String>,
+    /// Join the PID namespace of this running container of the sandbox.
+    #[serde(default)]
+    pub pid_of: Option<String>,
 }
 
 /// A mount inside a container.
@@ -107,10 +113,24 @@ pub struct Mount {
     pub target: PathBuf,
     /// No writing through this mount.
     pub readonly: bool,
+    /// Nor through what is mounted below it.
+    #[serde(default)]
+    pub recursive_readonly: bool,
     /// Bind or tmpfs.
     pub kind: MountKind,
     /// How mounts travel between host and container.
     pub propagation: Propagation,
+}
+
+/// A device of the host inside a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its node on the host; symbolic links are followed.
+    pub source: PathBuf,
+    /// Absolute path of its node in the container.
+    pub target: PathBuf,
+    /// It may not be written.
+    pub readonly: bool,
 }
 
 /// What a [`Mount`] shows.
@@ -123,8 +143,8 @@ pub enum MountKind {
     Tmpfs(Option<u64>),
 }
 
-/// Mount propagation, as in `mount_namespaces(7)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Mount propagation, as in `mount_namespaces(7)`; the later variants let more through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Propagation {
     /// Neither way.
     #[default]
@@ -147,7 +167,7 @@ pub enum Seccomp {
     Localhost(PathBuf),
 }
 
-/// cgroup limits; `None` is no limit.
+/// cgroup limits. `None` leaves what is there (nothing, in a new group); a negative number is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// CPU shares as in cgroup v1 (2 to 262144).
@@ -160,6 +180,12 @@ pub struct Resources {
     pub memory_limit: Option<i64>,
     /// Number of processes.
     pub pids_limit: Option<i64>,
+    /// When memory runs out, the kernel kills all processes together (cgroup v2).
+    #[serde(default)]
+    pub oom_group: bool,
+    /// Bytes of huge pages by page size as the kernel's files name it, such as `2MB`.
+    #[serde(default)]
+    pub hugepage_limits: BTreeMap<String, u64>,
 }
 
 /// Where a container is in its life.
@@ -202,6 +228,20 @@ pub struct ContainerStatus {
     pub oom_killed: bool,
     /// Absolute path of its log.
     pub log_path: PathBuf,
+    /// Who its first process is; unknown of containers that an older kedge made.
+    #[serde(default)]
+    pub user: Option<ContainerUser>,
+}
+
+/// The identity a container's first process starts with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerUser {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// All its groups.
+    pub groups: Vec<u32>,
 }
 
 /// What is known of a sandbox.
@@ -275,27 +315,47 @@ pub struct RegistryAuth {
     pub password: String,
 }
 
-/// What a container uses.
+/// What a container, or another control group, uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStats {
     /// When this was read, in milliseconds since the epoch.
     pub at: i64,
     /// CPU time used so far, in nanoseconds.
     pub cpu_usage_ns: u64,
+    /// The part of it spent in programs, in nanoseconds.
+    pub cpu_user_ns: u64,
+    /// The part of it spent in the kernel, in nanoseconds.
+    pub cpu_system_ns: u64,
+    /// Periods in which its CPU quota was enforced.
+    pub cpu_periods: u64,
+    /// Periods in which it used up its CPU quota.
+    pub cpu_throttled_periods: u64,
+    /// How long it was held back by its CPU quota, in nanoseconds.
+    pub cpu_throttled_ns: u64,
     /// Memory charged to its cgroup, page cache included, in bytes.
     pub memory_usage: u64,
     /// The part that is not easily taken back (usage less inactive file cache), in bytes.
     pub memory_working_set: u64,
     /// Anonymous memory, in bytes.
     pub memory_rss: u64,
+    /// Page cache, in bytes.
+    pub memory_cache: u64,
+    /// File pages mapped into its processes, in bytes.
+    pub memory_mapped: u64,
     /// Its limit, if it has one, in bytes.
     pub memory_limit: Option<u64>,
+    /// The most memory it ever had, in bytes; 0 where the kernel does not tell.
+    pub memory_peak: u64,
+    /// Swap space, in bytes; `None` where the kernel does not account for it.
+    pub swap_usage: Option<u64>,
+    /// The most swap space it may have, in bytes, if it has a limit.
+    pub swap_limit: Option<u64>,
     /// Page faults so far.
     pub page_faults: u64,
     /// Major page faults so far.
     pub major_page_faults: u64,
     /// Number of processes and threads.
     pub pids: u64,
-    /// Bytes of its writable layer; 0 where it was not measured.
-    pub writable_bytes: u64,
+    /// Processes that the kernel killed for want of memory.
+    pub oom_kills: u64,
 }

@@ -61,6 +61,7 @@ impl Request<'_> {
         let command = expand_all(self.container.command.as_ref());
         let args = expand_all(self.container.args.as_ref());
         let mounts = mounts::mounts(&self, &lookup).await?;
+        let devices = mounts::devices(&self)?;
         let security = security::security(self.context, self.pod, self.container, self.image)?;
         Ok(ContainerSpec {
             image: self.image.id.clone(),
@@ -68,6 +69,7 @@ impl Request<'_> {
             args,
             working_dir: self.container.working_dir.clone().filter(|d| !d.is_empty()),
             mounts,
+            devices,
             uid: security.uid,
             gid: security.gid,
             supplemental_groups: security.supplemental_groups,
@@ -83,13 +85,14 @@ impl Request<'_> {
             seccomp: security.seccomp,
             apparmor: security.apparmor,
             unmasked: security.unmasked,
-            resources: qos::container_resources(self.container),
+            resources: qos::container_resources(&pod_spec, self.container),
             oom_score_adj: qos::oom_score_adj(&pod_spec, self.container, self.context.memory_capacity),
             log_path: super::paths::Paths::container_log(&self.container.name, self.attempt),
             log_max_bytes: LOG_MAX_BYTES,
             log_max_files: LOG_MAX_FILES,
             stop_signal: self.container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
             env,
+            pid_of: None,
             labels: self.labels,
             id: self.id,
         })

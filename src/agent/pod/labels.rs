@@ -21,6 +21,8 @@ pub(crate) const HASH: &str = "kedge.io/container-hash";
 pub(crate) const IMAGE: &str = "kedge.io/image";
 /// The image's id as the status shows it.
 pub(crate) const IMAGE_ID: &str = "kedge.io/image-id";
+/// Seconds of the back-off that was counted when the container was started.
+pub(crate) const BACKOFF: &str = "kedge.io/backoff";
 /// Seconds an orphan gets to end.
 pub(crate) const GRACE: &str = "kedge.io/termination-grace-period";
 

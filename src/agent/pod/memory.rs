@@ -6,10 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 
 use super::labels;
-use super::observed::{Observed, finished};
+use super::observed::Observed;
+use super::restart::{RESTARTING_ALL, RESTARTING_ALL_MESSAGE};
 use super::status::terminated;
 use crate::agent::probes::{ProbeKind, ProbeState};
 use crate::agent::spec::{container_id, status_addresses};
+use crate::agent::steady;
 use crate::runtime::spec;
 
 /// What is left of a container that the runtime no longer knows.
@@ -17,7 +19,7 @@ use crate::runtime::spec;
 pub(crate) struct Past {
     /// Its attempt number.
     pub restarts: u32,
-    /// Exit code and time of its end.
+    /// Exit code and time of its end, on the time line of [`crate::agent::steady`].
     pub ended: Option<(i32, Timestamp)>,
     /// Its end, as the status shows it.
     pub state: Option<ContainerStateTerminated>,
@@ -58,8 +60,14 @@ pub(crate) struct Memory {
     pub addresses: Vec<std::net::IpAddr>,
     /// The pod has failed as a whole.
     pub failed: Option<Verdict>,
+    /// The node ends the pod for its own sake.
+    pub disrupted: bool,
+    /// The node does not take the pod: it failed before anything of it was made.
+    pub rejected: bool,
     /// The pod is being ended: what is missing is gone for good.
     pub terminating: bool,
+    /// All containers are being removed, to begin anew.
+    pub restarting_all: bool,
 }
 
 impl Memory {
@@ -104,11 +112,13 @@ impl Memory {
     }
 
     /// Keeps what is needed of containers whose sandbox is about to be removed.
+    ///
+    /// `now` is the clock's time.
     pub(crate) fn absorb(&mut self, observed: &Observed, now: Timestamp) {
         for name in observed.containers.keys() {
             let Some(container) = observed.newest(name) else { continue };
             let ended = container.state == spec::ContainerState::Exited;
-            let time = if ended { finished(container) } else { now };
+            let time = if ended { observed.ended_at(container) } else { steady::past(now) };
             let mut state = terminated(container, observed.messages.get(&container.id).cloned());
             if !ended {
                 state.exit_code = 137;
@@ -124,6 +134,32 @@ impl Memory {
                 container_id: Some(container_id(&container.id)),
             };
             self.history.insert(name.clone(), past);
+        }
+    }
+}
+
+impl Memory {
+    /// Notes that all containers were removed to begin anew: they count as ended once more, and wait
+    /// for no back-off.
+    pub(crate) fn begin_anew(&mut self, observed: &Observed) {
+        for name in observed.containers.keys() {
+            let Some(container) = observed.newest(name) else { continue };
+            let mut state = terminated(container, None);
+            state.exit_code = 137;
+            state.reason = Some(RESTARTING_ALL.into());
+            state.message = Some(RESTARTING_ALL_MESSAGE.into());
+            let label = |key| container.labels.get(key).cloned().unwrap_or_default();
+            let past = Past {
+                restarts: labels::attempt(&container.labels),
+                ended: None,
+                state: Some(state),
+                image: label(labels::IMAGE),
+                image_id: label(labels::IMAGE_ID),
+                container_id: Some(container_id(&container.id)),
+            };
+            self.history.insert(name.clone(), past);
+            let waiting = (RESTARTING_ALL.to_owned(), RESTARTING_ALL_MESSAGE.to_owned());
+            self.waiting.insert(name.clone(), waiting);
         }
     }
 }
@@ -149,7 +185,7 @@ fn past_of(status: &ContainerStatus, now: Timestamp) -> Option<Past> {
     let finished = state.finished_at.as_ref().map_or(now, |t| t.0);
     Some(Past {
         restarts: u32::try_from(status.restart_count).unwrap_or(0),
-        ended: Some((state.exit_code, finished)),
+        ended: Some((state.exit_code, steady::past(finished))),
         state: Some(state),
         image: status.image.clone(),
         image_id: status.image_id.clone(),

@@ -1,5 +1,6 @@
 //! One worker a pod: brings the node to what the pod's specification says and reports its status.
 
+mod conditions;
 mod files;
 mod hooks;
 mod images;
@@ -9,11 +10,14 @@ pub(crate) mod observed;
 pub(crate) mod phase;
 pub(crate) mod plan;
 mod report;
+pub(crate) mod restart;
 mod sandbox;
 mod start;
 pub(crate) mod status;
+mod steps;
 mod terminate;
 mod words;
 mod worker;
+mod writing;
 
 pub(crate) use worker::{Wanted, Worker};

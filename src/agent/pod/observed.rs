@@ -16,6 +16,8 @@ pub(crate) struct Observed {
     pub containers: BTreeMap<String, Vec<ContainerStatus>>,
     /// Termination messages by container id.
     pub messages: BTreeMap<String, String>,
+    /// When containers ended, by id, on the time line of [`crate::agent::steady`].
+    pub ends: BTreeMap<String, Timestamp>,
 }
 
 impl Observed {
@@ -30,7 +32,7 @@ impl Observed {
         for attempts in containers.values_mut() {
             attempts.sort_by_key(|c| std::cmp::Reverse((labels::attempt(&c.labels), c.created_at)));
         }
-        Self { sandbox, containers, messages: BTreeMap::new() }
+        Self { sandbox, containers, messages: BTreeMap::new(), ends: BTreeMap::new() }
     }
 
     /// Leaves a container out.
@@ -49,6 +51,11 @@ impl Observed {
     /// The attempt before the newest.
     pub(crate) fn previous(&self, name: &str) -> Option<&ContainerStatus> {
         self.containers.get(name)?.get(1)
+    }
+
+    /// When a container ended, for back-offs.
+    pub(crate) fn ended_at(&self, container: &ContainerStatus) -> Timestamp {
+        self.ends.get(&container.id).copied().unwrap_or_else(|| finished(container))
     }
 
     /// The sandbox exists and its containers can run.

@@ -2,14 +2,15 @@
 //!
 //! The rules are kubelet's: a sandbox first, init containers one by one, sidecars (init containers
 //! with `restartPolicy: Always`) as soon as it is their turn, then all containers; restarts by
-//! restart policy with back-off; a pod none of whose containers runs or is to run is finished.
+//! rules and policies with back-off; a pod none of whose containers runs or is to run is finished.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::labels;
 use super::memory::Memory;
-use super::observed::{Observed, finished};
+use super::observed::Observed;
+use super::restart;
 use crate::agent::backoff::{Backoff, go_seconds};
 use crate::agent::probes::ProbeKind;
 use crate::agent::spec::{full_name, is_sidecar};
@@ -50,6 +51,8 @@ pub(crate) struct Start {
     pub role: Role,
     /// How often it was started before.
     pub attempt: u32,
+    /// When it ended last.
+    pub ended: Option<Timestamp>,
 }
 
 /// A container that waits because it ended too often.
@@ -76,6 +79,8 @@ pub(crate) struct Plan {
     pub waiting: Vec<Wait>,
     /// When a back-off ends.
     pub wake_at: Option<Timestamp>,
+    /// A container ended with a code that restarts all: every one is removed, and all begin anew.
+    pub restart_all: bool,
 }
 
 /// All that a plan depends on.
@@ -102,6 +107,9 @@ impl Inputs<'_> {
     pub(crate) fn plan(&self) -> Plan {
         let mut plan = Plan::default();
         let Some(spec) = &self.pod.spec else { return plan };
+        if self.restarts_all(spec) {
+            return Plan { restart_all: true, ..Plan::default() };
+        }
         let init = spec.init_containers.as_deref().unwrap_or_default();
         let initialised = spec.containers.iter().any(|c| self.active(&c.name).is_some());
         let outcome = self.init_containers(init, initialised, &mut plan);
@@ -134,12 +142,21 @@ impl Inputs<'_> {
         if self.observed.ready() { self.observed.newest(name) } else { None }
     }
 
+    fn restarts_all(&self, spec: &PodSpec) -> bool {
+        let code = |c: &Container| {
+            let status = self.active(&c.name).filter(|s| s.state == ContainerState::Exited)?;
+            status.exit_code
+        };
+        let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+        containers.any(|c| code(c).is_some_and(|code| restart::all(c, code)))
+    }
+
     /// Exit code and time of a container's last end, in whichever sandbox.
     fn last_end(&self, name: &str) -> Option<(i32, Timestamp)> {
         let past = self.memory.past(name);
         match self.observed.newest(name) {
             Some(c) if c.state == ContainerState::Exited && !past.is_some_and(|p| p.is_after(c)) => {
-                Some((c.exit_code.unwrap_or(137), finished(c)))
+                Some((c.exit_code.unwrap_or(137), self.observed.ended_at(c)))
             }
             _ => past.and_then(|p| p.ended),
         }
@@ -151,12 +168,8 @@ impl Inputs<'_> {
         observed.max(past).unwrap_or(0)
     }
 
-    fn policy_restarts(&self, code: i32) -> bool {
-        match self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) {
-            Some("Never") => false,
-            Some("OnFailure") => code != 0,
-            _ => true,
-        }
+    fn again(&self, container: &Container, code: i32) -> bool {
+        self.pod.spec.as_ref().is_some_and(|spec| restart::again(spec, container, code))
     }
 
     /// Starts the container, or has it wait for its back-off.
@@ -177,11 +190,13 @@ impl Inputs<'_> {
                 return;
             }
         }
-        plan.start.push(Start {
-            container: container.name.clone(),
-            role,
-            attempt: self.attempt(&container.name),
-        });
+        plan.start.push(self.start(container, role));
+    }
+
+    fn start(&self, container: &Container, role: Role) -> Start {
+        let name = container.name.clone();
+        let ended = self.last_end(&name).map(|(_, at)| at);
+        Start { role, attempt: self.attempt(&name), ended, container: name }
     }
 
     /// Why a running container must end, if it must.
@@ -198,9 +213,15 @@ impl Inputs<'_> {
             _ => container.liveness_probe.as_ref(),
         };
         let grace = probe.and_then(|p| p.termination_grace_period_seconds);
+        let (name, probe) = (&container.name, failed.name());
         let never = self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Never");
-        let then = if never && !is_sidecar(container) { "" } else { ", will be restarted" };
-        kill(format!("Container {} failed {} probe{then}", container.name, failed.name()), grace)
+        let message = if is_sidecar(container) {
+            format!("Init container {name} failed {probe} probe")
+        } else {
+            let then = if never { "" } else { ", will be restarted" };
+            format!("Container {name} failed {probe} probe{then}")
+        };
+        kill(message, grace)
     }
 
     /// Decides for one ordinary container; whether it keeps the pod going.
@@ -215,7 +236,7 @@ impl Inputs<'_> {
                 true
             }
             _ => {
-                if self.last_end(&container.name).is_some_and(|(code, _)| !self.policy_restarts(code)) {
+                if self.last_end(&container.name).is_some_and(|(code, _)| !self.again(container, code)) {
                     return false;
                 }
                 self.start_or_wait(container, Role::App, plan);
@@ -245,33 +266,18 @@ impl Inputs<'_> {
 
     fn init_container(&self, container: &Container, plan: &mut Plan) -> InitOutcome {
         let status = self.active(&container.name);
-        match status {
-            Some(s) if s.state == ContainerState::Running => return InitOutcome::InProgress,
-            Some(s) if s.state == ContainerState::Exited && s.exit_code == Some(0) => {
-                return InitOutcome::Done;
-            }
-            Some(s) if s.state == ContainerState::Exited => {
-                let never = self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Never");
-                if never {
-                    return InitOutcome::Failed;
-                }
-            }
-            _ => {
-                let never = self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Never");
-                if never && self.last_end(&container.name).is_some_and(|(code, _)| code != 0) {
-                    return InitOutcome::Failed;
-                }
-            }
+        match status.map(|s| (s.state, s.exit_code)) {
+            Some((ContainerState::Running, _)) => return InitOutcome::InProgress,
+            Some((ContainerState::Exited, Some(0))) => return InitOutcome::Done,
+            _ => {}
         }
-        if let Some((0, _)) = self.last_end(&container.name) {
-            // A new sandbox runs its init containers again, without back-off.
-            plan.start.push(Start {
-                container: container.name.clone(),
-                role: Role::Init,
-                attempt: self.attempt(&container.name),
-            });
-        } else {
-            self.start_or_wait(container, Role::Init, plan);
+        match self.last_end(&container.name) {
+            Some((code, _)) if code != 0 && !self.again(container, code) => return InitOutcome::Failed,
+            Some((0, _)) => {
+                // A new sandbox runs its init containers again, without back-off.
+                plan.start.push(self.start(container, Role::Init));
+            }
+            _ => self.start_or_wait(container, Role::Init, plan),
         }
         InitOutcome::InProgress
     }
@@ -300,7 +306,7 @@ impl Inputs<'_> {
                 || self.memory.past(&container.name).is_some();
             if !known && self.observed.ready() {
                 let container = container.name.clone();
-                plan.start.push(Start { container, role: Role::Ephemeral, attempt: 0 });
+                plan.start.push(Start { container, role: Role::Ephemeral, attempt: 0, ended: None });
             }
         }
     }

@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
-use super::status::OWN;
+use super::conditions::OWN;
 use crate::agent::spec::{name, namespace};
 
 /// The patch that makes `old` into `new`; `None` if nothing differs. It names the pod's uid, so that
@@ -68,9 +68,8 @@ fn merged_by_ip(old: Option<&Value>, new: &Value) -> Option<Value> {
     Some(Value::Array(list))
 }
 
-/// Writes the status if it differs; the pod as the API has it then, `None` if it is gone.
-pub(super) async fn write(client: &kube::Client, pod: &Pod, new: &PodStatus) -> kube::Result<Option<Pod>> {
-    let Some(patch) = patch(pod, new) else { return Ok(Some(pod.clone())) };
+/// Writes a patch of the status; the pod as the API has it then, `None` if it is gone.
+pub(super) async fn write(client: &kube::Client, pod: &Pod, patch: Value) -> kube::Result<Option<Pod>> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace(pod));
     match api.patch_status(name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await {
         Ok(pod) => Ok(Some(pod)),

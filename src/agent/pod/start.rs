@@ -1,17 +1,19 @@
 //! Making and starting one container.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodSpec};
 use sha2::{Digest, Sha256};
 
 use super::images::NotReady;
 use super::labels;
 use super::memory::Past;
-use super::plan::{Role, Start, backoff_key};
+use super::plan::{Start, backoff_key};
 use super::worker::Worker;
 use crate::agent::container::{Request, kernel_hostname};
 use crate::agent::spec::{all_containers, container_id, uid};
+use crate::agent::steady;
 use crate::agent::volumes::Mounted;
+use crate::agent::volumes::stage::Stage;
 use crate::runtime::spec::Image;
 
 /// Pause before a container that could not be made is tried again, as kubelet's.
@@ -59,7 +61,7 @@ impl Worker {
                     self.event(pod, &container.name, "Warning", "Failed", format!("Error: {message}"));
                 }
                 self.wait_because(&container.name, reason, message);
-                self.retry_at(Some(Timestamp::now() + RETRY));
+                self.retry_at(Some(steady::now() + RETRY));
                 Started::Failed
             }
         }
@@ -91,14 +93,23 @@ impl Worker {
             labels: container_labels(pod, container, start, image),
             id: id.clone(),
         };
-        let wanted = request.spec().await.map_err(|e| ("CreateContainerConfigError", e.to_string()))?;
+        let mut wanted = request.spec().await.map_err(|e| ("CreateContainerConfigError", e.to_string()))?;
+        wanted.pid_of = self.target_of(&spec, container).await?;
         let rootfs = self.context.images.rootfs(&image.id).await;
         let rootfs = rootfs.map_err(|e| ("CreateContainerError", e.to_string()))?;
         let runtime = self.context.runtime.clone();
-        if start.attempt > 0 && start.role != Role::Ephemeral {
-            self.backoff.next(&backoff_key(container), Timestamp::now());
+        if let Some(ended) = start.ended {
+            let key = backoff_key(container);
+            self.backoff.next_after(&key, ended, steady::now());
+            let pause = self.backoff.pause(&key).as_secs().to_string();
+            wanted.labels.insert(labels::BACKOFF.into(), pause);
         }
-        if let Err(error) = runtime.create_container(&sandbox, &wanted, &rootfs).await {
+        let created = runtime.create_container(&sandbox, &wanted, &rootfs).await;
+        // It has its mounts now, or will never have them.
+        if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
+            tracing::warn!(%error, "places of a container's sub-paths are left for later");
+        }
+        if let Err(error) = created {
             let _ = runtime.remove_container(&id).await;
             return Err(("CreateContainerError", error.to_string()));
         }
@@ -111,6 +122,23 @@ impl Worker {
         self.event(pod, &container.name, "Normal", "Started", "Container started".into());
         self.remove_old_attempts(&container.name).await;
         self.post_start(pod, container, &id).await
+    }
+
+    /// The container whose PID namespace an ephemeral container joins.
+    async fn target_of(
+        &self,
+        spec: &PodSpec,
+        container: &Container,
+    ) -> Result<Option<String>, (&'static str, String)> {
+        let debug = spec.ephemeral_containers.iter().flatten().find(|e| e.name == container.name);
+        let Some(target) = debug.and_then(|e| e.target_container_name.as_deref()).filter(|t| !t.is_empty())
+        else {
+            return Ok(None);
+        };
+        let observed = self.observe_quietly().await;
+        let running = observed.running().find(|(name, _)| *name == target).map(|(_, c)| c.id.clone());
+        let missing = || ("CreateContainerConfigError", format!("unable to find target container {target}"));
+        running.map(Some).ok_or_else(missing)
     }
 
     /// A program that could not be executed counts as a container that ended at once.
@@ -134,7 +162,7 @@ impl Worker {
         };
         let past = Past {
             restarts: start.attempt,
-            ended: Some((128, now)),
+            ended: Some((128, steady::past(now))),
             state: Some(state),
             image: shown_image(container, image),
             image_id: shown_image_id(image),

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    ContainerStatus, ContainerUser, HostIP, LinuxContainerUser, Pod, PodIP, PodSpec, PodStatus,
 };
 
 use super::labels;
-use super::memory::Memory;
+use super::memory::{Memory, Verdict};
 use super::observed::{Observed, finished, timestamp};
 use super::phase::phase;
 use super::plan::Role;
@@ -60,6 +60,9 @@ impl Inputs<'_> {
     pub(crate) fn status(&self) -> PodStatus {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let old = self.pod.status.clone().unwrap_or_default();
+        if let Some(verdict) = self.memory.failed.as_ref().filter(|_| self.memory.rejected) {
+            return self.rejected(&spec, old, verdict);
+        }
         let waiting = if spec.init_containers.as_ref().is_some_and(|i| !i.is_empty()) {
             "PodInitializing"
         } else {
@@ -90,6 +93,19 @@ impl Inputs<'_> {
         status.phase = Some(phase);
         self.addresses(&spec, &mut status);
         status
+    }
+
+    /// Of a pod that the node does not take, kubelet tells nothing else.
+    fn rejected(&self, spec: &PodSpec, old: PodStatus, verdict: &Verdict) -> PodStatus {
+        PodStatus {
+            phase: Some("Failed".into()),
+            reason: Some(verdict.reason.clone()),
+            message: Some(verdict.message.clone()),
+            qos_class: old.qos_class.clone().or_else(|| Some(qos::class(spec).name().into())),
+            start_time: old.start_time.clone().or_else(|| Some(self.now.into())),
+            observed_generation: self.pod.metadata.generation,
+            ..old
+        }
     }
 
     fn addresses(&self, spec: &PodSpec, status: &mut PodStatus) {
@@ -151,7 +167,7 @@ impl Inputs<'_> {
             Role::Ephemeral => false,
             _ => running.is_some_and(|c| self.memory.is_ready(container, &c.id)),
         };
-        status.state = Some(self.shown(container, role, state, waiting, &mut status.last_state));
+        status.state = Some(self.shown(container, state, waiting, &mut status.last_state));
         status.volume_mounts = volume_mounts(container);
         status.resources = container.resources.clone();
         status.allocated_resources = container.resources.as_ref().and_then(|r| r.requests.clone());
@@ -165,6 +181,13 @@ impl Inputs<'_> {
             status.image = image.clone();
         }
         status.image_id = newest.labels.get(labels::IMAGE_ID).unwrap_or(&newest.image).clone();
+        status.user = newest.user.as_ref().map(|user| ContainerUser {
+            linux: Some(LinuxContainerUser {
+                uid: user.uid.into(),
+                gid: user.gid.into(),
+                supplemental_groups: Some(user.groups.iter().map(|g| i64::from(*g)).collect()),
+            }),
+        });
     }
 
     fn ended(&self, container: &spec::ContainerStatus) -> ContainerStateTerminated {
@@ -188,7 +211,6 @@ impl Inputs<'_> {
     fn shown(
         &self,
         container: &Container,
-        role: Role,
         state: ContainerState,
         default_reason: &str,
         last: &mut Option<ContainerState>,
@@ -215,7 +237,6 @@ impl Inputs<'_> {
                 ..ContainerStateTerminated::default()
             });
         }
-        let _ = role;
         waiting_state(default_reason, None)
     }
 }
@@ -246,156 +267,6 @@ fn volume_mounts(container: &Container) -> Option<Vec<k8s_openapi::api::core::v1
         })
         .collect();
     (!all.is_empty()).then_some(all)
-}
-
-impl Inputs<'_> {
-    /// The agent's five conditions, with the API's others kept; transition times move with the status only.
-    fn conditions(
-        &self,
-        spec: &PodSpec,
-        init: &[ContainerStatus],
-        containers: &[ContainerStatus],
-        phase: &str,
-        old: &PodStatus,
-    ) -> Vec<PodCondition> {
-        let known = old.conditions.as_deref().unwrap_or_default();
-        let initialized = initialized(spec, init, containers, phase);
-        let containers_ready = containers_ready(spec, init, containers, phase);
-        let ready = ready(spec, known, &containers_ready);
-        let start = Verdict::of(self.observed.ready());
-        let scheduled = Verdict::of(true);
-        let own = [
-            ("PodReadyToStartContainers", start),
-            ("Initialized", initialized),
-            ("Ready", ready),
-            ("ContainersReady", containers_ready),
-            ("PodScheduled", scheduled),
-        ];
-        let mut all: Vec<PodCondition> = own.into_iter().map(|(t, v)| self.condition(t, v, known)).collect();
-        all.extend(known.iter().filter(|c| !OWN.contains(&c.type_.as_str())).cloned());
-        all
-    }
-
-    fn condition(&self, type_: &str, verdict: Verdict, known: &[PodCondition]) -> PodCondition {
-        let status = if verdict.ok { "True" } else { "False" };
-        let old = known.iter().find(|c| c.type_ == type_);
-        let since = old.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
-        PodCondition {
-            type_: type_.into(),
-            status: status.into(),
-            reason: verdict.reason.map(Into::into),
-            message: verdict.message,
-            last_probe_time: None,
-            last_transition_time: Some(since.unwrap_or_else(|| self.now.into())),
-            observed_generation: self.pod.metadata.generation,
-        }
-    }
-}
-
-/// The condition types that the agent writes.
-pub(crate) const OWN: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
-
-#[derive(Clone, Debug, Default)]
-struct Verdict {
-    ok: bool,
-    reason: Option<&'static str>,
-    message: Option<String>,
-}
-
-impl Verdict {
-    fn of(ok: bool) -> Self {
-        Self { ok, ..Self::default() }
-    }
-
-    fn no(reason: &'static str) -> Self {
-        Self { reason: Some(reason), ..Self::default() }
-    }
-}
-
-fn initialized(
-    spec: &PodSpec,
-    init: &[ContainerStatus],
-    containers: &[ContainerStatus],
-    phase: &str,
-) -> Verdict {
-    if phase == "Succeeded" {
-        return Verdict { ok: true, reason: Some("PodCompleted"), message: None };
-    }
-    let ran = |s: &ContainerStatus| {
-        s.started == Some(true)
-            || s.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some())
-            || s.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
-    };
-    if containers.iter().any(ran) {
-        return Verdict::of(true);
-    }
-    let missing: Vec<&str> = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|c| {
-            let status = init.iter().find(|s| s.name == c.name);
-            !status.is_some_and(|s| if is_sidecar(c) { s.started == Some(true) } else { s.ready })
-        })
-        .map(|c| c.name.as_str())
-        .collect();
-    if missing.is_empty() {
-        return Verdict::of(true);
-    }
-    let message = Some(format!("containers with incomplete status: [{}]", missing.join(" ")));
-    Verdict { message, ..Verdict::no("ContainersNotInitialized") }
-}
-
-fn containers_ready(
-    spec: &PodSpec,
-    init: &[ContainerStatus],
-    containers: &[ContainerStatus],
-    phase: &str,
-) -> Verdict {
-    match phase {
-        "Succeeded" => return Verdict::no("PodCompleted"),
-        "Failed" => return Verdict::no("PodFailed"),
-        _ => {}
-    }
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
-    let unready: Vec<&str> = sidecars
-        .map(|c| (c, init))
-        .chain(spec.containers.iter().map(|c| (c, containers)))
-        .filter(|(c, all)| !all.iter().any(|s| s.name == c.name && s.ready))
-        .map(|(c, _)| c.name.as_str())
-        .collect();
-    if unready.is_empty() {
-        return Verdict::of(true);
-    }
-    let message = Some(format!("containers with unready status: [{}]", unready.join(" ")));
-    Verdict { message, ..Verdict::no("ContainersNotReady") }
-}
-
-fn ready(spec: &PodSpec, known: &[PodCondition], containers_ready: &Verdict) -> Verdict {
-    if !containers_ready.ok {
-        return containers_ready.clone();
-    }
-    let gates = spec.readiness_gates.iter().flatten();
-    let missing: Vec<String> = gates
-        .filter_map(|gate| {
-            let name = &gate.condition_type;
-            match known.iter().find(|c| c.type_ == *name) {
-                None => {
-                    Some(format!("corresponding condition of pod readiness gate \"{name}\" does not exist."))
-                }
-                Some(c) if c.status != "True" => Some(format!(
-                    "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
-                    c.status
-                )),
-                Some(_) => None,
-            }
-        })
-        .collect();
-    if missing.is_empty() {
-        return Verdict::of(true);
-    }
-    Verdict { message: Some(missing.join(", ")), ..Verdict::no("ReadinessGatesNotReady") }
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ fn container(
         signal: None,
         oom_killed: false,
         log_path: "/dev/null".into(),
+        user: None,
     }
 }
 

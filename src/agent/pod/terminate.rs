@@ -180,8 +180,8 @@ impl Worker {
             self.context.runtime.stop_sandbox(id).await?;
         }
         let directory = self.context.paths.pod(uid(pod));
-        volumes::tear_down(&directory.join("volumes"))?;
-        volumes::tear_down(&directory.join("volume-subpaths"))
+        volumes::tear_down(&directory.join("volumes")).await?;
+        volumes::tear_down(&directory.join("volume-subpaths")).await
     }
 
     /// Ends the pod for good. `in_api`: it is still there, marked for deletion, and is deleted at the end.
@@ -260,18 +260,11 @@ impl Worker {
         if let Some(id) = self.sandbox.take() {
             self.context.runtime.remove_sandbox(&id).await?;
         }
-        volumes::tear_down(&self.context.paths.pod(uid(pod)))?;
+        volumes::tear_down(&self.context.paths.pod(uid(pod))).await?;
         let logs = self.context.paths.pod_logs(pod);
         match std::fs::remove_dir_all(&logs) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &logs)(e)),
             _ => Ok(()),
         }
-    }
-
-    /// Whether the pod has been active longer than it may, and when it will have been.
-    pub(super) fn deadline(pod: &Pod) -> Option<Timestamp> {
-        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
-        let start = pod.status.as_ref()?.start_time.as_ref()?.0;
-        Some(start + jiff::SignedDuration::from_secs(seconds))
     }
 }

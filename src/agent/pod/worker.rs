@@ -12,20 +12,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::images::Pulls;
 use super::memory::{Memory, Verdict};
-use super::observed::{Observed, timestamp};
-use super::plan::{self, Plan};
-use super::sandbox::NoSandbox;
-use super::start::Started;
-use super::{labels, report, status, words};
+use super::observed::{Observed, finished, timestamp};
+use super::plan;
+use super::writing::Writing;
+use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
+use crate::agent::eviction::REASON as EVICTED;
 use crate::agent::probes::{ProbeState, Probed, Probes};
-use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, name, uid};
-use crate::agent::volumes::{Mounted, Volumes};
+use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
+use crate::agent::steady;
+use crate::agent::volumes::Volumes;
 use crate::runtime::spec::{ContainerState, SandboxStatus};
 
 /// A failed step is tried again after this long.
-const RETRY: SignedDuration = SignedDuration::from_secs(10);
+pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the API says of the pod.
 #[derive(Clone, Debug)]
@@ -47,11 +48,17 @@ pub(crate) struct Worker {
     pub(super) backoff: Backoff,
     pub(super) pulls: Pulls,
     pub(super) probes: Probes,
-    volumes: Volumes,
+    pub(super) volumes: Volumes,
     /// Last words by container id.
     messages: BTreeMap<String, String>,
     /// The newest state of the pod that the API is known to have.
-    known: Option<Pod>,
+    pub(super) known: Option<Pod>,
+    /// The write of its status that is under way.
+    pub(super) writing: Writing,
+    /// When the pod became active.
+    began: Option<Timestamp>,
+    /// When containers ended, by id.
+    ends: BTreeMap<String, Timestamp>,
     /// Nothing of the pod will run again, and its sandbox is given up.
     finished: bool,
     adopted: bool,
@@ -59,16 +66,18 @@ pub(crate) struct Worker {
     /// Containers whose preStop hook was run: it is not run again when the grace period is shortened.
     pub(super) stopping: Arc<Mutex<BTreeSet<String>>>,
     /// The last event about volumes or sandbox, so that each is told once.
-    last_failure: String,
+    pub(super) last_failure: String,
 }
 
 impl Worker {
     /// A worker for the pod in `wanted`; `wake` is notified when the runtime tells of its sandbox.
+    /// `rejected` tells why the node does not take it.
     pub(crate) fn new(
         context: Arc<Context>,
         wanted: watch::Receiver<Wanted>,
         wake: Arc<Notify>,
         sandboxes: &[SandboxStatus],
+        rejected: Option<Verdict>,
     ) -> Self {
         let newest = sandboxes.iter().max_by_key(|s| (labels::attempt(&s.labels), s.created_at));
         Self {
@@ -76,10 +85,13 @@ impl Worker {
             probes: Probes::new(Arc::clone(&context), Arc::clone(&wake)),
             volumes: Volumes::new(Arc::clone(&context), Arc::clone(&wake)),
             sandbox: newest.map(|s| s.id.clone()),
-            memory: Memory::default(),
+            memory: Memory { rejected: rejected.is_some(), failed: rejected, ..Memory::default() },
             backoff: Backoff::default(),
             messages: BTreeMap::new(),
             known: None,
+            writing: Writing::default(),
+            began: None,
+            ends: BTreeMap::new(),
             finished: false,
             adopted: false,
             wake_at: None,
@@ -91,23 +103,27 @@ impl Worker {
         }
     }
 
-    /// Works until the pod is gone or the agent stops; containers keep running then.
-    pub(crate) async fn run(mut self, token: CancellationToken) {
+    /// Works until the pod is gone, which is `true`, or the agent stops; containers keep running then.
+    pub(crate) async fn run(mut self, token: CancellationToken) -> bool {
         let mut network = self.context.network.clone();
         loop {
             self.wake_at = None;
             if self.sync().await {
-                return;
+                return true;
             }
-            let pause = self.wake_at.map(|at| at.duration_since(Timestamp::now()));
-            let pause = pause.map(|p| Duration::try_from(p).unwrap_or(Duration::ZERO));
             let waits_for_network = self.sandbox.is_none() && network.borrow_and_update().is_none();
-            tokio::select! {
-                () = token.cancelled() => return,
-                changed = self.wanted.changed() => if changed.is_err() { return },
-                () = self.wake.notified() => {}
-                _ = network.changed(), if waits_for_network => {}
-                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+            loop {
+                let pause = self.wake_at.map(|at| at.duration_since(steady::now()));
+                let pause = pause.map(|p| Duration::try_from(p).unwrap_or(Duration::ZERO));
+                tokio::select! {
+                    () = token.cancelled() => return false,
+                    changed = self.wanted.changed() => if changed.is_err() { return false },
+                    () = self.wake.notified() => {}
+                    written = self.writing.done() => if !self.written(written) { continue },
+                    _ = network.changed(), if waits_for_network => {}
+                    () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+                }
+                break;
             }
         }
     }
@@ -171,18 +187,23 @@ impl Worker {
             }
         }
         self.messages = seen;
+        self.ends.retain(|id, _| self.messages.contains_key(id));
+        for ended in observed.containers.values().flatten().filter(|c| self.messages.contains_key(&c.id)) {
+            self.ends.entry(ended.id.clone()).or_insert_with(|| steady::past(finished(ended)));
+        }
+        observed.ends.clone_from(&self.ends);
         observed.messages.clone_from(&self.messages);
         observed
     }
 
-    fn pod(&self) -> Arc<Pod> {
+    pub(super) fn pod(&self) -> Arc<Pod> {
         match &*self.wanted.borrow() {
             Wanted::Pod(pod) | Wanted::Gone(pod) => Arc::clone(pod),
         }
     }
 
     /// The newest of what the watch shows and what our own writes returned.
-    fn newest(&self, pod: &Arc<Pod>) -> Pod {
+    pub(super) fn newest(&self, pod: &Arc<Pod>) -> Pod {
         let version =
             |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         match &self.known {
@@ -202,6 +223,7 @@ impl Worker {
             self.adopted = true;
             let observed = self.observe().await;
             self.memory.adopt(&pod, &observed, Timestamp::now());
+            self.remember_backoff(&pod, &observed);
         }
         if gone || pod.metadata.deletion_timestamp.is_some() {
             return match self.terminate(&pod, !gone).await {
@@ -212,7 +234,7 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!(pod = %full_name(&pod), %error, "the pod could not be ended yet");
-                    self.retry_at(Some(Timestamp::now() + RETRY));
+                    self.retry_at(Some(steady::now() + RETRY));
                     false
                 }
             };
@@ -221,16 +243,38 @@ impl Worker {
         false
     }
 
+    /// Back-offs that were counted before the agent started go on.
+    fn remember_backoff(&mut self, pod: &Pod, observed: &Observed) {
+        let spec = pod.spec.clone().unwrap_or_default();
+        for container in all_containers(&spec) {
+            let Some(newest) = observed.newest(&container.name) else { continue };
+            let Some(seconds) = newest.labels.get(labels::BACKOFF).and_then(|s| s.parse().ok()) else {
+                continue;
+            };
+            let counted = steady::past(timestamp(newest.created_at));
+            self.backoff.restore(&plan::backoff_key(&container), SignedDuration::from_secs(seconds), counted);
+        }
+    }
+
+    /// When the pod will have been active for as long as it may.
+    fn deadline(&mut self, pod: &Pod) -> Option<Timestamp> {
+        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+        let start = pod.status.as_ref()?.start_time.as_ref()?.0;
+        let began = *self.began.get_or_insert_with(|| steady::past(start));
+        began.checked_add(SignedDuration::from_secs(seconds)).ok()
+    }
+
     /// Brings a pod that is to be there closer to its specification.
     async fn keep(&mut self, pod: &Pod) {
         let observed = self.observe().await;
-        let now = Timestamp::now();
-        if self.memory.failed.is_none() && !is_terminal(pod) && Self::deadline(pod).is_some_and(|d| d <= now)
-        {
+        let now = steady::now();
+        let deadline = self.deadline(pod);
+        if self.memory.failed.is_none() && !is_terminal(pod) && deadline.is_some_and(|d| d <= now) {
             let message = "Pod was active on the node longer than the specified deadline";
             self.context.events.pod(pod, None, "Normal", "DeadlineExceeded", message.into());
             self.memory.failed = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
         }
+        self.evict(pod);
         self.memory.probes = self.probes.states();
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
@@ -239,14 +283,23 @@ impl Worker {
             self.finish(pod).await;
         } else {
             self.perform(pod, &observed, plan).await;
-            self.retry_at(Self::deadline(pod));
+            self.retry_at(deadline);
         }
         let observed = self.observe().await;
         if !self.finished {
             self.probe(pod, &observed);
             self.memory.probes = self.probes.states();
         }
-        self.report(pod, &observed, self.finished).await;
+        self.report_soon(pod, &observed, self.finished);
+    }
+
+    /// Takes note of it if the node has the pod evicted.
+    fn evict(&mut self, pod: &Pod) {
+        let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
+        if self.memory.failed.is_none() && !is_terminal(pod) {
+            self.memory.disrupted = eviction.disruption;
+            self.memory.failed = Some(Verdict { reason: EVICTED.into(), message: eviction.message });
+        }
     }
 
     /// Ends what still runs and gives up the sandbox, once.
@@ -255,93 +308,19 @@ impl Worker {
             return;
         }
         self.probes.stop();
-        self.kill_all(pod, super::terminate::grace_seconds(pod)).await;
+        let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
+        let own = super::terminate::grace_seconds(pod);
+        self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await;
         match self.give_up_sandbox(pod).await {
-            Ok(()) => self.finished = true,
+            Ok(()) => {
+                self.finished = true;
+                self.volumes.release();
+                self.context.evictions.done(uid(pod));
+            }
             Err(error) => {
                 tracing::warn!(pod = %full_name(pod), %error, "the pod could not be cleaned up yet");
-                self.retry_at(Some(Timestamp::now() + RETRY));
+                self.retry_at(Some(steady::now() + RETRY));
             }
-        }
-    }
-
-    async fn perform(&mut self, pod: &Pod, observed: &Observed, plan: Plan) {
-        if !plan.kill.is_empty() {
-            self.kill_planned(pod, &plan.kill).await;
-            // Their ends are decided upon in the next round.
-            self.wake.notify_one();
-        }
-        for wait in &plan.waiting {
-            let waiting = ("CrashLoopBackOff".to_owned(), wait.message.clone());
-            if self.memory.waiting.get(&wait.container) != Some(&waiting) {
-                let text = format!(
-                    "Back-off restarting failed container {} in pod {}",
-                    wait.container,
-                    full_name(pod)
-                );
-                self.event(pod, &wait.container, "Warning", "BackOff", text);
-                self.memory.waiting.insert(wait.container.clone(), waiting);
-            }
-        }
-        self.retry_at(plan.wake_at);
-        let volumes = self.set_up_volumes(pod).await;
-        self.retry_at(self.volumes.refresh_at());
-        if plan.start.is_empty() {
-            return;
-        }
-        let Some(volumes) = volumes else { return };
-        if plan.create_sandbox && !self.new_sandbox(pod, observed).await {
-            return;
-        }
-        for start in &plan.start {
-            if let Started::Waiting = self.start(pod, start, &volumes).await {
-                break;
-            }
-        }
-    }
-
-    /// The pod's volumes, brought up to date; a failure is told in an event.
-    async fn set_up_volumes(&mut self, pod: &Pod) -> Option<Mounted> {
-        let addresses = self.addresses(pod);
-        match self.volumes.set_up(pod, &addresses).await {
-            Ok(mounted) => Some(mounted),
-            Err(error) => {
-                self.failure(pod, "FailedMount", error.to_string());
-                None
-            }
-        }
-    }
-
-    async fn new_sandbox(&mut self, pod: &Pod, observed: &Observed) -> bool {
-        if observed.sandbox.is_some() {
-            let text = "Pod sandbox changed, it will be killed and re-created.";
-            self.context.events.pod(pod, None, "Normal", "SandboxChanged", text.into());
-            self.memory.absorb(observed, Timestamp::now());
-        }
-        match self.create_sandbox(pod).await {
-            Ok(()) => {
-                self.last_failure.clear();
-                true
-            }
-            Err(NoSandbox::NetworkNotReady) => {
-                let text =
-                    "network is not ready: container runtime network not ready: the node has no pod CIDR yet";
-                self.failure(pod, "NetworkNotReady", text.into());
-                false
-            }
-            Err(NoSandbox::Failed(error)) => {
-                self.failure(pod, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
-                false
-            }
-        }
-    }
-
-    /// Tells a failure that holds the whole pod up, once, and looks again later.
-    fn failure(&mut self, pod: &Pod, reason: &'static str, message: String) {
-        self.retry_at(Some(Timestamp::now() + RETRY));
-        if self.last_failure != message {
-            self.last_failure.clone_from(&message);
-            self.context.events.pod(pod, None, "Warning", reason, message);
         }
     }
 
@@ -361,31 +340,6 @@ impl Worker {
         });
         let address = self.probe_address(pod);
         self.probes.reconcile(pod, &address, running.collect());
-    }
-
-    /// Writes the pod's status if it changed.
-    pub(super) async fn report(&mut self, pod: &Pod, observed: &Observed, ended: bool) {
-        let base = match &self.known {
-            Some(known) if known.metadata.uid == pod.metadata.uid => self.newest(&Arc::new(pod.clone())),
-            _ => pod.clone(),
-        };
-        let inputs = status::Inputs {
-            pod: &base,
-            observed,
-            memory: &self.memory,
-            node_addresses: &self.context.node_addresses(),
-            ended,
-            now: Timestamp::now(),
-        };
-        let wanted = inputs.status();
-        match report::write(&self.context.client, &base, &wanted).await {
-            Ok(Some(pod)) => self.known = Some(pod),
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(pod = name(pod), %error, "the pod's status was not written");
-                self.retry_at(Some(Timestamp::now() + RETRY));
-            }
-        }
     }
 }
 

@@ -14,9 +14,9 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::OFlag;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, fchown};
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType as Ns, Process};
 
-use super::device_filter::DeviceFilter;
+use super::device_filter::{Allowed, DeviceFilter};
 use super::executor::{Outcome, executor};
 use super::in_root::InRoot;
 use super::io::Streams;
@@ -30,7 +30,7 @@ use crate::runtime::error::Error;
 use crate::runtime::paths::{self, SandboxDir};
 use crate::runtime::protocol::{SandboxRecord, now_ms};
 use crate::runtime::rootfs::RootFs;
-use crate::runtime::spec::{ContainerSpec, ContainerState, ContainerStatus};
+use crate::runtime::spec::{ContainerSpec, ContainerState, ContainerStatus, ContainerUser};
 use crate::runtime::{signals, sys};
 
 /// Exit code of a container whose program could not be executed, as containerd reports it.
@@ -108,7 +108,14 @@ impl Context {
 
 impl Container {
     /// Makes a container up to the point where its program is executed.
-    pub fn create(context: &Context, spec: &ContainerSpec, rootfs: &RootFs) -> Result<Self, Error> {
+    ///
+    /// `pid_of`: a process whose PID namespace it joins.
+    pub fn create(
+        context: &Context,
+        spec: &ContainerSpec,
+        rootfs: &RootFs,
+        pid_of: Option<Pid>,
+    ) -> Result<Self, Error> {
         paths::check_id(&spec.id)?;
         let bundle = context.dir.container(&spec.id);
         fs::create_dir_all(context.dir.containers()).map_err(Error::io("make", context.dir.containers()))?;
@@ -116,7 +123,7 @@ impl Container {
             io::ErrorKind::AlreadyExists => Error::AlreadyExists(format!("container {:?}", spec.id)),
             _ => Error::io("make", &bundle)(e),
         })?;
-        Self::create_in(context, spec, rootfs, &bundle).inspect_err(|_| {
+        Self::create_in(context, spec, rootfs, &bundle, pid_of).inspect_err(|_| {
             // What else was made is named by the id and removed by kedge.
             if let Err(e) = overlay::unmount(&context.dir.rootfs(&spec.id)) {
                 tracing::warn!("unmount {}: {e}", bundle.display());
@@ -129,6 +136,7 @@ impl Container {
         spec: &ContainerSpec,
         image: &RootFs,
         bundle: &Path,
+        pid_of: Option<Pid>,
     ) -> Result<Self, Error> {
         let stop_signal = spec.stop_signal.as_ref().or(image.config.stop_signal.as_ref());
         let stop_signal = signals::parse(stop_signal.map_or("SIGTERM", String::as_str))?;
@@ -156,7 +164,10 @@ impl Container {
             sandbox: &context.record.spec,
             identity: &identity,
             rootfs: &rootfs,
-            namespaces: &|typ| context.shared.namespace(typ),
+            namespaces: &|typ| match pid_of {
+                Some(pid) if typ == Ns::Pid => Some(PathBuf::from(format!("/proc/{pid}/ns/pid"))),
+                _ => context.shared.namespace(typ),
+            },
             shm: &context.shared.shm(),
             cgroup: &cgroup,
             cgroups: &context.cgroups,
@@ -184,6 +195,11 @@ impl Container {
             signal: None,
             oom_killed: false,
             log_path,
+            user: Some(ContainerUser {
+                uid: identity.uid,
+                gid: identity.gid,
+                groups: identity.groups.clone(),
+            }),
         };
         let (exec, outcome) = executor(Rc::clone(&filters), caps).map_err(|e| Error::Other(e.to_string()))?;
         let builder = context.builder(&spec.id)?.with_executor(exec);
@@ -277,7 +293,20 @@ fn restrict_devices(context: &Context, spec: &ContainerSpec, cgroup: &str) -> Re
     let Some(dir) = context.cgroups.dir("", cgroup) else {
         return Ok(());
     };
-    filter.attach(&dir).map_err(Error::io("restrict the devices of", &dir))
+    let asked = oci::asked_for(spec)?;
+    let number = |n: i64| i32::try_from(n).map_err(|_| Error::Invalid(format!("device number {n}")));
+    let mut allowed = Vec::new();
+    for device in &asked {
+        let block = device.typ == LinuxDeviceType::B;
+        let (major, minor) = (number(device.major)?, number(device.minor)?);
+        allowed.push(Allowed { block, major, minor, readonly: device.readonly });
+    }
+    let attached = if allowed.is_empty() {
+        filter.attach(&dir)
+    } else {
+        DeviceFilter::load_with(&allowed).and_then(|own| own.attach(&dir))
+    };
+    attached.map_err(Error::io("restrict the devices of", &dir))
 }
 
 /// Runs libcontainer's part of the creation.

@@ -257,9 +257,19 @@ impl Server {
     }
 
     fn create(&mut self, spec: &ContainerSpec, rootfs: &RootFs) -> Answer {
-        let container = Container::create(&self.context, spec, rootfs)?;
+        let pid_of = spec.pid_of.as_deref().map(|id| self.pid_of(id)).transpose()?.flatten();
+        let container = Container::create(&self.context, spec, rootfs, pid_of)?;
         self.containers.insert(spec.id.clone(), container);
         self.status(&spec.id)
+    }
+
+    /// The process whose PID namespace a container joins; `None` where all share one anyway.
+    fn pid_of(&mut self, id: &str) -> Result<Option<Pid>, Error> {
+        let container = self.container(id)?;
+        container.expect(ContainerState::Running, "join the PID namespace of")?;
+        let pid = container.pid();
+        let shared = self.context.shared.pause.is_some() || self.context.record.spec.host_pid;
+        Ok(pid.filter(|_| !shared))
     }
 
     fn start(&mut self, id: &str) -> Answer {
