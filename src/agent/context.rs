@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
@@ -13,6 +13,7 @@ use super::events::Recorder;
 use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
 use super::images::ImageService;
+use super::mirrors::Statics;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
@@ -50,6 +51,10 @@ pub(crate) struct Context {
     pub pods: Pods,
     /// Results of their probes.
     pub probe_counts: ProbeCounts,
+    /// This node, as last seen; before it is registered, as it is going to be.
+    pub node: watch::Receiver<Arc<Node>>,
+    /// Pods that files of this node define.
+    pub statics: Statics,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
     /// What pods of this node may use at most.
@@ -65,20 +70,15 @@ impl Context {
     pub(crate) fn node_addresses(&self) -> [IpAddr; 1] {
         [self.settings.node_ip]
     }
-
-    /// What pods of this node may use at most.
-    pub(crate) fn allocatable(&self) -> Allocatable {
-        self.allocatable
-    }
 }
 
 /// This node's pods by uid, as the watch shows them.
 #[derive(Debug, Default)]
 pub(crate) struct Pods {
     all: RwLock<BTreeMap<String, Arc<Pod>>>,
-    changed: watch::Sender<()>,
     /// How long they take to start.
     pub starts: Starts,
+    changed: watch::Sender<()>,
 }
 
 impl Pods {

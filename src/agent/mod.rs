@@ -6,6 +6,7 @@
 //! Everything is driven by events of the API, the runtime and the kernel; the lease is the only
 //! regular timer.
 
+mod admit;
 mod api;
 mod backoff;
 mod container;
@@ -18,6 +19,7 @@ mod expand;
 mod fields;
 mod groups;
 mod images;
+mod mirrors;
 mod node;
 mod objects;
 mod paths;
@@ -28,6 +30,7 @@ mod quantity;
 mod services;
 mod source;
 mod spec;
+mod statics;
 mod stats;
 mod steady;
 mod volumes;
@@ -46,11 +49,13 @@ use crate::runtime::Runtime;
 use crate::supervisor::{OnFailure, Stage, Supervisor, TaskError};
 use api::{NodeApi, NodeTls};
 use context::{Context, Pods};
+use mirrors::Statics;
 use node::{Machine, Registration};
 use objects::Objects;
 use paths::Paths;
 use services::{Feed, Reflector};
 use source::Source;
+use statics::Directory;
 
 pub use error::Error;
 pub use images::{ImageService, PullError};
@@ -116,6 +121,8 @@ impl Agent {
         let images_changed = Arc::new(Notify::new());
         let (pressure, pressure_seen) = watch::channel(eviction::Pressure::default());
         let (paths, kubelet) = (Paths::new(&settings.data_dir), settings.kubelet.clone());
+        let directory = Arc::new(Directory::new(&settings.kubelet.pod_manifest_path, &settings.node_name));
+        let (node, node_seen) = watch::channel(Arc::new(machine.node(&settings)));
         let context = Arc::new(Context {
             objects: Objects::new(client.clone(), supervisor.clone()),
             paths: Paths::new(&settings.data_dir),
@@ -130,6 +137,8 @@ impl Agent {
             services: service_store,
             pods: Pods::default(),
             probe_counts: stats::ProbeCounts::default(),
+            node: node_seen,
+            statics: Statics::new(directory.read()),
             memory_capacity: machine.memory,
             allocatable: machine.allocatable(&kubelet),
             pressure: pressure_seen,
@@ -137,9 +146,9 @@ impl Agent {
         });
         let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));
         let (dns, _) = watch::channel(Arc::default());
-        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network));
+        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network, node));
         let feed = Arc::new(Feed { context: Arc::clone(&context), slices: slice_store, changed, dns });
-        let tasks = Tasks { context, registration, feed, events: Arc::new(events), tls, eviction };
+        let tasks = Tasks { context, registration, feed, directory, events: Arc::new(events), tls, eviction };
         tasks.spawn(Arc::new(services), Arc::new(slices));
     }
 }
@@ -149,6 +158,7 @@ struct Tasks {
     context: Arc<Context>,
     registration: Arc<Registration>,
     feed: Arc<Feed>,
+    directory: Arc<Directory>,
     events: Arc<events::Writer>,
     tls: NodeTls,
     eviction: Arc<eviction::Manager>,
@@ -156,7 +166,7 @@ struct Tasks {
 
 impl Tasks {
     fn spawn(self, services: Arc<Reflector<Service>>, slices: Arc<Reflector<EndpointSlice>>) {
-        let Self { context, registration, feed, events, tls, eviction } = self;
+        let Self { context, registration, feed, directory, events, tls, eviction } = self;
         let spawn = |name: &'static str, stage: Stage, task: Task| {
             context.supervisor.spawn(name, stage, OnFailure::Restart, task);
         };
@@ -199,6 +209,13 @@ impl Tasks {
         agent("cluster DNS", task((feed, Arc::clone(&context)), answer));
         let source = Arc::new(Source::new(Arc::clone(&context)));
         agent("pods", task(source, |s, token| async move { s.run(token).await }));
+        let read = |(d, c): (Arc<Directory>, Arc<Context>), token| async move { d.run(&c, token).await };
+        agent("static pods", task((directory, Arc::clone(&context)), read));
+        let mirror = |c: Arc<Context>, token| async move {
+            statics::keep_mirrors(&c, token).await;
+            Ok(())
+        };
+        agent("mirror pods", task(Arc::clone(&context), mirror));
         let api = Arc::new(NodeApi::new(Arc::clone(&context), tls));
         let serve = |api: Arc<NodeApi>, token| async move {
             let listener = api.bind().await?;

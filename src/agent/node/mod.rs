@@ -38,18 +38,22 @@ pub(crate) struct Registration {
     context: Arc<Context>,
     machine: Machine,
     network: watch::Sender<Option<PodNetwork>>,
+    /// The node as last seen, for the other parts.
+    seen: watch::Sender<Arc<Node>>,
     /// The start was told in an event.
     announced: AtomicBool,
 }
 
 impl Registration {
-    /// Registers `context`'s node; the network is announced through `network` once it is open.
+    /// Registers `context`'s node; the network is announced through `network` once it is open, the node
+    /// through `seen` whenever it changes.
     pub(crate) fn new(
         context: Arc<Context>,
         machine: Machine,
         network: watch::Sender<Option<PodNetwork>>,
+        seen: watch::Sender<Arc<Node>>,
     ) -> Self {
-        Self { context, machine, network, announced: AtomicBool::new(false) }
+        Self { context, machine, network, seen, announced: AtomicBool::new(false) }
     }
 
     fn api(&self) -> Api<Node> {
@@ -72,6 +76,7 @@ impl Registration {
         let mut pressure = self.context.pressure.clone();
         loop {
             pressure.mark_unchanged();
+            self.seen.send_replace(Arc::new(node.clone()));
             if self.network.borrow().is_none()
                 && let Some(cidr) = pod_cidr(&node)
             {

@@ -20,4 +20,5 @@ mod words;
 mod worker;
 mod writing;
 
+pub(crate) use memory::Verdict;
 pub(crate) use worker::{Wanted, Worker};
