@@ -6,6 +6,7 @@
 //! looked at as soon as the kernel feels it. Pods' files are only counted where a pod has a limit of
 //! them, or to tell who fills a full disk.
 
+mod admit;
 mod limits;
 mod orders;
 mod rank;
@@ -34,6 +35,7 @@ use signals::Sources;
 use state::{Decision, State};
 use threshold::{Condition, Observations, Signal, Threshold};
 
+pub(crate) use admit::refused;
 pub(crate) use orders::{Orders, REASON};
 pub(crate) use state::Pressure;
 pub(crate) use threshold::amount;
