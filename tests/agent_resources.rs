@@ -9,7 +9,7 @@ mod images;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use harness::{Cluster, show, wait_for};
+use harness::{Cluster, wait_for};
 
 /// The shares, weights and limits of one group, by the names of version 1.
 struct Group {
@@ -236,9 +236,8 @@ fn limits_of_storage_are_enforced(cluster: &Cluster, ns: &str) {
     cluster.wait_ready();
     cluster.wait_pod_ready(ns, "modest");
     assert_eq!(get(cluster, ns, "volume", "{.status.phase} {.status.reason}"), "Failed Evicted");
-    let all = ["get", "pods", "-n", ns];
-    let output = cluster.kubectl_command(&all).output().expect("kubectl runs");
-    assert!(show(&output).contains("Evicted"), "{}", show(&output));
+    let described = cluster.kubectl(&["describe", "pod", "volume", "-n", ns]);
+    assert!(described.contains("Reason:           Evicted"), "{described}");
     cluster.kubectl(&["delete", "pod", "--all", "-n", ns]);
 }
 

@@ -9,6 +9,7 @@ use kube::Api;
 
 use super::{Source, sandboxes_of};
 use crate::agent::admit::{self, NODE_AFFINITY, Refusal};
+use crate::agent::eviction;
 use crate::agent::mirrors::is_static;
 use crate::agent::pod::Verdict;
 use crate::agent::spec::{full_name, is_terminal, uid};
@@ -43,6 +44,9 @@ impl Source {
     }
 
     fn check(&self, node: &Node, pod: &Pod) -> Result<(), Refusal> {
+        if let Some(message) = eviction::refused(pod, *self.context.pressure.borrow()) {
+            return Err(Refusal { reason: eviction::REASON.to_owned(), message });
+        }
         let rejected: BTreeSet<String> = {
             let workers = self.workers.lock();
             workers.iter().filter(|(_, e)| e.rejected).map(|(uid, _)| uid.clone()).collect()
