@@ -45,7 +45,9 @@ async fn what_may_go_better_later_is_tried_again_in_good_time() {
         let dir = tempfile::tempdir().unwrap();
         let registry = first(3, |_| true, move |_| Reply::status(status));
         registry.content.image("1", &[layer("x", 10, 1)]);
-        pull(&open(dir.path(), ""), &registry.name("app:1")).await.unwrap_or_else(|e| panic!("{status}: {e}"));
+        pull(&open(dir.path(), ""), &registry.name("app:1"))
+            .await
+            .unwrap_or_else(|e| panic!("{status}: {e}"));
     }
     let dir = tempfile::tempdir().unwrap();
     let registry = first(1, |_| true, |_| Reply::status(429).with("Retry-After", 1));
@@ -75,11 +77,11 @@ async fn a_registry_that_hangs_or_cuts_is_gone_on_with() {
     let is_blob = |asked: &images_support::Asked| asked.path.contains("/blobs/");
     for (what, hang) in [("hangs", true), ("cuts", false)] {
         let dir = tempfile::tempdir().unwrap();
-        let registry = first(3, move |a| is_blob(a) && a.from() < 400_000, move |good| Reply {
-            only: Some(good.body.len().min(100_000)),
-            hang,
-            ..good
-        });
+        let registry = first(
+            3,
+            move |a| is_blob(a) && a.from() < 400_000,
+            move |good| Reply { only: Some(good.body.len().min(100_000)), hang, ..good },
+        );
         registry.content.image("1", &[layer("x", 500_000, 1)]);
         let images = open(dir.path(), "");
         let image = pull(&images, &registry.name("app:1")).await.unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -130,7 +132,9 @@ async fn a_pull_goes_on_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_kept_may_be_rotten_and_ranges_unknown() {
     let layer = layer("x", 200_000, 1);
-    for (what, kept) in [("rotten", vec![7; 100_000]), ("too long", vec![7; 300_000]), ("good", layer[..100_000].to_vec())] {
+    for (what, kept) in
+        [("rotten", vec![7; 100_000]), ("too long", vec![7; 300_000]), ("good", layer[..100_000].to_vec())]
+    {
         for ranges in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let registry = Registry::with(move |asked, content| {
@@ -154,7 +158,9 @@ async fn what_was_kept_may_be_rotten_and_ranges_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_of_the_wrong_size_or_content_are_refused() {
-    for (what, says) in [("short", "connection closed after"), ("long", "at least"), ("other", "digest mismatch")] {
+    for (what, says) in
+        [("short", "connection closed after"), ("long", "at least"), ("other", "digest mismatch")]
+    {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::with(move |asked, content| {
             let mut good = content.answer(asked);
@@ -187,7 +193,9 @@ async fn blobs_may_lie_elsewhere_where_credentials_do_not_belong() {
     let basic = "Basic dXNlcjpwYXNz";
     let registry = Registry::with(move |asked, content| match asked.header("authorization") == basic {
         false => Reply::status(401).with("WWW-Authenticate", "Basic realm=\"x\""),
-        true if asked.is_blob() => Reply::status(307).with("Location", format!("http://{target}{}", asked.path)),
+        true if asked.is_blob() => {
+            Reply::status(307).with("Location", format!("http://{target}{}", asked.path))
+        }
         true => content.answer(asked),
     });
     let bytes = layer("x", 200_000, 1);
@@ -213,7 +221,9 @@ fn token_registry() -> Registry {
     Registry::with(move |asked, content| {
         if asked.path.starts_with("/token") {
             let n = tokens.fetch_add(1, Ordering::SeqCst);
-            return Reply::body(json!({"access_token": format!("t{n}"), "expires_in": 1}).to_string().as_bytes());
+            return Reply::body(
+                json!({"access_token": format!("t{n}"), "expires_in": 1}).to_string().as_bytes(),
+            );
         }
         let token = asked.header("authorization").trim_start_matches("Bearer ").to_owned();
         let uses = used.lock().entry(token.clone()).and_modify(|n| *n += 1).or_insert(1).to_owned();
@@ -221,7 +231,8 @@ fn token_registry() -> Registry {
             true => content.answer(asked),
             false => {
                 let realm = format!("http://{}/token", asked.header("host"));
-                let challenge = format!("Bearer realm=\"{realm}\",service=\"reg\",scope=\"repository:team/app:pull\"");
+                let challenge =
+                    format!("Bearer realm=\"{realm}\",service=\"reg\",scope=\"repository:team/app:pull\"");
                 Reply::status(401).with("WWW-Authenticate", challenge)
             }
         }
@@ -243,7 +254,9 @@ async fn tokens_expire_while_a_pull_goes_on() {
             "" => String::new(),
             auth => format!("configs: {{'{}': {{{auth}}}}}", registry.host()),
         };
-        pull(&open(dir.path(), &registries), &registry.name("team/app:1")).await.unwrap_or_else(|e| panic!("{who}: {e}"));
+        pull(&open(dir.path(), &registries), &registry.name("team/app:1"))
+            .await
+            .unwrap_or_else(|e| panic!("{who}: {e}"));
         let asked = registry.asked();
         let tokens: Vec<_> = asked.iter().filter(|a| a.path.starts_with("/token")).collect();
         assert!(tokens.len() >= 4, "{} requests need as many tokens", asked.len());
@@ -271,7 +284,9 @@ async fn mirrors_are_asked_in_their_own_words() {
     mirror.content.image("1", &[layer("x", 10, 1)]);
     let file = format!(
         "mirrors:\n  docker.io:\n    endpoint: ['http://{}', 'http://{}/proxy/hub']\n    rewrite: {{'^library/(.*)': 'copies/$1'}}\n  '*':\n    endpoint: ['{}']\n",
-        empty.host(), mirror.host(), mirror.host()
+        empty.host(),
+        mirror.host(),
+        mirror.host()
     );
     let images = open(dir.path(), &file);
     let image = pull(&images, "app:1").await.unwrap();
@@ -330,7 +345,8 @@ async fn layers_that_must_not_be_distributed_come_from_their_own_place() {
     let dir = tempfile::tempdir().unwrap();
     let (registry, vendor) = (Registry::new(), Registry::new());
     let bytes = layer("x", 1000, 1);
-    let mut foreign = registry.content.blob(&bytes, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+    let mut foreign =
+        registry.content.blob(&bytes, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
     vendor.content.blob(&bytes, LAYER);
     registry.content.forget(&digest(&bytes));
     let url = |digest: &str| format!("http://{}/files/blobs/{digest}", vendor.host());

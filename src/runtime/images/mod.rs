@@ -61,8 +61,8 @@ pub use registries::{Patience, RegistriesConfig};
 
 use super::spec::{Image, RegistryAuth};
 use error::Context;
-use members::Source;
 use index::with_algorithm;
+use members::Source;
 use store::Inner;
 
 /// The node's images. Clones are the same store.

@@ -134,7 +134,8 @@ impl Remote {
     /// Downloads what is missing, as far as the connection lasts.
     async fn go_on(&self, partial: &mut Partial, arrived: &impl Fn(u64)) -> Result<(), Failure> {
         let mut response = self.response(partial).await?;
-        let is_rest = response.status() == StatusCode::PARTIAL_CONTENT && begins_at(&response, partial.size());
+        let is_rest =
+            response.status() == StatusCode::PARTIAL_CONTENT && begins_at(&response, partial.size());
         if partial.size() > 0 && !is_rest {
             partial.restart().await?;
         }

@@ -134,7 +134,9 @@ impl Session {
     fn url(&self, path: &str) -> String {
         let Endpoint { base, repository, namespace, .. } = &self.endpoint;
         let query = match namespace {
-            Some(namespace) => form_urlencoded::Serializer::new("?".to_owned()).append_pair("ns", namespace).finish(),
+            Some(namespace) => {
+                form_urlencoded::Serializer::new("?".to_owned()).append_pair("ns", namespace).finish()
+            }
             None => String::new(),
         };
         format!("{base}/{repository}/{path}{query}")
@@ -216,7 +218,9 @@ impl Session {
                 let separator = if realm.contains('?') { '&' } else { '?' };
                 let request = self.http.get(format!("{realm}{separator}{}", query.finish()));
                 match credentials {
-                    Credentials::Basic(user, password) => request.header(AUTHORIZATION, basic(user, password)),
+                    Credentials::Basic(user, password) => {
+                        request.header(AUTHORIZATION, basic(user, password))
+                    }
                     _ => request,
                 }
             }
@@ -244,8 +248,10 @@ impl Session {
         let pause = response.headers().get(RETRY_AFTER).and_then(|v| retry_after(v.to_str().ok()?));
         let body = self.body(response).await.ok().flatten().unwrap_or_default();
         let reasons = serde_json::from_slice::<Refusal>(&body).map(|r| r.errors).unwrap_or_default();
-        let said: Vec<String> = reasons.into_iter().map(|r| format!("{} {}", r.code.to_lowercase(), r.message)).collect();
-        let said = if said.is_empty() { status.to_string() } else { format!("{status}: {}", said.join(", ")) };
+        let said: Vec<String> =
+            reasons.into_iter().map(|r| format!("{} {}", r.code.to_lowercase(), r.message)).collect();
+        let said =
+            if said.is_empty() { status.to_string() } else { format!("{status}: {}", said.join(", ")) };
         let (name, registry) = (self.name.clone(), self.endpoint.host.clone());
         Err(match status.as_u16() {
             401 | 403 => self.unauthorized(said).into(),
@@ -281,7 +287,10 @@ impl Session {
             false => chain(error),
         };
         // What refuses connections or has another certificate will do so in a second, too.
-        Failure { error: self.failed(reason), again: (!error.is_connect() && !error.is_builder()).then_some(None) }
+        Failure {
+            error: self.failed(reason),
+            again: (!error.is_connect() && !error.is_builder()).then_some(None),
+        }
     }
 
     pub(super) fn failed(&self, reason: String) -> Error {

@@ -119,7 +119,10 @@ impl Unpacker<'_> {
             }
             other => {
                 let (path, other) = (String::from_utf8_lossy(&path), char::from(other.as_byte()));
-                return Err(Error::invalid("layer", format!("its entry {path:?} is of unknown type {other:?}")));
+                return Err(Error::invalid(
+                    "layer",
+                    format!("its entry {path:?} is of unknown type {other:?}"),
+                ));
             }
         }
         self.dress(place, &attributes, false)

@@ -160,7 +160,13 @@ fn what_a_layer_implies_is_taken_from_those_below() {
 #[test]
 fn hard_links_join_files_of_layers_below() {
     let (_dir, layers) = stack(vec![
-        Builder::new().file("lib/a", "a").link("lib/sym", "a").raw(EntryType::Fifo, "lib/pipe", "", 0o600, b""),
+        Builder::new().file("lib/a", "a").link("lib/sym", "a").raw(
+            EntryType::Fifo,
+            "lib/pipe",
+            "",
+            0o600,
+            b"",
+        ),
         Builder::new().hard("b", "lib/a").hard("c", "lib/a").hard("s", "lib/sym").hard("p", "lib/pipe"),
         Builder::new().file("lib/a", "new").hard("b", "lib/a").hard("lib/a", "lib/a"),
     ]);
@@ -194,7 +200,13 @@ fn files_become_directories_and_back_and_links_are_followed_where_they_lead_now(
         Builder::new().file("a", "file").dir("b", 0o755).file("b/x", "").link("d", "b"),
         Builder::new().dir("a", 0o755).file("a/y", "").file("b", "file").file("d/z", "").link("e", "a"),
         // The same parent by name, before and after the link was changed.
-        Builder::new().dir("one", 0o755).dir("two", 0o755).link("l", "one").file("l/1", "").link("l", "two").file("l/2", ""),
+        Builder::new()
+            .dir("one", 0o755)
+            .dir("two", 0o755)
+            .link("l", "one")
+            .file("l/1", "")
+            .link("l", "two")
+            .file("l/2", ""),
     ]);
     assert!(metadata(layers[1].join("a")).is_dir() && metadata(layers[1].join("b")).is_dir());
     assert!(layers[1].join("b/z").exists(), "d leads to b, which is made a directory again");
