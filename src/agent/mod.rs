@@ -20,7 +20,11 @@ mod fields;
 mod groups;
 mod image_gc;
 mod images;
+<<<<<<< HEAD
 mod labels;
+=======
+mod logs;
+>>>>>>> main
 mod mirrors;
 mod node;
 mod objects;
@@ -250,10 +254,14 @@ where
     })
 }
 
-/// Unmounts the volumes of all pods of the installation at `data_dir`, for `kedge killall`.
+/// Unmounts the volumes and removes the logs of all pods of the installation at `data_dir`, for `kedge killall`.
 ///
 /// # Errors
 /// What could not be unmounted.
 pub fn cleanup(data_dir: &std::path::Path) -> Result<(), Error> {
-    volumes::unmount_all(Paths::new(data_dir).pods())
+    let paths = Paths::new(data_dir);
+    let pods = std::fs::read_dir(paths.pods()).into_iter().flatten().flatten();
+    let uids: Vec<String> = pods.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    logs::remove_pods(&uids);
+    volumes::unmount_all(paths.pods())
 }

@@ -20,6 +20,6 @@ mod words;
 mod worker;
 mod writing;
 
-pub(crate) use super::labels;
+pub(in crate::agent) use super::labels;
 pub(crate) use memory::Verdict;
 pub(crate) use worker::{Wanted, Worker};
