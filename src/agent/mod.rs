@@ -20,11 +20,8 @@ mod fields;
 mod groups;
 mod image_gc;
 mod images;
-<<<<<<< HEAD
 mod labels;
-=======
 mod logs;
->>>>>>> main
 mod mirrors;
 mod node;
 mod objects;
