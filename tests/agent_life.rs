@@ -569,7 +569,8 @@ fn static_pods() {
     // The mirror goes and comes again; the pod is not touched.
     let uid = |name: &str| part(&cluster, ns, name, "{.metadata.uid}");
     let first = uid("web-node-1");
-    cluster.kubectl(&["delete", "pod", "web-node-1", "-n", ns]);
+    // Without waiting: kubectl waits for ever for a pod that is made again at once.
+    cluster.kubectl(&["delete", "pod", "web-node-1", "-n", ns, "--wait=false"]);
     wait_for("another mirror", || {
         let output = cluster
             .kubectl_command(&["get", "pod", "web-node-1", "-n", ns, "-o", "jsonpath={.metadata.uid}"])
