@@ -87,11 +87,21 @@ fn converged(cluster: &Cluster, ns: &str, replicas: usize) {
         found = ["httpd ", "sleep 1000000", "kedge shim"].map(|word| running(cluster, word).len()).to_vec();
         found == vec![replicas; 3]
     });
-    assert!(equal, "servers, sidecars, shims: {found:?}, not {replicas} each\n{}", cluster.tail());
+    assert!(equal, "servers, sidecars, shims: {found:?}, not {replicas} each\n{}", state(cluster, ns));
     let address = cluster.kubectl(&["get", "service", "web", "-n", ns, "-o", "jsonpath={.spec.clusterIP}"]);
     wait_for("an answer", || {
         cluster.host.sh(&format!("curl -s --max-time 3 http://{address}/ || true")).starts_with("web-")
     });
+}
+
+/// What is needed to understand a failure.
+fn state(cluster: &Cluster, ns: &str) -> String {
+    let columns =
+        "custom-columns=N:.metadata.name,U:.metadata.uid,P:.status.phase,D:.metadata.deletionTimestamp";
+    let pods = cluster.kubectl(&["get", "pods", "-n", ns, "-o", columns]);
+    let processes: Vec<_> =
+        inventory::processes(cluster).into_iter().map(|(pid, l)| format!("{pid} {l}")).collect();
+    format!("{pods}\n{}\n{}", processes.join("\n"), cluster.tail())
 }
 
 #[test]
@@ -122,12 +132,16 @@ fn kills_at_random_moments() {
             3 => strike(&cluster, &mut random, "httpd "),
             _ => {
                 // One that is starting or running, while another takes its place.
-                let pods = cluster.kubectl_command(&["get", "pods", "-n", ns, "-o", "name"]).output().expect("runs");
+                let pods =
+                    cluster.kubectl_command(&["get", "pods", "-n", ns, "-o", "name"]).output().expect("runs");
                 let names = String::from_utf8_lossy(&pods.stdout).into_owned();
                 let names: Vec<_> = names.lines().collect();
                 if !names.is_empty() {
                     let name = names[random.below(names.len())];
-                    cluster.kubectl_command(&["delete", name, "-n", ns, "--wait=false"]).output().expect("runs");
+                    cluster
+                        .kubectl_command(&["delete", name, "-n", ns, "--wait=false"])
+                        .output()
+                        .expect("runs");
                 }
             }
         }
@@ -135,9 +149,7 @@ fn kills_at_random_moments() {
     cluster.wait_ready();
     converged(&cluster, ns, 5);
     cluster.kubectl(&["delete", "deployment,service", "web", "-n", ns]);
-    wait_for("the last pod's end", || {
-        cluster.kubectl(&["get", "pods", "-n", ns, "-o", "name"]).is_empty()
-    });
+    wait_for("the last pod's end", || cluster.kubectl(&["get", "pods", "-n", ns, "-o", "name"]).is_empty());
     assert_as_before(&cluster, &before);
 }
 
@@ -260,12 +272,17 @@ fn a_layer_that_is_gone(cluster: &Cluster, ns: &str) {
     let registry = registry::Registry::start(cluster, 5001);
     let archive = cluster.host.directory.path().join("other.tar");
     let layer = tar_of("www/index.html", "whole\n");
-    images::write_archive(&archive, &[("lost:1", serde_json::json!({"Env": ["PATH=/bin"], "Cmd": ["/none"]}))], &layer);
+    images::write_archive(
+        &archive,
+        &[("lost:1", serde_json::json!({"Env": ["PATH=/bin"], "Cmd": ["/none"]}))],
+        &layer,
+    );
     registry.push(cluster, &archive, "lost:1", "tools/lost:1");
     let image = "bad.example/tools/lost:1";
     let pull = cluster.kedge(&["images", "pull", image]).output().expect("kedge runs");
     assert!(pull.status.success(), "{}", harness::show(&pull));
-    let found = cluster.host.sh(&format!("grep -rl whole {}/agent/images/layers", cluster.data_dir().display()));
+    let found =
+        cluster.host.sh(&format!("grep -rl whole {}/agent/images/layers", cluster.data_dir().display()));
     let page = std::path::Path::new(found.lines().next().expect("a layer has it"));
     let layer = page.ancestors().find(|p| p.ends_with("fs")).expect("in a layer").parent().expect("has one");
     std::fs::remove_dir_all(layer).expect("removed");
@@ -291,9 +308,8 @@ fn a_bridge_that_is_deleted(cluster: &Cluster, ns: &str) {
     pod(cluster, ns, "linked", "busybox:1.35");
     cluster.wait_pod_ready(ns, "linked");
     let address = cluster.kubectl(&["get", "pod", "linked", "-n", ns, "-o", "jsonpath={.status.podIP}"]);
-    let answers = || {
-        cluster.host.sh(&format!("curl -s --max-time 2 http://{address}:8080/ || true")) == "it works\n"
-    };
+    let answers =
+        || cluster.host.sh(&format!("curl -s --max-time 2 http://{address}:8080/ || true")) == "it works\n";
     wait_for("the pod's answer", answers);
     let resolves = || {
         let line = ["exec", "-n", ns, "linked", "--", "nslookup", "kubernetes.default.svc.cluster.local"];

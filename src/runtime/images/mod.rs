@@ -143,10 +143,20 @@ impl Images {
     /// The image with this name, as [`Images::pull`] takes it, or with this id, with or without
     /// `sha256:`.
     pub fn resolve(&self, name: &str) -> Option<Image> {
-        self.0.index.read(|index| {
+        let (image, layers) = self.0.index.read(|index| {
             let id = index.find(name)?;
-            index.images.get(&id).map(|record| record.image(&id))
-        })
+            index.images.get(&id).map(|record| (record.image(&id), record.layers.clone()))
+        })?;
+        // What a disk has lost is not there: it has to be pulled again.
+        let whole = layers.iter().all(|chain| self.0.layers.exists(chain)) && self.config(&image.id).is_ok();
+        if !whole {
+            tracing::warn!(
+                name,
+                id = image.id,
+                "files of this image are lost or damaged; it counts as absent"
+            );
+        }
+        whole.then_some(image)
     }
 
     /// What a container of this image runs unless told otherwise.
@@ -315,7 +325,7 @@ impl Inner {
 
     fn write_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.blob(digest);
-        match path.exists() {
+        match std::fs::read(&path).is_ok_and(|found| found == bytes) {
             true => Ok(()),
             false => ingest::write_atomically(&self.root, &path, bytes),
         }
