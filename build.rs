@@ -16,6 +16,8 @@ mod merge;
 mod numbers;
 #[path = "build/settings.rs"]
 mod settings;
+#[path = "build/usage.rs"]
+mod usage;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let merges = merge::scan(&source)?;
     let (mut kinds, mut definitions) = kinds::definitions();
     settings::add(&mut kinds, &mut definitions);
+    usage::add(&mut kinds, &mut definitions);
     let numbers = numbers::Numbers::parse(include_str!("build/numbers.txt"))?;
     let encoded = encode::encode(&kinds, &definitions, &merges, &numbers)?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

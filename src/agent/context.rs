@@ -10,11 +10,13 @@ use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
 use super::events::Recorder;
+use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
 use super::images::ImageService;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
+use super::stats::{ProbeCounts, Starts};
 use crate::config::NodeSettings;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
@@ -46,8 +48,16 @@ pub(crate) struct Context {
     pub services: Store<Service>,
     /// This node's pods.
     pub pods: Pods,
+    /// Results of their probes.
+    pub probe_counts: ProbeCounts,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
+    /// What pods of this node may use at most.
+    pub allocatable: Allocatable,
+    /// What the node is short of.
+    pub pressure: watch::Receiver<Pressure>,
+    /// Pods that are evicted.
+    pub evictions: Orders,
 }
 
 impl Context {
@@ -55,37 +65,45 @@ impl Context {
     pub(crate) fn node_addresses(&self) -> [IpAddr; 1] {
         [self.settings.node_ip]
     }
-
-    /// What pods of this node may use at most.
-    pub(crate) fn allocatable(&self) -> Allocatable {
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Allocatable { cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000, memory: self.memory_capacity }
-    }
 }
 
 /// This node's pods by uid, as the watch shows them.
 #[derive(Debug, Default)]
-pub(crate) struct Pods(RwLock<BTreeMap<String, Arc<Pod>>>);
+pub(crate) struct Pods {
+    all: RwLock<BTreeMap<String, Arc<Pod>>>,
+    /// How long they take to start.
+    pub starts: Starts,
+    changed: watch::Sender<()>,
+}
 
 impl Pods {
     /// Notes a pod's newest state.
     pub(crate) fn set(&self, pod: Arc<Pod>) {
-        self.0.write().insert(spec::uid(&pod).to_owned(), pod);
+        self.starts.observe(&pod);
+        self.all.write().insert(spec::uid(&pod).to_owned(), pod);
+        self.changed.send_replace(());
     }
 
     /// Forgets a pod.
     pub(crate) fn remove(&self, uid: &str) {
-        self.0.write().remove(uid);
+        self.starts.forget(uid);
+        self.all.write().remove(uid);
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every change.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// All pods.
     pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
-        self.0.read().values().cloned().collect()
+        self.all.read().values().cloned().collect()
     }
 
     /// The pod of that name; a given uid must be its own.
     pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
-        let pods = self.0.read();
+        let pods = self.all.read();
         pods.values()
             .filter(|p| spec::namespace(p) == namespace && spec::name(p) == name)
             .filter(|p| uid.is_none_or(|u| u == spec::uid(p)))

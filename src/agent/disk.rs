@@ -186,7 +186,7 @@ impl Places {
 }
 
 /// The directory of a volume below the pod's own, whatever kind of volume it is.
-fn volume_directory(context: &Context, uid: &str, volume: &str) -> Option<PathBuf> {
+pub(crate) fn volume_directory(context: &Context, uid: &str, volume: &str) -> Option<PathBuf> {
     let plugins = std::fs::read_dir(context.paths.pod(uid).join("volumes")).ok()?;
     plugins.flatten().map(|plugin| plugin.path().join(volume)).find(|path| path.is_dir())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::target::{Query, Target};
 use super::upgrade::{Protocol, negotiate, switch};
-use super::{Body, Refusal, spdy, websocket};
+use super::{Body, Refusal, answer, spdy, websocket};
 use crate::agent::context::Context;
 use crate::runtime::spec::ExecSpec;
 use crate::runtime::{AttachSession, Error, ExecSession, Reader, Writer};
@@ -134,6 +134,31 @@ pub(super) fn serve(
             () = &mut process => transport.await,
         }
     })
+}
+
+/// Runs a command to its end and answers with its output: `/run`.
+pub(super) async fn run_sync(
+    context: &Context,
+    target: &Target,
+    query: &Query,
+) -> Result<Response<Body>, Refusal> {
+    let command: Vec<String> =
+        query.get("cmd").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    if command.is_empty() {
+        return Err(Refusal::bad_request("you must specify at least 1 command"));
+    }
+    let run = context.runtime.exec_sync(&target.id, &command, std::time::Duration::ZERO).await;
+    let output = run.map_err(|e| Refusal::internal(e.to_string()))?;
+    let text = [output.stdout, output.stderr].concat();
+    if output.code != 0 {
+        let text = String::from_utf8_lossy(&text).into_owned();
+        return Err(Refusal::internal(format!(
+            "{text}command '{}' exited with {}",
+            command.join(" "),
+            output.code
+        )));
+    }
+    Ok(answer(StatusCode::OK, "text/plain; charset=utf-8", text))
 }
 
 async fn run(context: &Context, target: &Target, command: Vec<String>, options: Options, client: Client) {

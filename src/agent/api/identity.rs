@@ -1,5 +1,6 @@
 //! Who calls the node API: TLS with client certificates.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -15,6 +16,8 @@ const API_SERVER_NAMES: [&str; 3] =
     ["kube-apiserver-kubelet-client", "system:kube-apiserver", "system:apiserver"];
 /// The group that may do everything.
 const ADMIN_GROUP: &str = "system:masters";
+/// The group of all who were told apart.
+const AUTHENTICATED_GROUP: &str = "system:authenticated";
 
 /// Who a connection's certificate names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +25,22 @@ pub(super) enum Caller {
     /// The API server, or a cluster administrator.
     ApiServer,
     /// Somebody else the cluster knows.
-    Other(String),
-    /// No certificate.
+    Known(User),
+    /// No certificate; the request may bring a token.
     Nobody,
+}
+
+/// Somebody, as the API server knows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct User {
+    /// The name.
+    pub name: String,
+    /// The uid, where there is one.
+    pub uid: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// What else is known.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl Caller {
@@ -34,8 +50,13 @@ impl Caller {
         let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return Self::Nobody };
         let subject = parsed.subject();
         let name = subject.iter_common_name().filter_map(|n| n.as_str().ok()).next().unwrap_or_default();
-        let admin = subject.iter_organization().filter_map(|o| o.as_str().ok()).any(|o| o == ADMIN_GROUP);
-        if admin || API_SERVER_NAMES.contains(&name) { Self::ApiServer } else { Self::Other(name.to_owned()) }
+        let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned);
+        let mut groups: Vec<String> = groups.collect();
+        if groups.iter().any(|g| g == ADMIN_GROUP) || API_SERVER_NAMES.contains(&name) {
+            return Self::ApiServer;
+        }
+        groups.push(AUTHENTICATED_GROUP.to_owned());
+        Self::Known(User { name: name.to_owned(), groups, ..User::default() })
     }
 }
 
@@ -86,10 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn only_the_api_server_and_administrators_are_let_in() {
+    fn the_api_server_and_administrators_are_told_from_others() {
         assert_eq!(caller("system:apiserver", "x"), Caller::ApiServer);
         assert_eq!(caller("admin", "system:masters"), Caller::ApiServer);
-        assert_eq!(caller("system:node:n1", "system:nodes"), Caller::Other("system:node:n1".into()));
+        let groups = vec!["system:nodes".to_owned(), AUTHENTICATED_GROUP.to_owned()];
+        let node = User { name: "system:node:n1".into(), groups, ..User::default() };
+        assert_eq!(caller("system:node:n1", "system:nodes"), Caller::Known(node));
         assert_eq!(Caller::of(None), Caller::Nobody);
     }
 }

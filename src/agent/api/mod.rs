@@ -1,24 +1,29 @@
 //! The node API: HTTPS for the API server, which fetches logs and runs exec, attach and port-forward
-//! through it. Paths and query parameters are those of kubelet's server.
+//! through it, and for monitoring. Paths and query parameters are those of kubelet's server.
 //!
 //! | path | parameters |
 //! |---|---|
-//! | `/healthz`, `/pods` | |
-//! | `/containerLogs/{namespace}/{pod}/{container}` | `follow`, `previous`, `tailLines`, `sinceSeconds`, `sinceTime`, `timestamps`, `limitBytes` |
+//! | `/healthz`, `/healthz/ping`, `/healthz/log`, `/healthz/syncloop` | |
+//! | `/pods`, `/runningpods/`, `/configz`, `/logs/…` (below `/var/log`) | |
+//! | `/stats/summary` | `only_cpu_and_memory` |
+//! | `/metrics`, `/metrics/resource`, `/metrics/cadvisor`, `/metrics/probes` | |
+//! | `/containerLogs/{namespace}/{pod}/{container}` | `follow`, `previous`, `tailLines`, `sinceSeconds`, `sinceTime`, `timestamps`, `limitBytes`, `stream` |
+//! | `/run/{namespace}/{pod}[/{uid}]/{container}` | `cmd` |
 //! | `/exec/{namespace}/{pod}[/{uid}]/{container}` | `command` (repeated), `input`, `output`, `error`, `tty` |
 //! | `/attach/{namespace}/{pod}[/{uid}]/{container}` | `input`, `output`, `error`, `tty` |
 //! | `/portForward/{namespace}/{pod}[/{uid}]` | `port` (WebSocket only) |
 //!
 //! The last three upgrade to WebSocket (`v5.channel.k8s.io`, `v4.channel.k8s.io`; port-forward also
-//! `SPDY/3.1+portforward.k8s.io`) or to SPDY/3.1. Clients show a certificate of the cluster's client CA
-//! that names the API server: 401 without one, 403 with another.
+//! `SPDY/3.1+portforward.k8s.io`) or to SPDY/3.1. Who may come in, [`door`] says.
 
+mod door;
 mod exec;
 mod follow;
 mod identity;
 mod logs;
 mod portforward;
 mod spdy;
+mod system;
 mod target;
 mod upgrade;
 mod websocket;
@@ -34,8 +39,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -44,10 +47,15 @@ use tokio_util::task::TaskTracker;
 use super::NodeCredentials;
 use super::context::Context;
 use super::error::Error;
+use super::stats::Stats;
+use door::Door;
 use identity::Caller;
 pub(crate) use target::Query;
 
 type Body = BoxBody<Bytes, std::io::Error>;
+
+/// The type of metrics in Prometheus' text format.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// An answer that is not the one hoped for: status and text.
 #[derive(Debug)]
@@ -92,12 +100,16 @@ impl NodeTls {
 pub(crate) struct NodeApi {
     context: Arc<Context>,
     tls: TlsAcceptor,
+    door: Door,
+    stats: Stats,
 }
 
 impl NodeApi {
     /// Serves `context`'s pods.
     pub(crate) fn new(context: Arc<Context>, tls: NodeTls) -> Self {
-        Self { context, tls: tls.0 }
+        let door = Door::new(context.client.clone(), &context.settings.node_name);
+        let stats = Stats::new(Arc::clone(&context));
+        Self { context, tls: tls.0, door, stats }
     }
 
     /// Listens on the node API's port.
@@ -161,51 +173,72 @@ impl NodeApi {
     }
 
     async fn respond(self: Arc<Self>, request: Request<Incoming>, caller: &Caller) -> Response<Body> {
-        match caller {
-            Caller::ApiServer => {}
-            Caller::Nobody => return answer(StatusCode::UNAUTHORIZED, "text/plain", "Unauthorized"),
-            Caller::Other(name) => {
-                let text = format!("Forbidden (user={name}, verb={}, resource=nodes)", request.method());
-                return answer(StatusCode::FORBIDDEN, "text/plain", text);
-            }
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let admitted = self.door.admit(caller, request.headers(), &method, &path).await;
+        if let Err(Refusal(status, text)) = admitted {
+            return answer(status, "text/plain; charset=utf-8", text);
         }
-        match route(&self.context, request).await {
+        match self.route(request).await {
             Ok(response) => response,
             Err(Refusal(status, text)) => answer(status, "text/plain; charset=utf-8", text),
         }
     }
-}
 
-async fn route(context: &Arc<Context>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-    let path = request.uri().path().to_owned();
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let streams = [Method::GET, Method::POST].contains(request.method());
-    match (parts.as_slice(), streams) {
-        (["healthz"], true) => Ok(answer(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
-        (["pods"], true) => Ok(pods(&context.pods.all())),
-        (["containerLogs", namespace, pod, container], true) => {
-            logs::serve(context, namespace, pod, container, &query).await
+    async fn route(&self, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let context = &self.context;
+        let path = request.uri().path().to_owned();
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        if ![Method::GET, Method::POST, Method::HEAD].contains(request.method()) {
+            return Err(Refusal(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed".into()));
         }
-        (["exec", namespace, pod, rest @ ..], true) => {
-            let target = target::find(context, namespace, pod, rest).await?;
-            exec::serve(context, request, target, &query, true)
+        match parts.as_slice() {
+            ["containerLogs", namespace, pod, container] => {
+                logs::serve(context, namespace, pod, container, &query).await
+            }
+            ["run", namespace, pod, rest @ ..] => {
+                let target = target::find(context, namespace, pod, rest).await?;
+                exec::run_sync(context, &target, &query).await
+            }
+            ["exec", namespace, pod, rest @ ..] => {
+                let target = target::find(context, namespace, pod, rest).await?;
+                exec::serve(context, request, target, &query, true)
+            }
+            ["attach", namespace, pod, rest @ ..] => {
+                let target = target::find(context, namespace, pod, rest).await?;
+                exec::serve(context, request, target, &query, false)
+            }
+            ["portForward", namespace, pod] => {
+                portforward::serve(context, request, namespace, pod, None, &query)
+            }
+            ["portForward", namespace, pod, uid] => {
+                portforward::serve(context, request, namespace, pod, Some(uid), &query)
+            }
+            ["logs", ..] => system::logs(&path).await,
+            _ => self.about_node(&parts, &query).await,
         }
-        (["attach", namespace, pod, rest @ ..], true) => {
-            let target = target::find(context, namespace, pod, rest).await?;
-            exec::serve(context, request, target, &query, false)
-        }
-        (["portForward", namespace, pod], true) => {
-            portforward::serve(context, request, namespace, pod, None, &query)
-        }
-        (["portForward", namespace, pod, uid], true) => {
-            portforward::serve(context, request, namespace, pod, Some(uid), &query)
-        }
-        _ => Err(Refusal::not_found("404 page not found")),
     }
-}
 
-fn pods(pods: &[Arc<Pod>]) -> Response<Body> {
-    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods});
-    answer(StatusCode::OK, "application/json", list.to_string())
+    /// Paths about the node as a whole.
+    async fn about_node(&self, parts: &[&str], query: &Query) -> Result<Response<Body>, Refusal> {
+        let metrics = |text: String| answer(StatusCode::OK, METRICS, text);
+        let stats = &self.stats;
+        Ok(match parts {
+            ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] => {
+                answer(StatusCode::OK, "text/plain; charset=utf-8", "ok")
+            }
+            ["pods"] => system::pods(&self.context),
+            ["runningpods"] => system::running_pods(&self.context).await,
+            ["configz"] => system::configz(&self.context),
+            ["stats", "summary"] => {
+                let summary = stats.summary(query.flag(&["only_cpu_and_memory"])).await;
+                answer(StatusCode::OK, "application/json", summary.to_string())
+            }
+            ["metrics"] => metrics(stats.kubelet_metrics().await),
+            ["metrics", "resource"] => metrics(stats.resource_metrics().await),
+            ["metrics", "cadvisor"] => metrics(stats.cadvisor_metrics().await),
+            ["metrics", "probes"] => metrics(stats.probe_metrics()),
+            _ => return Err(Refusal::not_found("404 page not found\n")),
+        })
+    }
 }

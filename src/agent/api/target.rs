@@ -43,7 +43,8 @@ impl Query {
     }
 }
 
-fn decode(text: &str) -> String {
+/// Undoes percent-encoding; a plus is a blank.
+pub(super) fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -9,10 +9,11 @@ use super::labels;
 use super::memory::Past;
 use super::plan::{Start, backoff_key};
 use super::worker::Worker;
-use crate::agent::container::{Request, hostname};
-use crate::agent::spec::{all_containers, container_id, host_network, uid};
+use crate::agent::container::{Request, kernel_hostname};
+use crate::agent::spec::{all_containers, container_id, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
+use crate::agent::volumes::stage::Stage;
 use crate::runtime::spec::Image;
 
 /// Pause before a container that could not be made is tried again, as kubelet's.
@@ -78,11 +79,8 @@ impl Worker {
             self.sandbox.clone().ok_or(("CreateContainerError", "the pod has no sandbox".to_owned()))?;
         let id = new_id(pod, &container.name, &sandbox, start.attempt);
         let spec = pod.spec.clone().unwrap_or_default();
-        let hostname = if host_network(pod) {
-            super::sandbox::node_hostname()
-        } else {
-            hostname(pod, &spec, &self.context.settings.cluster_domain).0
-        };
+        let hostname = kernel_hostname(pod, &spec, &self.context.settings.cluster_domain)
+            .map_err(|e| ("CreateContainerConfigError", e))?;
         let request = Request {
             context: &self.context,
             pod,
@@ -106,7 +104,12 @@ impl Worker {
             let pause = self.backoff.pause(&key).as_secs().to_string();
             wanted.labels.insert(labels::BACKOFF.into(), pause);
         }
-        if let Err(error) = runtime.create_container(&sandbox, &wanted, &rootfs).await {
+        let created = runtime.create_container(&sandbox, &wanted, &rootfs).await;
+        // It has its mounts now, or will never have them.
+        if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
+            tracing::warn!(%error, "places of a container's sub-paths are left for later");
+        }
+        if let Err(error) = created {
             let _ = runtime.remove_container(&id).await;
             return Err(("CreateContainerError", error.to_string()));
         }

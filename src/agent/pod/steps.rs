@@ -57,8 +57,15 @@ impl Worker {
         let addresses = self.addresses(pod);
         match self.volumes.set_up(pod, &addresses).await {
             Ok(mounted) => Some(mounted),
-            Err(error) => {
-                self.failure(pod, "FailedMount", error.to_string());
+            Err(errors) => {
+                self.retry_at(Some(steady::now() + RETRY));
+                let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+                if self.last_failure != told {
+                    self.last_failure = told;
+                    for error in errors {
+                        self.context.events.pod(pod, None, "Warning", error.reason(), error.to_string());
+                    }
+                }
                 None
             }
         }

@@ -180,8 +180,8 @@ impl Worker {
             self.context.runtime.stop_sandbox(id).await?;
         }
         let directory = self.context.paths.pod(uid(pod));
-        volumes::tear_down(&directory.join("volumes"))?;
-        volumes::tear_down(&directory.join("volume-subpaths"))
+        volumes::tear_down(&directory.join("volumes")).await?;
+        volumes::tear_down(&directory.join("volume-subpaths")).await
     }
 
     /// Ends the pod for good. `in_api`: it is still there, marked for deletion, and is deleted at the end.
@@ -260,7 +260,7 @@ impl Worker {
         if let Some(id) = self.sandbox.take() {
             self.context.runtime.remove_sandbox(&id).await?;
         }
-        volumes::tear_down(&self.context.paths.pod(uid(pod)))?;
+        volumes::tear_down(&self.context.paths.pod(uid(pod))).await?;
         let logs = self.context.paths.pod_logs(pod);
         match std::fs::remove_dir_all(&logs) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &logs)(e)),

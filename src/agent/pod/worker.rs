@@ -18,6 +18,7 @@ use super::writing::Writing;
 use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
+use crate::agent::eviction::REASON as EVICTED;
 use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
@@ -273,6 +274,7 @@ impl Worker {
             self.context.events.pod(pod, None, "Normal", "DeadlineExceeded", message.into());
             self.memory.failed = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
         }
+        self.evict(pod);
         self.memory.probes = self.probes.states();
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
@@ -295,15 +297,30 @@ impl Worker {
         self.report_soon(pod, &observed, self.finished);
     }
 
+    /// Takes note of it if the node has the pod evicted.
+    fn evict(&mut self, pod: &Pod) {
+        let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
+        if self.memory.failed.is_none() && !is_terminal(pod) {
+            self.memory.disrupted = eviction.disruption;
+            self.memory.failed = Some(Verdict { reason: EVICTED.into(), message: eviction.message });
+        }
+    }
+
     /// Ends what still runs and gives up the sandbox, once.
     async fn finish(&mut self, pod: &Pod) {
         if self.finished {
             return;
         }
         self.probes.stop();
-        self.kill_all(pod, super::terminate::grace_seconds(pod)).await;
+        let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
+        let own = super::terminate::grace_seconds(pod);
+        self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await;
         match self.give_up_sandbox(pod).await {
-            Ok(()) => self.finished = true,
+            Ok(()) => {
+                self.finished = true;
+                self.volumes.release();
+                self.context.evictions.done(uid(pod));
+            }
             Err(error) => {
                 tracing::warn!(pod = %full_name(pod), %error, "the pod could not be cleaned up yet");
                 self.retry_at(Some(steady::now() + RETRY));

@@ -133,6 +133,7 @@ impl Task {
                 return false;
             }
         };
+        self.context.probe_counts.count(&self.pod, &self.container.name, self.kind.title(), success);
         let Some(verdict) = streak.count(success, &self.probe) else { return false };
         self.conclude(verdict)
     }

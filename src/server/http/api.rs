@@ -12,6 +12,7 @@ use super::limit::Limits;
 use super::metrics::Metrics;
 use super::params::Params;
 use super::proxy::NodeClient;
+use super::usage::Readings;
 use crate::api::Status;
 use crate::server::admission::Shown;
 use crate::server::auth::{Authenticator, Authorizer, Pki, User, authn};
@@ -36,6 +37,7 @@ pub struct Api {
     pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) nodes: NodeClient,
+    pub(super) usage: Readings,
     /// How the API is reached from outside.
     pub(super) server_url: String,
 }
@@ -60,6 +62,7 @@ impl Api {
             metrics: Metrics::default(),
             limits: Limits::default(),
             nodes: NodeClient::new(&pki)?,
+            usage: Readings::default(),
             objects,
             pki,
             supervisor,

@@ -29,6 +29,7 @@ mod service;
 mod special;
 mod strict;
 mod table;
+mod usage;
 mod watch;
 mod write;
 

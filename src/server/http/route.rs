@@ -10,7 +10,7 @@ use super::api::{Answer, Api, Cx};
 use super::body::Body;
 use super::params::Params;
 use super::{
-    discovery, evict, health, list, metrics, patch, proxy, read, render, review, scale, special, write,
+    discovery, evict, health, list, metrics, patch, proxy, read, render, review, scale, special, usage, write,
 };
 use crate::api::Status;
 use crate::server::auth::User;
@@ -82,6 +82,7 @@ async fn main(api: &Api, cx: Cx) -> Answer {
     if matches!(cx.entry.storage, Storage::Virtual) {
         return match &*verb {
             "create" => review::create(api, cx).await,
+            _ if cx.entry.group == usage::GROUP => usage::serve(api, &cx).await,
             _ => review::components(api, &cx),
         };
     }

@@ -127,6 +127,22 @@ fn to_slash(uri: &Uri) -> Response<Body> {
     response
 }
 
+/// The text of a path of a node's API.
+///
+/// # Errors
+/// The node is not known, cannot be reached, or refuses.
+pub(super) async fn ask_node(api: &Api, node: &str, path: &str) -> Result<String, Status> {
+    let target = target::node(api, node)?.path(path.to_owned(), None);
+    let request = Request::get(path).header(http::header::HOST, target.authority()).body(body::empty());
+    let request = request.map_err(Status::internal)?;
+    let response = api.nodes.send(&target, request).await.map_err(Status::internal)?;
+    if !response.status().is_success() {
+        return Err(Status::internal(format!("{path} of node {node}: {}", response.status())));
+    }
+    let bytes = response.into_body().collect().await.map_err(Status::internal)?.to_bytes();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Passes a request on to a target, and the answer back.
 async fn send(api: &Api, cx: Cx, target: Target) -> Answer {
     let Cx { mut parts, body, .. } = cx;

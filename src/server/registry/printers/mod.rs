@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod network;
 pub mod pod;
 pub mod storage;
+pub mod usage;
 pub mod workloads;
 
 /// Shown where there is nothing.

@@ -1,7 +1,8 @@
-//! coordination, events, node, scheduling, admissionregistration, apiextensions, settings.
+//! coordination, events, node, scheduling, admissionregistration, apiextensions, settings,
+//! metrics.
 
-use super::super::printers::cluster;
-use super::super::{Resource, views};
+use super::super::printers::{cluster, usage};
+use super::super::{Resource, verbs, views};
 
 /// The category of what extends the API.
 const EXTENSIONS: &str = "api-extensions";
@@ -47,7 +48,15 @@ pub(super) fn entries() -> Vec<Resource> {
             .status()
             .columns(cluster::DEFINITIONS),
         Resource::new("settings.k8s.io", "v1alpha1", "PodPreset", "podpresets"),
+        metrics("NodeMetrics", "nodes").cluster().columns(usage::NODES),
+        metrics("PodMetrics", "pods").columns(usage::PODS),
     ]
+}
+
+/// Nothing of it is stored: it is measured when somebody asks.
+fn metrics(kind: &'static str, plural: &'static str) -> Resource {
+    let entry = Resource::new("metrics.k8s.io", "v1beta1", kind, plural).review().verbs(verbs::GET_LIST);
+    Resource { singular: "".into(), ..entry }
 }
 
 fn admission(kind: &'static str, plural: &'static str) -> Resource {

@@ -68,7 +68,7 @@ fn cluster_role(role: &Role, name: &str) -> Value {
         "apiVersion": API_VERSION, "kind": "ClusterRole", "metadata": metadata(None, name), "rules": role.rules,
     });
     let label = |of: &str| format!("{API_GROUP}/aggregate-to-{of}");
-    if let Some(of) = &role.part_of {
+    for of in &role.part_of {
         object["metadata"]["labels"][label(of)] = json!("true");
     }
     if let Some(of) = &role.collects {
@@ -188,7 +188,8 @@ mod tests {
     fn admin_edit_and_view_are_the_sums_of_their_parts() {
         let objects = objects();
         let count = |name: &str| find(&objects, "ClusterRole", name)["rules"].as_array().unwrap().len();
-        assert_eq!(count("view"), count("system:aggregate-to-view"));
+        let metrics = count("system:aggregated-metrics-reader");
+        assert_eq!(count("view"), count("system:aggregate-to-view") + metrics);
         assert_eq!(count("edit"), count("system:aggregate-to-edit") + count("view"));
         assert_eq!(count("admin"), count("system:aggregate-to-admin") + count("edit"));
         let edit = find(&objects, "ClusterRole", "edit");

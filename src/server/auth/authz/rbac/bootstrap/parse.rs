@@ -12,7 +12,7 @@ pub struct Role {
     /// Its rules; of one that collects, those of its parts.
     pub rules: Vec<Rule>,
     /// It is a part of these.
-    pub part_of: Option<String>,
+    pub part_of: Vec<String>,
     /// It is the sum of the parts of this.
     pub collects: Option<String>,
 }
@@ -27,7 +27,7 @@ pub fn roles(table: &str) -> Vec<Role> {
         }
         let Some(role) = roles.last_mut() else { continue };
         match line.split_once(' ') {
-            Some(("aggregate", of)) => role.part_of = Some(of.to_owned()),
+            Some(("aggregate", of)) => role.part_of.extend(of.split(' ').map(str::to_owned)),
             Some(("collects", what)) => role.collects = Some(what.to_owned()),
             _ => role.rules.push(rule(line)),
         }
@@ -40,7 +40,7 @@ pub fn roles(table: &str) -> Vec<Role> {
 fn collect(roles: &mut [Role]) {
     let parts: BTreeMap<String, Vec<usize>> =
         roles.iter().enumerate().fold(BTreeMap::new(), |mut map, (i, role)| {
-            if let Some(of) = &role.part_of {
+            for of in &role.part_of {
                 map.entry(of.clone()).or_default().push(i);
             }
             map
@@ -48,7 +48,13 @@ fn collect(roles: &mut [Role]) {
     // Innermost first: view before edit before admin, the reverse of the table's order.
     for i in (0..roles.len()).rev() {
         let Some(of) = &roles[i].collects else { continue };
-        let rules = parts.get(of).into_iter().flatten().flat_map(|&part| roles[part].rules.clone()).collect();
+        let mut rules: Vec<Rule> = Vec::new();
+        for rule in parts.get(of).into_iter().flatten().flat_map(|&part| &roles[part].rules) {
+            // A role may be a part of several that are parts of each other.
+            if !rules.contains(rule) {
+                rules.push(rule.clone());
+            }
+        }
         roles[i].rules = rules;
     }
 }
