@@ -16,6 +16,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("runtime_sandboxes", &[]),
     ("runtime_security", &[]),
     ("agent_pods", &[]),
+    ("agent_volumes", &["mounts_and_devices"]),
+    ("agent_resources", &[]),
 ];
 
 static EXECUTABLES: LazyLock<Vec<std::path::PathBuf>> = LazyLock::new(|| {
@@ -65,4 +67,14 @@ fn security() {
 #[test]
 fn pods() {
     in_a_guest("agent_pods");
+}
+
+#[test]
+fn volumes() {
+    in_a_guest("agent_volumes");
+}
+
+#[test]
+fn resources() {
+    in_a_guest("agent_resources");
 }
