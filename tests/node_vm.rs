@@ -17,6 +17,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("runtime_security", &[]),
     ("agent_pods", &[]),
     ("agent_volumes", &["mounts_and_devices"]),
+    ("agent_resources", &[]),
 ];
 
 static EXECUTABLES: LazyLock<Vec<std::path::PathBuf>> = LazyLock::new(|| {
@@ -71,4 +72,9 @@ fn pods() {
 #[test]
 fn volumes() {
     in_a_guest("agent_volumes");
+}
+
+#[test]
+fn resources() {
+    in_a_guest("agent_resources");
 }

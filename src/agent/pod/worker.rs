@@ -286,6 +286,10 @@ impl Worker {
         if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
+            // That a container is being created, and Init:0/1, is to be seen before it takes its time.
+            if pod.status.as_ref().is_none_or(|status| status.container_statuses.is_none()) {
+                self.report_soon(pod, &observed, false);
+            }
             self.perform(pod, &observed, plan).await;
             self.retry_at(deadline);
         }
