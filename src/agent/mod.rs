@@ -20,6 +20,7 @@ mod fields;
 mod groups;
 mod image_gc;
 mod images;
+mod labels;
 mod logs;
 mod mirrors;
 mod node;
