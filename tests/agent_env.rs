@@ -366,9 +366,15 @@ fn ports_of_the_host(place: &Place) {
             .output()
             .expect("busybox runs")
     };
-    for url in [format!("http://{NODE_IP}:18081/index.html"), "http://127.0.0.1:18082/index.html".to_owned()] {
+    for url in [format!("http://{NODE_IP}:18081/index.html"), "http://127.0.0.1:18082/index.html".to_owned()]
+    {
         let answer = fetch(&url);
-        assert_eq!(String::from_utf8_lossy(&answer.stdout), "it works\n", "{url}: {}", harness::show(&answer));
+        assert_eq!(
+            String::from_utf8_lossy(&answer.stdout),
+            "it works\n",
+            "{url}: {}",
+            harness::show(&answer)
+        );
     }
     assert!(
         !fetch(&format!("http://{NODE_IP}:18082/index.html")).status.success(),
