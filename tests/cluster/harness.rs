@@ -115,7 +115,12 @@ impl Cluster {
 
     /// As [`Self::start`], with the data directory on a file system of its own of that many MiB.
     pub fn start_on_small_disk(name: &str, mebibytes: u32) -> Self {
-        let cluster = Self::on_new_host(name, &[]);
+        Self::start_on_small_disk_with(name, mebibytes, &[])
+    }
+
+    /// As [`Self::start_on_small_disk`], with flags.
+    pub fn start_on_small_disk_with(name: &str, mebibytes: u32, flags: &[&str]) -> Self {
+        let cluster = Self::on_new_host(name, flags);
         let data = cluster.data_dir();
         cluster
             .host

@@ -262,7 +262,10 @@ fn volume_mounts(container: &Container) -> Option<Vec<k8s_openapi::api::core::v1
             name: m.name.clone(),
             mount_path: m.mount_path.clone(),
             read_only: m.read_only,
-            recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+            recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
+                let wanted = matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+                if wanted { "Enabled" } else { "Disabled" }.to_owned()
+            }),
             ..Default::default()
         })
         .collect();

@@ -19,6 +19,7 @@ use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
 use crate::agent::eviction::REASON as EVICTED;
+use crate::agent::mirrors::is_static;
 use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
@@ -211,6 +212,9 @@ impl Worker {
 
     /// The newest of what the watch shows and what our own writes returned.
     pub(super) fn newest(&self, pod: &Arc<Pod>) -> Pod {
+        if is_static(pod) {
+            return self.context.statics.joined(pod);
+        }
         let version =
             |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         match &self.known {
@@ -286,7 +290,7 @@ impl Worker {
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
         let plan = inputs.plan();
-        if is_terminal(pod) || self.memory.failed.is_some() || plan.finish {
+        if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
             self.perform(pod, &observed, plan).await;

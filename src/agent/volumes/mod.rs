@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -53,6 +53,17 @@ impl Source {
 
 /// The pod's volumes by name.
 pub(crate) type Mounted = BTreeMap<String, Source>;
+
+/// How far the volumes of a pod are.
+#[derive(Debug, Default)]
+pub(crate) struct SetUp {
+    /// All of them, once containers can have them.
+    pub mounted: Option<Mounted>,
+    /// What is wrong with some. Files that cannot be brought up to date stay as they were.
+    pub errors: Vec<SetUpError>,
+    /// When to try again, if that may help.
+    pub retry: Option<SignedDuration>,
+}
 
 /// A volume that cannot be had now; the text is the event's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,7 +155,15 @@ pub(crate) struct Volumes {
     made: Mounted,
     /// The files of volumes of files, as they were written last.
     written: BTreeMap<String, atomic::Fingerprint>,
+    /// How often in a row not all volumes could be had.
+    failures: u32,
 }
+
+/// kubelet's first and longest pause before a volume is tried again.
+const FIRST_RETRY: SignedDuration = SignedDuration::from_millis(500);
+const LAST_RETRY: SignedDuration = SignedDuration::from_secs(122);
+/// A node may not watch claims: it looks whether one is bound.
+const CLAIM_RETRY: SignedDuration = SignedDuration::from_secs(10);
 
 impl Volumes {
     /// No volume yet; `wake` is notified when one of them should be brought up to date.
@@ -157,26 +176,47 @@ impl Volumes {
             secrets: BTreeMap::new(),
             made: Mounted::new(),
             written: BTreeMap::new(),
+            failures: 0,
         }
     }
 
     /// Makes all volumes, or brings them up to date. One that cannot be had does not hold up the others.
-    pub(crate) async fn set_up(
-        &mut self,
-        pod: &Pod,
-        addresses: &[IpAddr],
-    ) -> Result<Mounted, Vec<SetUpError>> {
+    pub(crate) async fn set_up(&mut self, pod: &Pod, addresses: &[IpAddr]) -> SetUp {
         self.watch_all(pod);
-        let (mut mounted, mut errors) = (Mounted::new(), Vec::new());
+        let (mut mounted, mut errors, mut missing) = (Mounted::new(), Vec::new(), false);
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-            match self.one(pod, volume, addresses).await {
-                Ok(source) => {
-                    mounted.insert(volume.name.clone(), source);
+            let source = match self.one(pod, volume, addresses).await {
+                Ok(source) => Some(source),
+                Err(failed) => {
+                    errors.push(failed.of(&volume.name));
+                    self.former(pod, volume)
                 }
-                Err(failed) => errors.push(failed.of(&volume.name)),
-            }
+            };
+            missing |= source.is_none();
+            mounted.extend(source.map(|s| (volume.name.clone(), s)));
         }
-        if errors.is_empty() { Ok(mounted) } else { Err(errors) }
+        let retry = self.retry_after(&errors);
+        SetUp { mounted: (!missing).then_some(mounted), errors, retry }
+    }
+
+    /// The pause before the next try. What is watched brings itself to notice.
+    fn retry_after(&mut self, errors: &[SetUpError]) -> Option<SignedDuration> {
+        if errors.is_empty() {
+            self.failures = 0;
+            return None;
+        }
+        let pause = FIRST_RETRY * 2i32.saturating_pow(self.failures.min(16));
+        self.failures += 1;
+        let claims = errors.iter().any(|e| matches!(e, SetUpError::Claim { .. }));
+        Some(pause.min(if claims { CLAIM_RETRY } else { LAST_RETRY }))
+    }
+
+    /// A volume of files as it was made before: what becomes of its ConfigMap does not take it from the pod.
+    fn former(&self, pod: &Pod, volume: &Volume) -> Option<Source> {
+        let (plugin, in_memory) = payload::plugin(volume)?;
+        let path = self.context.paths.volume(uid(pod), plugin, &volume.name);
+        let there = atomic::is_written(&path) && (!in_memory || mounting::is_mount_point(&path));
+        there.then(|| Source::mounted(path, true))
     }
 
     /// When a token has to be renewed.
@@ -206,7 +246,8 @@ impl Volumes {
         if let Some(source) = self.made.get(&volume.name) {
             return Ok(source.clone());
         }
-        if let Some((plugin, in_memory, files)) = self.files(pod, volume, addresses).await? {
+        if let Some((plugin, in_memory)) = payload::plugin(volume) {
+            let files = self.files(pod, volume, addresses).await?;
             let path = self.context.paths.volume(uid(pod), plugin, &volume.name);
             return self.write(pod, volume, path, in_memory, files).await;
         }
