@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::events::Recorder;
 use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
-use super::images::ImageService;
+use super::images::{ImageService, Puller};
 use super::mirrors::Statics;
 use super::objects::Objects;
 use super::paths::Paths;
@@ -33,6 +33,8 @@ pub(crate) struct Context {
     pub runtime: Runtime,
     /// Images.
     pub images: Arc<dyn ImageService>,
+    /// Pulls of images.
+    pub puller: Arc<Puller>,
     /// Notified when an image was pulled: the node's status lists them.
     pub images_changed: Arc<Notify>,
     /// Events.

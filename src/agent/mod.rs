@@ -18,7 +18,9 @@ mod eviction;
 mod expand;
 mod fields;
 mod groups;
+mod image_gc;
 mod images;
+mod logs;
 mod mirrors;
 mod node;
 mod objects;
@@ -119,6 +121,7 @@ impl Agent {
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
+        let puller = Arc::new(images::Puller::new(Arc::clone(&images), &settings.kubelet));
         let (pressure, pressure_seen) = watch::channel(eviction::Pressure::default());
         let (paths, kubelet) = (Paths::new(&settings.data_dir), settings.kubelet.clone());
         let directory = Arc::new(Directory::new(&settings.kubelet.pod_manifest_path, &settings.node_name));
@@ -129,6 +132,7 @@ impl Agent {
             settings,
             client: client.clone(),
             runtime: runtime.clone(),
+            puller,
             images,
             images_changed: Arc::clone(&images_changed),
             events: recorder,
@@ -207,6 +211,12 @@ impl Tasks {
             services::run_dns(&context, feed.dns.subscribe(), token).await
         };
         agent("cluster DNS", task((feed, Arc::clone(&context)), answer));
+        let collector = Arc::new(image_gc::ImageGc::new(Arc::clone(&context)));
+        let collect = |collector: Arc<image_gc::ImageGc>, token| async move {
+            collector.run(token).await;
+            Ok(())
+        };
+        agent("image collection", task(collector, collect));
         let source = Arc::new(Source::new(Arc::clone(&context)));
         agent("pods", task(source, |s, token| async move { s.run(token).await }));
         let read = |(d, c): (Arc<Directory>, Arc<Context>), token| async move { d.run(&c, token).await };
@@ -240,10 +250,14 @@ where
     })
 }
 
-/// Unmounts the volumes of all pods of the installation at `data_dir`, for `kedge killall`.
+/// Unmounts the volumes and removes the logs of all pods of the installation at `data_dir`, for `kedge killall`.
 ///
 /// # Errors
 /// What could not be unmounted.
 pub fn cleanup(data_dir: &std::path::Path) -> Result<(), Error> {
-    volumes::unmount_all(Paths::new(data_dir).pods())
+    let paths = Paths::new(data_dir);
+    let pods = std::fs::read_dir(paths.pods()).into_iter().flatten().flatten();
+    let uids: Vec<String> = pods.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    logs::remove_pods(&uids);
+    volumes::unmount_all(paths.pods())
 }

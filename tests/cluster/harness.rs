@@ -47,6 +47,11 @@ impl Host {
         Self { anchor, directory }
     }
 
+    /// The process that keeps the namespaces.
+    pub fn anchor(&self) -> u32 {
+        self.anchor.id()
+    }
+
     /// A command inside this host's namespaces.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");

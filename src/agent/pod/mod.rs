@@ -4,6 +4,7 @@ mod conditions;
 mod files;
 mod hooks;
 mod images;
+mod keyring;
 pub(crate) mod labels;
 pub(crate) mod memory;
 pub(crate) mod observed;

@@ -283,7 +283,7 @@ impl Worker {
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
         let plan = inputs.plan();
-        if is_terminal(pod) || self.memory.failed.is_some() || plan.finish {
+        if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
             self.perform(pod, &observed, plan).await;
