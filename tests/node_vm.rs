@@ -18,6 +18,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("agent_pods", &[]),
     ("agent_volumes", &["mounts_and_devices"]),
     ("agent_resources", &[]),
+    ("agent_eviction", &["memory"]),
 ];
 
 static EXECUTABLES: LazyLock<Vec<std::path::PathBuf>> = LazyLock::new(|| {
@@ -77,4 +78,9 @@ fn volumes() {
 #[test]
 fn resources() {
     in_a_guest("agent_resources");
+}
+
+#[test]
+fn eviction() {
+    in_a_guest("agent_eviction");
 }
