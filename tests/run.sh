@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PACKAGES=(gcc libc6-dev musl-tools busybox-static iproute2 nftables iptables docker-registry skopeo
-    curl python3 python3-venv openssl util-linux bsdutils procps)
+    curl python3 python3-venv openssl util-linux bsdutils procps xz-utils conntrack)
 # Node.js from elsewhere is as good, and does not go together with Debian's.
 command -v npm >/dev/null || PACKAGES+=(nodejs npm)
 CACHE=${KEDGE_TEST_CACHE:-$PWD/target/test-cache}
@@ -35,6 +35,10 @@ command -v kubectl >/dev/null || export PATH="$CACHE/kubectl/usr/bin:$PATH"
 # The clients of other languages, from PyPI and npm.
 export KEDGE_TEST_CACHE="$CACHE"
 tests/clients/install.sh "$CACHE/clients"
+
+# The kernel of the virtual machine tests; built once, which takes some minutes, unless KEDGE_TEST_KERNEL names one.
+KEDGE_TEST_KERNEL=$(tests/vm/kernel.sh)
+export KEDGE_TEST_KERNEL
 
 target=$(uname -m)-unknown-linux-musl
 rustup target list --installed | grep -qx "$target" || rustup target add "$target"

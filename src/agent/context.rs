@@ -9,13 +9,14 @@ use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
+use super::counts::{ProbeCounts, Starts};
 use super::events::Recorder;
+use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
 use super::images::ImageService;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
-use super::stats::{ProbeCounts, Starts};
 use crate::config::NodeSettings;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;
@@ -51,18 +52,18 @@ pub(crate) struct Context {
     pub probe_counts: ProbeCounts,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
+    /// What pods of this node may use at most.
+    pub allocatable: Allocatable,
+    /// What the node is short of.
+    pub pressure: watch::Receiver<Pressure>,
+    /// Pods that are evicted.
+    pub evictions: Orders,
 }
 
 impl Context {
     /// The node's addresses, the first one first.
     pub(crate) fn node_addresses(&self) -> [IpAddr; 1] {
         [self.settings.node_ip]
-    }
-
-    /// What pods of this node may use at most.
-    pub(crate) fn allocatable(&self) -> Allocatable {
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Allocatable { cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000, memory: self.memory_capacity }
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) struct Pods {
     all: RwLock<BTreeMap<String, Arc<Pod>>>,
     /// How long they take to start.
     pub starts: Starts,
+    changed: watch::Sender<()>,
 }
 
 impl Pods {
@@ -79,12 +81,19 @@ impl Pods {
     pub(crate) fn set(&self, pod: Arc<Pod>) {
         self.starts.observe(&pod);
         self.all.write().insert(spec::uid(&pod).to_owned(), pod);
+        self.changed.send_replace(());
     }
 
     /// Forgets a pod.
     pub(crate) fn remove(&self, uid: &str) {
         self.starts.forget(uid);
         self.all.write().remove(uid);
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every change.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// All pods.

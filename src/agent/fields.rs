@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{ObjectFieldSelector, Pod, ResourceFieldSelector
 
 use super::quantity::{milli, milli_of};
 use super::spec::all_containers;
+use crate::api::field::quote;
 
 /// What the values are taken from.
 pub(crate) struct Fields<'a> {
@@ -27,6 +28,8 @@ pub(crate) struct Allocatable {
     pub cpu_milli: i64,
     /// Bytes.
     pub memory: i64,
+    /// Bytes of disk.
+    pub storage: i64,
 }
 
 /// A reference that leads nowhere.
@@ -91,6 +94,7 @@ impl Fields<'_> {
             value = match resource {
                 "cpu" => self.allocatable.cpu_milli,
                 "memory" => self.allocatable.memory.saturating_mul(1000),
+                "ephemeral-storage" => self.allocatable.storage.saturating_mul(1000),
                 _ => 0,
             };
         }
@@ -122,7 +126,7 @@ fn join(addresses: &[IpAddr]) -> String {
 
 /// `key="value"` lines, values quoted as Go quotes strings.
 fn format_map(map: Option<&BTreeMap<String, String>>) -> String {
-    map.into_iter().flatten().map(|(k, v)| format!("{k}={v:?}")).collect::<Vec<_>>().join("\n")
+    map.into_iter().flatten().map(|(k, v)| format!("{k}={}", quote(v))).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -147,7 +151,7 @@ mod tests {
             pod: &pod,
             addresses: &addresses,
             node_addresses: &addresses[..1],
-            allocatable: Allocatable { cpu_milli: 1500, memory: 1 << 30 },
+            allocatable: Allocatable { cpu_milli: 1500, memory: 1 << 30, storage: 1 << 40 },
         };
         let field =
             |path: &str| fields.field(&ObjectFieldSelector { field_path: path.into(), api_version: None });
@@ -168,5 +172,6 @@ mod tests {
         assert_eq!(resource("requests.cpu", "1m").as_deref(), Ok("250"));
         assert_eq!(resource("limits.cpu", "0").as_deref(), Ok("2"), "the node's, rounded up");
         assert_eq!(resource("requests.memory", "1").as_deref(), Ok("0"));
+        assert_eq!(resource("limits.ephemeral-storage", "1Gi").as_deref(), Ok("1024"), "the node's");
     }
 }

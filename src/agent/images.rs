@@ -1,5 +1,7 @@
 //! What the agent needs of an image store.
 
+use std::collections::HashSet;
+
 use futures::future::BoxFuture;
 
 use crate::runtime::images::{self, Images};
@@ -29,6 +31,8 @@ pub trait ImageService: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Image, PullError>>;
     /// What containers of the image run on.
     fn rootfs<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<RootFs, PullError>>;
+    /// Removes all images that no container uses; `in_use` are ids. Answers how many bytes became free.
+    fn collect_all(&self, in_use: HashSet<String>) -> BoxFuture<'_, Result<u64, PullError>>;
     /// All images of this node.
     fn list(&self) -> BoxFuture<'_, Vec<Image>>;
 }
@@ -78,6 +82,14 @@ impl ImageService for Images {
                     stop_signal: Some(config.stop_signal).filter(|s| !s.is_empty()),
                 },
             })
+        })
+    }
+
+    fn collect_all(&self, in_use: HashSet<String>) -> BoxFuture<'_, Result<u64, PullError>> {
+        let images = self.clone();
+        Box::pin(async move {
+            let collected = tokio::task::spawn_blocking(move || images.collect(&in_use, 0)).await;
+            Ok(collected.map_err(|e| PullError::Failed(e.to_string()))??)
         })
     }
 

@@ -10,11 +10,14 @@ mod api;
 mod backoff;
 mod container;
 mod context;
+mod counts;
 mod disk;
 mod error;
 mod events;
+mod eviction;
 mod expand;
 mod fields;
+mod groups;
 mod images;
 mod logs;
 mod node;
@@ -98,7 +101,7 @@ impl Agent {
         images: Arc<dyn ImageService>,
     ) -> Result<Self, Error> {
         let paths = Paths::new(&settings.data_dir);
-        std::fs::create_dir_all(paths.pods()).map_err(Error::io("make", paths.pods()))?;
+        volumes::prepare(paths.pods())?;
         let machine = Machine::read(&settings.data_dir)?;
         let tls = NodeTls::new(&credentials)?;
         Ok(Self { settings, client, runtime, images, machine, tls })
@@ -113,6 +116,8 @@ impl Agent {
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
+        let (pressure, pressure_seen) = watch::channel(eviction::Pressure::default());
+        let (paths, kubelet) = (Paths::new(&settings.data_dir), settings.kubelet.clone());
         let context = Arc::new(Context {
             objects: Objects::new(client.clone(), supervisor.clone()),
             paths: Paths::new(&settings.data_dir),
@@ -126,13 +131,17 @@ impl Agent {
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
-            probe_counts: stats::ProbeCounts::default(),
+            probe_counts: counts::ProbeCounts::default(),
             memory_capacity: machine.memory,
+            allocatable: machine.allocatable(&kubelet),
+            pressure: pressure_seen,
+            evictions: eviction::Orders::new(paths),
         });
+        let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));
         let (dns, _) = watch::channel(Arc::default());
         let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network));
         let feed = Arc::new(Feed { context: Arc::clone(&context), slices: slice_store, changed, dns });
-        let tasks = Tasks { context, registration, feed, events: Arc::new(events), tls };
+        let tasks = Tasks { context, registration, feed, events: Arc::new(events), tls, eviction };
         tasks.spawn(Arc::new(services), Arc::new(slices));
     }
 }
@@ -144,11 +153,12 @@ struct Tasks {
     feed: Arc<Feed>,
     events: Arc<events::Writer>,
     tls: NodeTls,
+    eviction: Arc<eviction::Manager>,
 }
 
 impl Tasks {
     fn spawn(self, services: Arc<Reflector<Service>>, slices: Arc<Reflector<EndpointSlice>>) {
-        let Self { context, registration, feed, events, tls } = self;
+        let Self { context, registration, feed, events, tls, eviction } = self;
         let spawn = |name: &'static str, stage: Stage, task: Task| {
             context.supervisor.spawn(name, stage, OnFailure::Restart, task);
         };
@@ -170,6 +180,11 @@ impl Tasks {
             Ok(())
         };
         agent("node lease", task(Arc::clone(&registration), renew));
+        agent("eviction", task(eviction, |m, token| async move { m.run(token).await }));
+        agent(
+            "pod groups",
+            task(Arc::clone(&context), |c, token| async move { groups::run(&c, token).await }),
+        );
         agent("node", task(registration, |r, token| async move { r.run(token).await }));
         agent(
             "services",

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::quantity::{milli_of, units_of};
-use super::spec::is_sidecar;
+use super::spec::{is_sidecar, uid};
 use crate::runtime::spec::Resources;
+
+/// The group of all pods, below the installation's.
+pub(crate) const PODS: &str = "kubepods";
+/// Huge pages in resource lists, followed by their size.
+pub(crate) const HUGE_PAGES: &str = "hugepages-";
 
 /// A pod's quality of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,41 +35,113 @@ impl Class {
         }
     }
 
-    /// The cgroup of a pod of this class, below the node's.
-    pub(crate) fn cgroup(self, uid: &str) -> String {
+    /// The group of the pods of this class, below the installation's.
+    pub(crate) fn group(self) -> &'static str {
         match self {
-            Self::Guaranteed => format!("pod{uid}"),
-            Self::Burstable => format!("burstable/pod{uid}"),
-            Self::BestEffort => format!("besteffort/pod{uid}"),
+            Self::Guaranteed => PODS,
+            Self::Burstable => "kubepods/burstable",
+            Self::BestEffort => "kubepods/besteffort",
         }
     }
 }
 
-/// A pod's class.
+/// A pod's class: what the API server decided, or by the same rule.
+pub(crate) fn class_of(pod: &Pod) -> Class {
+    match pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
+        Some("Guaranteed") => Class::Guaranteed,
+        Some("Burstable") => Class::Burstable,
+        Some("BestEffort") => Class::BestEffort,
+        _ => pod.spec.as_ref().map_or(Class::BestEffort, class),
+    }
+}
+
+/// The group of a pod, below the installation's.
+pub(crate) fn group_of(pod: &Pod) -> String {
+    format!("{}/pod{}", class_of(pod).group(), uid(pod))
+}
+
+/// The class of a pod with this specification.
 pub(crate) fn class(spec: &PodSpec) -> Class {
-    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    if let Some(whole) = whole(spec) {
+        return class_by(&[whole]);
+    }
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let none = ResourceRequirements::default();
+    let all: Vec<_> = containers.map(|c| c.resources.as_ref().unwrap_or(&none)).collect();
+    class_by(&all)
+}
+
+/// What is asked for the pod as a whole, if anything is (`spec.resources`).
+fn whole(spec: &PodSpec) -> Option<&ResourceRequirements> {
+    let given = |list: &Option<BTreeMap<String, Quantity>>| list.as_ref().is_some_and(|l| !l.is_empty());
+    spec.resources.as_ref().filter(|r| given(&r.requests) || given(&r.limits))
+}
+
+fn class_by(all: &[&ResourceRequirements]) -> Class {
     let set =
         |list: Option<&BTreeMap<String, Quantity>>| milli_of(list, "cpu") > 0 || milli_of(list, "memory") > 0;
-    let resources = |c: &Container| c.resources.clone().unwrap_or_default();
-    if !containers().any(|c| set(resources(c).requests.as_ref()) || set(resources(c).limits.as_ref())) {
+    if !all.iter().any(|r| set(r.requests.as_ref()) || set(r.limits.as_ref())) {
         return Class::BestEffort;
     }
-    let guaranteed = containers().all(|c| {
-        let ResourceRequirements { limits, requests, .. } = resources(c);
+    let guaranteed = all.iter().all(|r| {
         ["cpu", "memory"].iter().all(|name| {
-            let limit = milli_of(limits.as_ref(), name);
-            let request =
-                requests.as_ref().and_then(|r| r.get(*name)).map(|_| milli_of(requests.as_ref(), name));
-            limit > 0 && request.is_none_or(|r| r == limit)
+            let limit = milli_of(r.limits.as_ref(), name);
+            let requests = r.requests.as_ref().filter(|r| r.contains_key(*name));
+            limit > 0 && requests.is_none_or(|r| milli_of(Some(r), name) == limit)
         })
     });
     if guaranteed { Class::Guaranteed } else { Class::Burstable }
 }
 
+/// Which of a container's two lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// `requests`
+    Requests,
+    /// `limits`
+    Limits,
+}
+
+impl Ask {
+    fn of(self, resources: Option<&ResourceRequirements>) -> Option<&BTreeMap<String, Quantity>> {
+        let resources = resources?;
+        if self == Self::Requests { resources.requests.as_ref() } else { resources.limits.as_ref() }
+    }
+}
+
+/// In thousandths for CPU, else in whole units.
+fn amount(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> i64 {
+    if name == "cpu" { milli_of(list, name) } else { units_of(list, name) }
+}
+
+/// What a pod asks for in sum of one resource: thousandths of a CPU, else whole units. Its containers
+/// and sidecars run together; before them each init container runs beside the sidecars that come before
+/// it. What is said of the pod as a whole goes before that. Overhead is added to what is asked for.
+pub(crate) fn total(spec: &PodSpec, ask: Ask, name: &str) -> i64 {
+    let of = |c: &Container| amount(ask.of(c.resources.as_ref()), name);
+    let mut running: i64 = spec.containers.iter().map(of).sum();
+    let (mut sidecars, mut peak) = (0, 0);
+    for container in spec.init_containers.iter().flatten() {
+        let own = of(container);
+        if is_sidecar(container) {
+            running += own;
+            sidecars += own;
+            peak = peak.max(sidecars);
+        } else {
+            peak = peak.max(sidecars + own);
+        }
+    }
+    let pod_level = matches!(name, "cpu" | "memory") || name.starts_with(HUGE_PAGES);
+    let given = ask.of(spec.resources.as_ref()).filter(|l| pod_level && l.contains_key(name));
+    let sum = given.map_or(running.max(peak), |list| amount(Some(list), name));
+    let overhead = amount(spec.overhead.as_ref(), name);
+    if ask == Ask::Limits && sum == 0 { 0 } else { sum + overhead }
+}
+
 const PERIOD: i64 = 100_000;
 
 /// CPU shares for milli-CPUs.
-fn shares(milli: i64) -> u64 {
+pub(crate) fn shares(milli: i64) -> u64 {
     if milli == 0 {
         return 2;
     }
@@ -77,54 +154,82 @@ fn quota(milli: i64) -> Option<i64> {
 }
 
 fn limits_of(cpu_request: i64, cpu_limit: i64, memory_limit: i64) -> Resources {
-    let request = if cpu_request == 0 { cpu_limit } else { cpu_request };
     Resources {
-        cpu_shares: Some(shares(request)),
+        cpu_shares: Some(shares(cpu_request)),
         cpu_quota: quota(cpu_limit),
         cpu_period: Some(PERIOD.unsigned_abs()),
         memory_limit: (memory_limit > 0).then_some(memory_limit),
-        pids_limit: None,
+        ..Resources::default()
     }
 }
 
-/// A container's cgroup values.
-pub(crate) fn container_resources(container: &Container) -> Resources {
-    let resources = container.resources.clone().unwrap_or_default();
-    limits_of(
-        milli_of(resources.requests.as_ref(), "cpu"),
-        milli_of(resources.limits.as_ref(), "cpu"),
-        units_of(resources.limits.as_ref(), "memory"),
-    )
+/// A container's cgroup values. A container without a limit of its own has that of the pod as a whole.
+pub(crate) fn container_resources(spec: &PodSpec, container: &Container) -> Resources {
+    let resources = container.resources.as_ref();
+    let limits = Ask::Limits.of(resources);
+    let limit = |name: &str| match amount(limits, name) {
+        0 => amount(Ask::Limits.of(spec.resources.as_ref()), name),
+        own => own,
+    };
+    let request = milli_of(Ask::Requests.of(resources), "cpu");
+    let request = if request == 0 { milli_of(limits, "cpu") } else { request };
+    Resources {
+        // As kubelet: when memory runs out in version 2, the whole container ends, not a part of it.
+        oom_group: true,
+        hugepage_limits: huge_pages(|name| units_of(limits, name)),
+        ..limits_of(request, limit("cpu"), limit("memory"))
+    }
 }
 
-/// The pod's cgroup values: sums over its containers (and the largest init container); a limit only if
-/// every container has one.
-pub(crate) fn pod_resources(spec: &PodSpec) -> Resources {
-    let value = |c: &Container, limit: bool, name: &str| {
-        let r = c.resources.as_ref();
-        let list = r.and_then(|r| if limit { r.limits.as_ref() } else { r.requests.as_ref() });
-        if name == "cpu" { milli_of(list, name) } else { units_of(list, name) }
+/// The pod's cgroup values: sums over its containers; a limit only if every container has one, or the
+/// pod as a whole.
+pub(crate) fn pod_resources(spec: &PodSpec, pids_limit: Option<i64>) -> Resources {
+    let all = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let limited = |name: &str| {
+        amount(Ask::Limits.of(spec.resources.as_ref()), name) > 0
+            || all().all(|c| amount(Ask::Limits.of(c.resources.as_ref()), name) > 0)
     };
-    let sum = |limit: bool, name: &str| {
-        let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
-        let apps: i64 = spec.containers.iter().chain(sidecars).map(|c| value(c, limit, name)).sum();
-        let init = spec.init_containers.iter().flatten().map(|c| value(c, limit, name)).max().unwrap_or(0);
-        let overhead = if name == "cpu" {
-            milli_of(spec.overhead.as_ref(), name)
-        } else {
-            units_of(spec.overhead.as_ref(), name)
-        };
-        apps.max(init) + overhead
-    };
-    let all_limited = |name: &str| {
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).all(|c| value(c, true, name) > 0)
-    };
-    let cpu_limit = if all_limited("cpu") { sum(true, "cpu") } else { 0 };
-    let memory_limit = if all_limited("memory") { sum(true, "memory") } else { 0 };
-    limits_of(sum(false, "cpu"), cpu_limit, memory_limit)
+    let limit = |name: &str| if limited(name) { total(spec, Ask::Limits, name) } else { 0 };
+    Resources {
+        pids_limit,
+        hugepage_limits: huge_pages(|name| total(spec, Ask::Limits, name)),
+        ..limits_of(total(spec, Ask::Requests, "cpu"), limit("cpu"), limit("memory"))
+    }
 }
 
-/// `oom_score_adj` of a container on a machine with this many bytes of memory.
+/// Limits of the page sizes this machine has: 0 where nothing is asked for.
+fn huge_pages(limit: impl Fn(&str) -> i64) -> BTreeMap<String, u64> {
+    let value = |bytes: u64| u64::try_from(limit(&format!("{HUGE_PAGES}{}", binary(bytes)))).unwrap_or(0);
+    page_sizes().into_iter().map(|bytes| (kernel_name(bytes), value(bytes))).collect()
+}
+
+/// The sizes of huge pages on this machine, in bytes.
+pub(crate) fn page_sizes() -> Vec<u64> {
+    let Ok(entries) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
+    let size = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
+    let mut all: Vec<u64> =
+        entries.flatten().filter_map(|e| size(e.file_name().to_str()?)).map(|kib| kib << 10).collect();
+    all.sort_unstable();
+    all
+}
+
+/// As resource names have it: `2Mi`.
+pub(crate) fn binary(bytes: u64) -> String {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    crate::api::Quantity::from_units(bytes, crate::api::quantity::Format::BinarySi).to_string()
+}
+
+/// As the hugetlb controller's files have it: `2MB`.
+fn kernel_name(bytes: u64) -> String {
+    match bytes {
+        b if b >= 1 << 30 => format!("{}GB", b >> 30),
+        b if b >= 1 << 20 => format!("{}MB", b >> 20),
+        b => format!("{}KB", b >> 10),
+    }
+}
+
+/// `oom_score_adj` of a container on a machine with this many bytes of memory
+/// (`pkg/kubelet/qos/policy.go`).
 pub(crate) fn oom_score_adj(spec: &PodSpec, container: &Container, memory_capacity: i64) -> i32 {
     if spec.priority.is_some_and(|p| p >= 2_000_000_000)
         && spec.priority_class_name.as_deref() == Some("system-node-critical")
@@ -135,81 +240,31 @@ pub(crate) fn oom_score_adj(spec: &PodSpec, container: &Container, memory_capaci
         Class::Guaranteed => -997,
         Class::BestEffort => 1000,
         Class::Burstable => {
-            let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-            let request = units_of(requests, "memory");
-            let adjust = 1000 - request.saturating_mul(1000) / memory_capacity.max(1);
+            let request = |c: &Container| units_of(Ask::Requests.of(c.resources.as_ref()), "memory");
+            let adjust = |bytes: i64| 1000 - bytes.saturating_mul(1000) / memory_capacity.max(1);
+            let mut score = adjust(request(container) + remainder(spec));
+            if is_sidecar(container) {
+                // It serves the others: it shall not be killed before them.
+                let least = spec.containers.iter().map(request).min().unwrap_or(0);
+                score = score.min(adjust(least + remainder(spec)));
+            }
             // Above guaranteed pods, below best-effort ones.
-            i32::try_from(adjust.clamp(3, 999)).unwrap_or(999)
+            i32::try_from(score.clamp(3, 999)).unwrap_or(999)
         }
     }
+}
+
+/// A container's part of the memory that the pod as a whole requests beyond what its containers do.
+fn remainder(spec: &PodSpec) -> i64 {
+    let whole = whole(spec).and_then(|r| r.requests.as_ref()).filter(|r| r.contains_key("memory"));
+    let Some(whole) = whole else { return 0 };
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+    let all: Vec<&Container> = spec.containers.iter().chain(sidecars).collect();
+    let asked: i64 = all.iter().map(|c| units_of(Ask::Requests.of(c.resources.as_ref()), "memory")).sum();
+    let rest = units_of(Some(whole), "memory").saturating_sub(asked).max(0);
+    rest / i64::try_from(all.len().max(1)).unwrap_or(1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(resources: &[(&str, &str, &str, &str)]) -> PodSpec {
-        let list = |cpu: &str, memory: &str| {
-            let mut list = BTreeMap::new();
-            for (name, value) in [("cpu", cpu), ("memory", memory)] {
-                if !value.is_empty() {
-                    list.insert(name.to_owned(), Quantity(value.to_owned()));
-                }
-            }
-            (!list.is_empty()).then_some(list)
-        };
-        let containers = resources.iter().map(|(rc, rm, lc, lm)| Container {
-            name: "c".into(),
-            resources: Some(ResourceRequirements {
-                requests: list(rc, rm),
-                limits: list(lc, lm),
-                claims: None,
-            }),
-            ..Container::default()
-        });
-        PodSpec { containers: containers.collect(), ..PodSpec::default() }
-    }
-
-    #[test]
-    fn classes() {
-        for (resources, expected) in [
-            (vec![("", "", "", "")], Class::BestEffort),
-            (vec![("1", "1Gi", "1", "1Gi")], Class::Guaranteed),
-            (vec![("", "", "1", "1Gi")], Class::Guaranteed),
-            (vec![("1000m", "1Gi", "1", "1024Mi")], Class::Guaranteed),
-            (vec![("500m", "1Gi", "1", "1Gi")], Class::Burstable),
-            (vec![("1", "1Gi", "1", "1Gi"), ("", "", "", "")], Class::Burstable),
-            (vec![("", "64Mi", "", "")], Class::Burstable),
-        ] {
-            assert_eq!(class(&pod(&resources)), expected, "{resources:?}");
-        }
-    }
-
-    #[test]
-    fn cgroup_values() {
-        let spec = pod(&[("100m", "64Mi", "500m", "128Mi"), ("200m", "", "1", "")]);
-        let first = container_resources(&spec.containers[0]);
-        assert_eq!(
-            (first.cpu_shares, first.cpu_quota, first.memory_limit),
-            (Some(102), Some(50_000), Some(134_217_728))
-        );
-        let whole = pod_resources(&spec);
-        assert_eq!((whole.cpu_shares, whole.cpu_quota, whole.memory_limit), (Some(307), Some(150_000), None));
-        assert_eq!(container_resources(&pod(&[("", "", "", "")]).containers[0]).cpu_shares, Some(2));
-        assert_eq!(quota(1), Some(1000));
-    }
-
-    #[test]
-    fn oom_scores() {
-        let gib = 1 << 30;
-        let score = |r| {
-            let spec = pod(&[r]);
-            oom_score_adj(&spec, &spec.containers[0], 4 * gib)
-        };
-        assert_eq!(score(("", "", "", "")), 1000);
-        assert_eq!(score(("1", "1Gi", "1", "1Gi")), -997);
-        assert_eq!(score(("", "1Gi", "", "")), 750);
-        assert_eq!(score(("", "1", "", "")), 999);
-        assert_eq!(score(("", "64Gi", "", "")), 3);
-    }
-}
+#[path = "qos_tests.rs"]
+mod tests;

@@ -104,6 +104,7 @@ impl Source {
     fn gone(&self, pod: Arc<Pod>) {
         let uid = uid(&pod).to_owned();
         self.context.pods.remove(&uid);
+        self.context.evictions.forget(&uid);
         if let Some(entry) = self.workers.lock().remove(&uid) {
             entry.wanted.send_replace(Wanted::Gone(pod));
         }
@@ -115,6 +116,7 @@ impl Source {
         let uid = uid(pod).to_owned();
         let wanted = Arc::new(watch::Sender::new(wanted));
         let wake = Arc::new(Notify::new());
+        self.context.evictions.know(&uid, Arc::clone(&wake));
         let context = Arc::clone(&self.context);
         let (sender, notify) = (Arc::clone(&wanted), Arc::clone(&wake));
         self.context.supervisor.spawn(task, Stage::Agent, OnFailure::Restart, move |token| {
@@ -166,7 +168,7 @@ impl Source {
             let uid = entry.file_name().to_string_lossy().into_owned();
             if !known.contains(&uid)
                 && !self.workers.lock().contains_key(&uid)
-                && let Err(error) = volumes::tear_down(&entry.path())
+                && let Err(error) = volumes::tear_down(&entry.path()).await
             {
                 tracing::warn!(%error, "a directory of a pod that is gone was not removed");
             }

@@ -13,6 +13,7 @@ pub mod field;
 pub mod identity;
 pub mod meta;
 pub mod names;
+pub mod node_selectors;
 pub mod object;
 pub mod openapi;
 pub mod pod_requests;

@@ -82,7 +82,14 @@ pub(crate) fn end_sandbox(dir: &SandboxDir, record: &SandboxRecord) -> Result<()
 }
 
 /// Removes all of a sandbox that was ended.
-pub(crate) fn remove_sandbox(root: &Path, dir: &SandboxDir, record: &SandboxRecord) -> Result<(), Error> {
+///
+/// `keep` names groups that stay though the last sandbox below them goes.
+pub(crate) fn remove_sandbox(
+    root: &Path,
+    dir: &SandboxDir,
+    record: &SandboxRecord,
+    keep: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
     end_sandbox(dir, record)?;
     let cgroup = record.cgroup();
     for id in paths::names(&dir.containers()) {
@@ -90,7 +97,7 @@ pub(crate) fn remove_sandbox(root: &Path, dir: &SandboxDir, record: &SandboxReco
     }
     let cgroups = Cgroups::detect();
     cgroups.remove(&cgroup);
-    cgroups.remove_empty_parents(&cgroup, record.cgroup_root.trim_matches('/'));
+    cgroups.remove_empty_parents(&cgroup, record.cgroup_root.trim_matches('/'), keep);
     paths::remove_tree(&dir.0).map_err(Error::io("remove", &dir.0))
 }
 

@@ -12,6 +12,7 @@
 mod cgroup;
 mod client;
 mod error;
+mod groups;
 pub mod images;
 mod launch;
 mod leftovers;
@@ -22,6 +23,7 @@ mod session;
 pub mod shim;
 mod signals;
 pub mod spec;
+mod stall;
 #[allow(unsafe_code, reason = "the one place for it, see there")]
 mod sys;
 mod usage;
@@ -41,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::Error;
 pub use rootfs::{ImageConfig, RootFs};
 pub use session::{AttachSession, ExecSession, Reader, Writer};
+pub use stall::Stall;
 
 use cgroup::Cgroups;
 use client::{Connection, unexpected};
@@ -81,6 +84,8 @@ struct Inner {
     cgroups: Cgroups,
     /// The sandbox of each container.
     containers: Mutex<BTreeMap<String, String>>,
+    /// Groups above the sandboxes' that somebody set limits of, from the root of the hierarchy.
+    groups: Mutex<BTreeSet<String>>,
     /// Sandboxes that are wholly made, or were when kedge started: those to listen to.
     made: Mutex<BTreeSet<String>>,
     events: broadcast::Sender<RuntimeEvent>,
@@ -126,6 +131,7 @@ impl Runtime {
             config,
             exe,
             cgroups: Cgroups::detect(),
+            groups: Mutex::default(),
             containers: Mutex::new(containers),
             made: Mutex::new(made),
             events: broadcast::Sender::new(EVENT_BUFFER),
@@ -192,7 +198,8 @@ impl Runtime {
             paths::write_atomically(&sandbox.record(), &json)
                 .map_err(Error::io("write", sandbox.record()))?;
             inner.exe.start_shim(&id, &sandbox).inspect_err(|_| {
-                if let Err(e) = leftovers::remove_sandbox(&inner.config.root, &sandbox, &record) {
+                let keep = |group: &str| inner.groups.lock().contains(group);
+                if let Err(e) = leftovers::remove_sandbox(&inner.config.root, &sandbox, &record, keep) {
                     tracing::warn!("sandbox {id}: {e}");
                 }
             })
@@ -222,8 +229,12 @@ impl Runtime {
             return Ok(());
         };
         self.stop_sandbox(id).await?;
-        let root = self.0.config.root.clone();
-        blocking(move || leftovers::remove_sandbox(&root, &dir, &record)).await?;
+        let inner = Arc::clone(&self.0);
+        blocking(move || {
+            let keep = |group: &str| inner.groups.lock().contains(group);
+            leftovers::remove_sandbox(&inner.config.root, &dir, &record, keep)
+        })
+        .await?;
         self.0.containers.lock().retain(|_, sandbox| sandbox != id);
         self.0.made.lock().remove(id);
         Ok(())

@@ -51,12 +51,18 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// Mounts in order, beside `/proc`, `/dev`, `/sys`, `/dev/shm` and `/dev/mqueue`.
     pub mounts: Vec<Mount>,
+    /// Devices of the host that it may use, beside those every container has.
+    #[serde(default)]
+    pub devices: Vec<Device>,
     /// Numeric user, instead of the image's.
     pub uid: Option<u32>,
     /// Numeric group, instead of the image's.
     pub gid: Option<u32>,
     /// Supplemental groups, added to the image's.
     pub supplemental_groups: Vec<u32>,
+    /// The groups the image's `/etc/group` has for the user do not count.
+    #[serde(default)]
+    pub strict_groups: bool,
     /// Give the process a terminal.
     pub tty: bool,
     /// Keep standard input open for attach.
@@ -75,6 +81,12 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
+    /// AppArmor profile, which must be loaded; `None` leaves the process unconfined.
+    #[serde(default)]
+    pub apparmor: Option<String>,
+    /// Nothing of `/proc` and `/sys` is hidden or read-only.
+    #[serde(default)]
+    pub unmasked: bool,
     /// Limits.
     pub resources: Resources,
     /// `/proc/<pid>/oom_score_adj`; lowering it may be refused by the host, which is only warned of.
@@ -101,10 +113,24 @@ pub struct Mount {
     pub target: PathBuf,
     /// No writing through this mount.
     pub readonly: bool,
+    /// Nor through what is mounted below it.
+    #[serde(default)]
+    pub recursive_readonly: bool,
     /// Bind or tmpfs.
     pub kind: MountKind,
     /// How mounts travel between host and container.
     pub propagation: Propagation,
+}
+
+/// A device of the host inside a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its node on the host; symbolic links are followed.
+    pub source: PathBuf,
+    /// Absolute path of its node in the container.
+    pub target: PathBuf,
+    /// It may not be written.
+    pub readonly: bool,
 }
 
 /// What a [`Mount`] shows.
@@ -117,8 +143,8 @@ pub enum MountKind {
     Tmpfs(Option<u64>),
 }
 
-/// Mount propagation, as in `mount_namespaces(7)`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Mount propagation, as in `mount_namespaces(7)`; the later variants let more through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Propagation {
     /// Neither way.
     #[default]
@@ -141,7 +167,7 @@ pub enum Seccomp {
     Localhost(PathBuf),
 }
 
-/// cgroup limits; `None` is no limit.
+/// cgroup limits. `None` leaves what is there (nothing, in a new group); a negative number is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// CPU shares as in cgroup v1 (2 to 262144).
@@ -154,6 +180,12 @@ pub struct Resources {
     pub memory_limit: Option<i64>,
     /// Number of processes.
     pub pids_limit: Option<i64>,
+    /// When memory runs out, the kernel kills all processes together (cgroup v2).
+    #[serde(default)]
+    pub oom_group: bool,
+    /// Bytes of huge pages by page size as the kernel's files name it, such as `2MB`.
+    #[serde(default)]
+    pub hugepage_limits: BTreeMap<String, u64>,
 }
 
 /// Where a container is in its life.

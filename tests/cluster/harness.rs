@@ -81,18 +81,27 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a server with a node and waits until the node is Ready.
     pub fn start(name: &str, flags: &[&str]) -> Self {
-        let cluster = Self {
+        // A registry that speaks plain HTTP must be named as such, as with k3s.
+        let mirror = format!("mirrors:\n  \"{NODE_IP}:5000\":\n    endpoint: [\"http://{NODE_IP}:5000\"]\n");
+        Self::start_with_registries(name, flags, &mirror)
+    }
+
+    /// As [`Self::start`], with this registries.yaml.
+    pub fn start_with_registries(name: &str, flags: &[&str], registries: &str) -> Self {
+        let cluster = Self::on_new_host(name, flags);
+        fs::write(cluster.registries(), registries).expect("file is written");
+        cluster.launch();
+        cluster.wait_ready();
+        cluster
+    }
+
+    fn on_new_host(name: &str, flags: &[&str]) -> Self {
+        Self {
             host: Host::new(name),
             server: Mutex::new(None),
             flags: flags.iter().map(ToString::to_string).collect(),
             namespaces: AtomicU32::new(0),
-        };
-        // A registry that speaks plain HTTP must be named as such, as with k3s.
-        let mirror = format!("mirrors:\n  \"{NODE_IP}:5000\":\n    endpoint: [\"http://{NODE_IP}:5000\"]\n");
-        fs::write(cluster.registries(), mirror).expect("file is written");
-        cluster.launch();
-        cluster.wait_ready();
-        cluster
+        }
     }
 
     fn registries(&self) -> PathBuf {
@@ -101,12 +110,7 @@ impl Cluster {
 
     /// As [`Self::start`], with the data directory on a file system of its own of that many MiB.
     pub fn start_on_small_disk(name: &str, mebibytes: u32) -> Self {
-        let cluster = Self {
-            host: Host::new(name),
-            server: Mutex::new(None),
-            flags: Vec::new(),
-            namespaces: AtomicU32::new(0),
-        };
+        let cluster = Self::on_new_host(name, &[]);
         let data = cluster.data_dir();
         cluster
             .host
@@ -119,6 +123,12 @@ impl Cluster {
     /// The data directory.
     pub fn data_dir(&self) -> PathBuf {
         self.host.directory.path().join("data")
+    }
+
+    /// A word no other cluster of a test has.
+    pub fn mark(&self) -> String {
+        let name = self.host.directory.path().file_name().expect("has a name").to_string_lossy();
+        name.rsplit('-').next().unwrap_or_default().to_lowercase()
     }
 
     /// The server's log.
@@ -293,8 +303,13 @@ impl Cluster {
     pub fn import_test_images(&self) {
         let archive = self.host.directory.path().join("busybox.tar");
         crate::images::write_busybox(&archive);
+        self.import(&archive);
+    }
+
+    /// Imports an archive of images.
+    pub fn import(&self, archive: &Path) {
         let mut command = self.host.command(executable());
-        command.args(["images", "import", "--data-dir"]).arg(self.data_dir()).arg(&archive);
+        command.args(["images", "import", "--data-dir"]).arg(self.data_dir()).arg(archive);
         let output = command.output().expect("kedge runs");
         assert!(output.status.success(), "images import: {}", show(&output));
     }
@@ -331,15 +346,17 @@ pub fn show(output: &Output) -> String {
 
 /// Looks again and again until `done`; `false` after `patience`.
 pub fn wait_until(patience: Duration, mut done: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
+    let started = Instant::now();
     loop {
         if done() {
             return true;
         }
-        if Instant::now() > deadline {
+        let waited = started.elapsed();
+        if waited > patience {
             return false;
         }
-        std::thread::sleep(Duration::from_millis(100));
+        // What takes long is not looked at so often: each look may start a process.
+        std::thread::sleep(Duration::from_millis(100).max(waited / 20).min(Duration::from_secs(1)));
     }
 }
 

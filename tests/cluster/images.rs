@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const APPLETS: &[&str] = &[
     "sh", "cat", "echo", "ls", "sleep", "true", "false", "env", "id", "hostname", "nslookup", "wget", "nc",
     "httpd", "ps", "tar", "mount", "readlink", "tail", "touch", "date", "stty", "printf", "rm", "mkdir",
-    "test", "kill", "head", "dd", "ip",
+    "test", "kill", "head", "dd", "ip", "cmp", "cp", "pidof", "grep", "stat", "seq", "tr", "sort",
 ];
 
 /// Writes a `docker save` archive of `busybox:1.35` and `busybox:1.36`: busybox-static and links.

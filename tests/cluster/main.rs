@@ -6,6 +6,7 @@
 
 mod harness;
 mod images;
+mod registry;
 mod suite;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -23,6 +23,8 @@ pub struct Recipe {
     pub config: fn() -> Value,
 }
 
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// nginx as its well-known image has it: conf.d, the welcome page, in the foreground.
 pub const NGINX: Recipe = Recipe {
     name: "nginx:1.24",
@@ -40,7 +42,7 @@ pub const NGINX: Recipe = Recipe {
         ),
     ],
     writable: &[],
-    config: || json!({"Cmd": ["nginx", "-g", "daemon off;"], "StopSignal": "SIGQUIT", "ExposedPorts": {"80/tcp": {}}}),
+    config: || json!({"Env": [PATH, "NGINX_VERSION=1.24"], "Cmd": ["nginx", "-g", "daemon off;"], "StopSignal": "SIGQUIT", "ExposedPorts": {"80/tcp": {}}}),
 };
 
 /// The next nginx, to roll to: the same with another version in its environment.
@@ -48,7 +50,7 @@ pub const NGINX_NEXT: Recipe = Recipe {
     name: "nginx:1.25",
     config: || {
         let mut config = (NGINX.config)();
-        config["Env"] = json!(["NGINX_VERSION=1.25"]);
+        config["Env"] = json!([PATH, "NGINX_VERSION=1.25"]);
         config
     },
     ..NGINX
@@ -61,7 +63,7 @@ pub const REDIS: Recipe = Recipe {
     files: &[],
     writable: &["data"],
     config: || {
-        json!({"Cmd": ["redis-server", "--protected-mode", "no"], "WorkingDir": "/data",
+        json!({"Env": [PATH], "Cmd": ["redis-server", "--protected-mode", "no"], "WorkingDir": "/data",
             "Volumes": {"/data": {}}, "ExposedPorts": {"6379/tcp": {}}})
     },
 };
@@ -87,16 +89,24 @@ pub const POSTGRES: Recipe = Recipe {
 
 /// Programs every image has, of busybox.
 const APPLETS: &[&str] = &[
-    "sh", "cat", "chmod", "cp", "date", "env", "find", "grep", "hostname", "id", "kill", "ls", "mkdir", "ps", "rm",
-    "sed", "sleep", "stat", "tail", "tee", "test", "touch", "true", "wget",
+    "sh", "cat", "chmod", "cp", "date", "env", "find", "grep", "hostname", "id", "kill", "ls", "mkdir", "ps",
+    "rm", "sed", "sleep", "stat", "tail", "tee", "test", "touch", "true", "wget",
 ];
 const USERS: &str = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n\
                      postgres:x:999:999::/var/lib/postgresql:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
 const GROUPS: &str = "root:x:0:\nwww-data:x:33:\npostgres:x:999:\nnogroup:x:65534:\n";
 /// What a server does not need to serve: makes the images a third as large.
 const LEFT_OUT: &[&str] = &[
-    "./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/share/i18n", "./usr/share/perl*",
-    "./usr/lib/*/perl*", "./usr/lib/*/libLLVM*", "./usr/lib/llvm*", "./usr/lib/*/gconv", "./usr/lib/python*",
+    "./usr/share/doc",
+    "./usr/share/man",
+    "./usr/share/locale",
+    "./usr/share/i18n",
+    "./usr/share/perl*",
+    "./usr/lib/*/perl*",
+    "./usr/lib/*/libLLVM*",
+    "./usr/lib/llvm*",
+    "./usr/lib/*/gconv",
+    "./usr/lib/python*",
     "./usr/share/postgresql/15/man",
 ];
 
@@ -105,7 +115,10 @@ impl Recipe {
     pub fn archive(&self) -> PathBuf {
         let cache = cache();
         let config = (self.config)();
-        let recipe = format!("{}{:?}{:?}{:?}{config}{APPLETS:?}{USERS}{LEFT_OUT:?}", self.name, self.packages, self.files, self.writable);
+        let recipe = format!(
+            "{}{:?}{:?}{:?}{config}{APPLETS:?}{USERS}{LEFT_OUT:?}2",
+            self.name, self.packages, self.files, self.writable
+        );
         let digest = hex::encode(Sha256::digest(recipe));
         let path = cache.join(format!("{}-{}.tar", self.name.replace(':', "-"), &digest[..12]));
         // Several tests may want the first one.
@@ -124,12 +137,15 @@ impl Recipe {
     fn root(&self, cache: &Path) -> tempfile::TempDir {
         let root = tempfile::tempdir_in(cache).expect("directory");
         let at = |path: &str| root.path().join(path);
-        for directory in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "tmp", "root", "proc", "run"] {
+        for directory in ["usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "tmp", "root", "proc", "run"]
+        {
             fs::create_dir_all(at(directory)).expect("directory");
         }
         for merged in ["bin", "sbin", "lib", "lib64"] {
             std::os::unix::fs::symlink(format!("usr/{merged}"), at(merged)).expect("link");
         }
+        fs::create_dir_all(at("var")).expect("directory");
+        std::os::unix::fs::symlink("/run", at("var/run")).expect("link");
         for package in packages(cache, self.packages) {
             unpack(&package, root.path());
         }
@@ -174,7 +190,10 @@ fn packages(cache: &Path, names: &[&str]) -> Vec<PathBuf> {
         command.args(["install", "-y", "-qq", "--no-install-recommends"]).args(more);
         command.arg("-o").arg(format!("Dir::State::status={}", nothing.display()));
         command.arg("-o").arg(format!("Dir::Cache::archives={}", debs.display()));
-        command.args(["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root"]).args(names).arg("busybox-static");
+        command
+            .args(["-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=root"])
+            .args(names)
+            .arg("busybox-static");
         command.stdin(Stdio::null()).output().expect("apt-get runs")
     };
     let mut got = apt(&["--download-only"]);
@@ -197,7 +216,9 @@ fn resolved(debs: &Path, simulation: &[u8]) -> Vec<PathBuf> {
         let (name, version) = (words.next().expect("a name"), words.next().expect("a version"));
         let start = format!("{name}_{}_", version.replace(':', "%3a"));
         let entries = fs::read_dir(debs).expect("directory").flatten();
-        let found = entries.map(|e| e.path()).find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)));
+        let found = entries
+            .map(|e| e.path())
+            .find(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with(&start)));
         found.unwrap_or_else(|| panic!("{start} is not downloaded"))
     };
     lines.map(file).collect()

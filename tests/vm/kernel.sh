@@ -10,7 +10,7 @@ cache=$(readlink -f "$cache")
 case $given in
 '') kernel=$cache/linux-6.12.uml ;;
 *.xz) kernel=$cache/$(basename "$given" .xz) ;;
-*) echo "$given" && exit ;;
+*) readlink -f "$given" && exit ;;
 esac
 # Several tests may ask at once.
 exec 9>"$cache/kernel.lock"

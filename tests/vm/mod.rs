@@ -57,10 +57,9 @@ pub fn executables(names: &[&str]) -> Vec<PathBuf> {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--quiet", "--locked", "--no-run", "--message-format=json"]);
     // What cargo told this test would have it build crates anew whose build scripts look at such variables.
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_")) {
-        if !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name.as_str()) {
-            command.env_remove(name);
-        }
+    let told = |name: &str| name.starts_with("CARGO_") && !["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&name);
+    for (name, _) in std::env::vars().filter(|(name, _)| name == "OUT_DIR" || told(name)) {
+        command.env_remove(name);
     }
     for name in names {
         command.args(["--test", name]);

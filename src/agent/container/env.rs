@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, EnvFromSource, EnvVar, EnvVarSource, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, Secret};
 
 use super::services::variables;
-use super::{ConfigError, Request};
+use super::{ConfigError, Request, env_file};
 use crate::agent::expand::expand;
 use crate::agent::fields::Fields;
-use crate::agent::spec::namespace;
+use crate::agent::spec::{full_name, namespace};
 
 /// All variables in order; later ones win.
 pub(super) async fn environment(request: &Request<'_>) -> Result<Vec<(String, String)>, ConfigError> {
@@ -17,7 +17,9 @@ pub(super) async fn environment(request: &Request<'_>) -> Result<Vec<(String, St
     let links = spec.and_then(|s| s.enable_service_links).unwrap_or(true);
     // Without the API server's address a pod could not do its work.
     if let Err(error) = request.context.services.wait_until_ready().await {
-        return Err(ConfigError(format!("Services have not been read yet: {error}")));
+        tracing::debug!(%error, "Services");
+        let text = "services have not yet been read at least once, cannot construct envvars";
+        return Err(ConfigError(text.into()));
     }
     let services = request.context.services.state();
     let services = variables(services.iter().map(Arc::as_ref), namespace(request.pod), links);
@@ -80,15 +82,7 @@ async fn from_source(
         let data = object.iter().flat_map(|o| o.data.iter().flatten());
         all.extend(data.map(|(k, v)| (format!("{prefix}{k}"), String::from_utf8_lossy(&v.0).into_owned())));
     }
-    // Names that no shell could set are left out, as kubelet leaves them out.
-    all.retain(|(name, _)| is_variable_name(name));
     Ok(all)
-}
-
-fn is_variable_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with(|c: char| c.is_ascii_digit())
-        && name.chars().all(|c| c.is_ascii_graphic() && c != '=')
 }
 
 async fn from_reference(
@@ -101,7 +95,7 @@ async fn from_reference(
         pod: request.pod,
         addresses: request.addresses,
         node_addresses: &request.context.node_addresses(),
-        allocatable: request.context.allocatable(),
+        allocatable: request.context.allocatable,
     };
     if let Some(selector) = &source.field_ref {
         return fields.field(selector).map(Some).map_err(|e| ConfigError(e.to_string()));
@@ -123,7 +117,33 @@ async fn from_reference(
         let value = value.map(|v| String::from_utf8_lossy(&v.0).into_owned());
         return key(value, optional, &selector.key, "Secret", ns, &selector.name);
     }
+    if let Some(selector) = &source.file_key_ref {
+        return from_file(request, selector);
+    }
     Err(ConfigError(format!("environment variable {} has a source this node does not know", variable.name)))
+}
+
+/// A variable of a file that is there or that need not be.
+fn from_file(request: &Request<'_>, selector: &FileKeySelector) -> Result<Option<String>, ConfigError> {
+    let FileKeySelector { key, optional, path, volume_name } = selector;
+    let optional = optional.unwrap_or(false);
+    let volume = request.volumes.get(volume_name).ok_or_else(|| {
+        ConfigError(format!("cannot find the volume \"{volume_name}\" referenced by FileKeyRef"))
+    })?;
+    let text = match env_file::read(&volume.path, path) {
+        Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|e| e.to_string()),
+    };
+    let value = text.and_then(|text| env_file::value(&text, key)).map_err(|error| {
+        tracing::warn!(pod = %full_name(request.pod), volume = volume_name, path, error, "an env file is of no use");
+        ConfigError("couldn't parse env file".into())
+    })?;
+    if value.is_none() && !optional {
+        let file = volume.path.join(path);
+        let text = format!("environment variable key \"{key}\" not found in file \"{}\"", file.display());
+        return Err(ConfigError(text));
+    }
+    Ok(value)
 }
 
 fn key(
@@ -151,14 +171,5 @@ mod tests {
         let error = key(None, false, "k", "Secret", "ns", "s").expect_err("missing key");
         assert_eq!(error.to_string(), "couldn't find key k in Secret ns/s");
         assert_eq!(key(None, true, "k", "Secret", "ns", "s").expect("optional"), None);
-    }
-
-    #[test]
-    fn variable_names() {
-        for (name, valid) in
-            [("A", true), ("a.b-c", true), ("1a", false), ("", false), ("a=b", false), ("a b", false)]
-        {
-            assert_eq!(is_variable_name(name), valid, "{name}");
-        }
     }
 }

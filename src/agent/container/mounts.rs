@@ -2,14 +2,15 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::VolumeMount;
 
 use super::{ConfigError, Request, termination_path};
 use crate::agent::expand::{expand, missing};
-use crate::agent::volumes;
-use crate::runtime::spec::{Mount, MountKind, Propagation};
+use crate::agent::volumes::stage::Stage;
+use crate::agent::volumes::{Source, allows};
+use crate::runtime::spec::{Device, Mount, MountKind, Propagation};
 
 /// The mounts in order: managed files first, so that volumes may cover them.
 pub(super) async fn mounts(
@@ -29,12 +30,16 @@ pub(super) async fn mounts(
             all.push(bind(&source, target, false));
         }
     }
+    let stage = Stage::new(paths, request.uid(), &request.container.name);
+    // What a former attempt may have left when it was interrupted.
+    stage.clear().await.map_err(|e| ConfigError(e.to_string()))?;
+    let widest = propagations(request).max().unwrap_or_default();
     let mut volumes: Vec<(usize, &VolumeMount)> =
         request.container.volume_mounts.iter().flatten().enumerate().collect();
     // Parents before what is mounted inside them.
     volumes.sort_by_key(|(_, m)| m.mount_path.trim_end_matches('/').matches('/').count());
     for (index, mount) in volumes {
-        all.push(volume(request, index, mount, lookup)?);
+        all.push(Placed { request, stage: &stage, index, mount }.mount(lookup, widest)?);
     }
     if let Some(mount) = termination_log(request)? {
         all.push(mount);
@@ -48,58 +53,118 @@ fn bind(source: &Path, target: &str, readonly: bool) -> Mount {
         target: target.into(),
         readonly,
         kind: MountKind::Bind,
-        propagation: Propagation::Private,
+        ..Mount::default()
     }
 }
 
-fn volume(
-    request: &Request<'_>,
-    index: usize,
-    mount: &VolumeMount,
-    lookup: &(dyn Fn(&str) -> Option<String> + Sync),
-) -> Result<Mount, ConfigError> {
-    let volume = request.volumes.get(&mount.name).ok_or_else(|| {
-        ConfigError(format!(
-            "cannot find volume \"{}\" to mount into container \"{}\"",
-            mount.name, request.container.name
-        ))
-    })?;
-    let sub_path = match mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) {
-        Some(expression) => {
-            let unknown = missing(expression, &|n| lookup(n));
-            if !unknown.is_empty() {
-                let text = format!("missing value for \"{}\"", unknown.join("\", \""));
-                return Err(ConfigError(text));
-            }
-            Some(expand(expression, &|n| lookup(n)))
-        }
-        None => mount.sub_path.clone().filter(|s| !s.is_empty()),
-    };
-    let source = match sub_path {
-        Some(sub_path) => {
-            let place = request.context.paths.subpaths(request.uid()).join(&mount.name);
-            let place = place.join(&request.container.name).join(index.to_string());
-            volumes::subpath::prepare(&volume.path, &sub_path, &place).map_err(|e| {
-                ConfigError(format!(
-                    "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {e}",
-                    mount.name, request.container.name
-                ))
-            })?
-        }
-        None => volume.path.clone(),
-    };
-    let target = if mount.mount_path.starts_with('/') {
-        mount.mount_path.clone()
-    } else {
-        format!("/{}", mount.mount_path)
-    };
-    let readonly = mount.read_only.unwrap_or(false) || volume.readonly;
-    let propagation = match mount.mount_propagation.as_deref() {
+/// How mounts travel through a volume mount.
+fn propagation(mount: &VolumeMount) -> Propagation {
+    match mount.mount_propagation.as_deref() {
         Some("HostToContainer") => Propagation::HostToContainer,
         Some("Bidirectional") => Propagation::Bidirectional,
         _ => Propagation::Private,
-    };
-    Ok(Mount { propagation, ..bind(&source, &target, readonly) })
+    }
+}
+
+fn propagations<'a>(request: &'a Request<'_>) -> impl Iterator<Item = Propagation> + 'a {
+    request.container.volume_mounts.iter().flatten().map(propagation)
+}
+
+/// The block devices that the container uses as such (`volumeDevices`).
+pub(super) fn devices(request: &Request<'_>) -> Result<Vec<Device>, ConfigError> {
+    let wanted = request.container.volume_devices.iter().flatten();
+    wanted
+        .map(|device| {
+            let volume = find(request, &device.name)?;
+            Ok(Device {
+                source: volume.path.clone(),
+                target: device.device_path.clone().into(),
+                readonly: volume.readonly,
+            })
+        })
+        .collect()
+}
+
+fn find<'a>(request: &'a Request<'_>, name: &str) -> Result<&'a Source, ConfigError> {
+    request.volumes.get(name).ok_or_else(|| {
+        let container = &request.container.name;
+        ConfigError(format!("cannot find volume \"{name}\" to mount into container \"{container}\""))
+    })
+}
+
+/// A volume mount with its place in the list.
+struct Placed<'a> {
+    request: &'a Request<'a>,
+    stage: &'a Stage,
+    index: usize,
+    mount: &'a VolumeMount,
+}
+
+impl Placed<'_> {
+    /// What the runtime is to mount. `widest` is the widest propagation of the container's mounts, which the
+    /// runtime applies to all that it takes from shared mounts: those that want less get a mount that gives less.
+    fn mount(
+        &self,
+        lookup: &(dyn Fn(&str) -> Option<String> + Sync),
+        widest: Propagation,
+    ) -> Result<Mount, ConfigError> {
+        let volume = find(self.request, &self.mount.name)?;
+        let sub_path = self.sub_path(lookup)?;
+        if !volume.path.exists() {
+            // Only a hostPath without a type may be missing; it becomes a directory, as containerd makes it.
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(&volume.path);
+            made.map_err(|e| ConfigError(format!("cannot make {}: {e}", volume.path.display())))?;
+        }
+        let mut source = match sub_path {
+            Some(sub_path) => self.prepare(&volume.path, &sub_path)?,
+            None => volume.path.clone(),
+        };
+        let propagation = propagation(self.mount);
+        allows(&source, propagation)
+            .map_err(|e| ConfigError(format!("failed to generate container spec: {e}")))?;
+        if propagation < widest {
+            let staged = self.stage.propagating(self.index, &source, propagation);
+            source = staged.map_err(|e| ConfigError(e.to_string()))?;
+        }
+        let target = match self.mount.mount_path.as_str() {
+            path if path.starts_with('/') => path.to_owned(),
+            path => format!("/{path}"),
+        };
+        let readonly = self.mount.read_only.unwrap_or(false) || volume.readonly;
+        // Every kernel that runs containers here can do it (mount_setattr, 5.12).
+        let wanted = self.mount.recursive_read_only.as_deref();
+        let recursive_readonly = readonly && matches!(wanted, Some("IfPossible" | "Enabled"));
+        Ok(Mount { propagation, recursive_readonly, ..bind(&source, &target, readonly) })
+    }
+
+    fn sub_path(
+        &self,
+        lookup: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<Option<String>, ConfigError> {
+        let Some(expression) = self.mount.sub_path_expr.as_deref().filter(|e| !e.is_empty()) else {
+            return Ok(self.mount.sub_path.clone().filter(|s| !s.is_empty()));
+        };
+        let unknown = missing(expression, &|n| lookup(n));
+        match &unknown[..] {
+            [] => Ok(Some(expand(expression, &|n| lookup(n))).filter(|s| !s.is_empty())),
+            [one] => Err(ConfigError(format!("missing value for {one:?}"))),
+            several => {
+                let all: Vec<_> = several.iter().map(|n| format!("missing value for {n:?}")).collect();
+                Err(ConfigError(format!("[{}]", all.join(", "))))
+            }
+        }
+    }
+
+    fn prepare(&self, volume: &Path, sub_path: &str) -> Result<PathBuf, ConfigError> {
+        self.stage.sub_path(self.index, volume, sub_path).map_err(|refused| match refused.0 {
+            // What exactly is wrong may tell of the host's files.
+            why if why.is_empty() => ConfigError(format!(
+                "failed to prepare subPath for volumeMount \"{}\" of container \"{}\"",
+                self.mount.name, self.request.container.name
+            )),
+            why => ConfigError(why),
+        })
+    }
 }
 
 /// The file that the container may leave its last words in.

@@ -1,6 +1,8 @@
 //! Security contexts: the container's over the pod's.
 
-use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, SeccompProfile};
 
 use super::ConfigError;
 use crate::agent::context::Context;
@@ -8,18 +10,33 @@ use crate::agent::paths::Paths;
 use crate::agent::spec::full_name;
 use crate::runtime::spec::{Image, Seccomp};
 
+/// Where manifests written for kubelet expect their profiles to be.
+const KUBELET_PROFILES: &str = "/var/lib/kubelet/seccomp";
+
 /// The security part of a container's specification.
 #[derive(Debug, Default)]
 pub(super) struct Security {
     pub uid: Option<u32>,
     pub gid: Option<u32>,
     pub supplemental_groups: Vec<u32>,
+    pub strict_groups: bool,
     pub readonly_rootfs: bool,
     pub privileged: bool,
     pub add_capabilities: Vec<String>,
     pub drop_capabilities: Vec<String>,
     pub no_new_privileges: bool,
     pub seccomp: Seccomp,
+    pub apparmor: Option<String>,
+    pub unmasked: bool,
+}
+
+/// What the node has to say.
+struct Node<'a> {
+    paths: &'a Paths,
+    /// Containers without a profile get the runtime's.
+    seccomp_default: bool,
+    /// The kernel has AppArmor, and it is on.
+    apparmor: bool,
 }
 
 /// Works out the effective security context; an error if `runAsNonRoot` is broken.
@@ -29,11 +46,17 @@ pub(super) fn security(
     container: &Container,
     image: &Image,
 ) -> Result<Security, ConfigError> {
-    effective(&context.paths, pod, container, &image.user)
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+    let node = Node {
+        paths: &context.paths,
+        seccomp_default: context.settings.kubelet.seccomp_default,
+        apparmor: enabled.is_ok_and(|text| text.starts_with(b"Y")),
+    };
+    effective(&node, pod, container, &image.user)
 }
 
 fn effective(
-    paths: &Paths,
+    node: &Node<'_>,
     pod: &Pod,
     container: &Container,
     image_user: &str,
@@ -50,16 +73,20 @@ fn effective(
     let groups = shared.supplemental_groups.iter().flatten().chain(&shared.fs_group);
     let capabilities = own.capabilities.unwrap_or_default();
     let profile = own.seccomp_profile.as_ref().or(shared.seccomp_profile.as_ref());
+    let apparmor = own.app_armor_profile.as_ref().or(shared.app_armor_profile.as_ref());
     Ok(Security {
         uid: user.map(id).transpose()?,
         gid: own.run_as_group.or(shared.run_as_group).map(id).transpose()?,
         supplemental_groups: groups.map(|g| id(*g)).collect::<Result<_, _>>()?,
+        strict_groups: shared.supplemental_groups_policy.as_deref() == Some("Strict"),
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         privileged,
         add_capabilities: capabilities.add.unwrap_or_default(),
         drop_capabilities: capabilities.drop.unwrap_or_default(),
         no_new_privileges: own.allow_privilege_escalation == Some(false),
-        seccomp: if privileged { Seccomp::Unconfined } else { seccomp(paths, profile)? },
+        seccomp: if privileged { Seccomp::Unconfined } else { seccomp(node, profile)? },
+        apparmor: apparmor.filter(|_| !privileged).map_or(Ok(None), |p| self::apparmor(node, p))?,
+        unmasked: own.proc_mount.as_deref() == Some("Unmasked"),
     })
 }
 
@@ -77,21 +104,39 @@ fn non_root(user: Option<i64>, image_user: &str) -> Result<(), String> {
     match name.parse::<u32>() {
         Ok(0) => Err("container has runAsNonRoot and image will run as root".into()),
         Ok(_) => Ok(()),
-        Err(_) if name.is_empty() || name == "root" => {
-            Err("container has runAsNonRoot and image will run as root".into())
-        }
+        Err(_) if name.is_empty() => Err("container has runAsNonRoot and image will run as root".into()),
         Err(_) => Err(format!(
             "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
         )),
     }
 }
 
-fn seccomp(paths: &Paths, profile: Option<&SeccompProfile>) -> Result<Seccomp, ConfigError> {
+/// The profile to apply. The runtime has none of its own: `RuntimeDefault` confines nothing.
+fn apparmor(node: &Node<'_>, profile: &AppArmorProfile) -> Result<Option<String>, ConfigError> {
+    if profile.type_ == "Unconfined" {
+        return Ok(None);
+    }
+    if !node.apparmor {
+        return Err(ConfigError("Cannot enforce AppArmor: AppArmor is not enabled on the host".into()));
+    }
+    Ok(profile.localhost_profile.clone().filter(|_| profile.type_ == "Localhost"))
+}
+
+/// The file of a profile below the node's directory of profiles, or below kubelet's well-known one.
+fn profile_file(node: &Node<'_>, name: &str) -> PathBuf {
+    let name = name.trim_start_matches('/');
+    let own = node.paths.seccomp().join(name);
+    let kubelets = Path::new(KUBELET_PROFILES).join(name);
+    if !own.exists() && kubelets.exists() { kubelets } else { own }
+}
+
+fn seccomp(node: &Node<'_>, profile: Option<&SeccompProfile>) -> Result<Seccomp, ConfigError> {
     match profile.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())) {
+        None if node.seccomp_default => Ok(Seccomp::RuntimeDefault),
         None | Some(("Unconfined", _)) => Ok(Seccomp::Unconfined),
         Some(("RuntimeDefault", _)) => Ok(Seccomp::RuntimeDefault),
         Some(("Localhost", Some(file))) if !file.split('/').any(|p| p == "..") => {
-            Ok(Seccomp::Localhost(paths.seccomp().join(file.trim_start_matches('/'))))
+            Ok(Seccomp::Localhost(profile_file(node, file)))
         }
         Some(("Localhost", _)) => {
             Err(ConfigError("localhostProfile must be set if seccompProfile type is Localhost.".into()))
@@ -104,7 +149,6 @@ fn seccomp(paths: &Paths, profile: Option<&SeccompProfile>) -> Result<Seccomp, C
 mod tests {
     use super::*;
     use serde_json::{Value, json};
-    use std::path::Path;
 
     fn case(pod: Value, container: Value, user: &str) -> Result<Security, ConfigError> {
         let pod: Pod = serde_json::from_value(json!({
@@ -113,7 +157,9 @@ mod tests {
         }))
         .expect("a pod");
         let paths = Paths::new(Path::new("/data"));
-        effective(&paths, &pod, &pod.spec.as_ref().expect("spec").containers[0], user)
+        let node =
+            Node { paths: &paths, seccomp_default: user == "seccomp-default", apparmor: user == "apparmor" };
+        effective(&node, &pod, &pod.spec.as_ref().expect("spec").containers[0], user)
     }
 
     #[test]
@@ -131,6 +177,13 @@ mod tests {
             (Some(5), "", None),
             (None, "1000:0", None),
             (None, "", Some("container has runAsNonRoot and image will run as root")),
+            (
+                None,
+                "root",
+                Some(
+                    "container has runAsNonRoot and image has non-numeric user (root), cannot verify user is non-root",
+                ),
+            ),
             (None, "0", Some("container has runAsNonRoot and image will run as root")),
             (
                 None,
@@ -156,5 +209,35 @@ mod tests {
         let privileged =
             case(json!({"seccompProfile": {"type": "RuntimeDefault"}}), json!({"privileged": true}), "");
         assert_eq!(privileged.expect("valid").seccomp, Seccomp::Unconfined);
+        let default = |pod: Value| case(pod, json!({}), "seccomp-default").expect("valid").seccomp;
+        assert_eq!(default(json!({})), Seccomp::RuntimeDefault);
+        assert_eq!(default(json!({"seccompProfile": {"type": "Unconfined"}})), Seccomp::Unconfined);
+    }
+
+    #[test]
+    fn apparmor_needs_a_kernel_that_has_it() {
+        let profile = |p: Value, user: &str| {
+            case(json!({"appArmorProfile": p}), json!({}), user)
+                .map(|s| s.apparmor)
+                .map_err(|e| e.to_string())
+        };
+        let missing = "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned();
+        assert_eq!(profile(json!({"type": "RuntimeDefault"}), ""), Err(missing.clone()));
+        assert_eq!(profile(json!({"type": "Localhost", "localhostProfile": "p"}), ""), Err(missing));
+        assert_eq!(profile(json!({"type": "Unconfined"}), ""), Ok(None));
+        assert_eq!(profile(json!({"type": "RuntimeDefault"}), "apparmor"), Ok(None));
+        let local = json!({"type": "Localhost", "localhostProfile": "p"});
+        assert_eq!(profile(local, "apparmor"), Ok(Some("p".into())));
+    }
+
+    #[test]
+    fn strict_groups_and_an_open_proc() {
+        let strict =
+            case(json!({"supplementalGroupsPolicy": "Strict"}), json!({"procMount": "Unmasked"}), "");
+        let strict = strict.expect("valid");
+        assert!(strict.strict_groups && strict.unmasked);
+        let merge = case(json!({"supplementalGroupsPolicy": "Merge"}), json!({"procMount": "Default"}), "");
+        let merge = merge.expect("valid");
+        assert!(!merge.strict_groups && !merge.unmasked);
     }
 }

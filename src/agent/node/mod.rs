@@ -6,6 +6,7 @@
 
 mod info;
 mod lease;
+mod resources;
 mod status;
 
 use std::sync::Arc;
@@ -22,16 +23,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use info::Machine;
+pub(crate) use resources::reserved;
 
 use super::context::Context;
 use super::error::Error;
 use crate::network::{Cidr, PodNetwork, PodNetworkConfig};
 use crate::supervisor::{OnFailure, Stage};
 
-/// Pressures and images are looked at this often if nothing else happens.
+/// The machine and its images are looked at this often if nothing else happens.
 const RESYNC: Duration = Duration::from_secs(300);
-/// So often while the node is under pressure: its end should be known soon.
-const PRESSURE_RESYNC: Duration = Duration::from_secs(20);
 
 /// Keeps the Node object; see [`Registration::run`].
 pub(crate) struct Registration {
@@ -69,7 +69,9 @@ impl Registration {
         }
         let name = self.context.settings.node_name.clone();
         let mut watched = std::pin::pin!(watch_object(self.api(), &name).default_backoff());
+        let mut pressure = self.context.pressure.clone();
         loop {
+            pressure.mark_unchanged();
             if self.network.borrow().is_none()
                 && let Some(cidr) = pod_cidr(&node)
             {
@@ -82,11 +84,10 @@ impl Registration {
                 );
             }
             self.write_status(&node).await?;
-            let pressure = self.machine.memory_pressure() || self.machine.disk_pressure();
-            let pause = if pressure { PRESSURE_RESYNC } else { RESYNC };
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(RESYNC) => {}
+                changed = pressure.changed() => if changed.is_err() { return Ok(()) },
                 () = self.context.images_changed.notified() => {}
                 next = watched.next() => match next {
                     Some(Ok(Some(newer))) => node = newer,
@@ -147,8 +148,9 @@ impl Registration {
     async fn write_status(&self, node: &Node) -> Result<(), Error> {
         let images = self.context.images.list().await;
         let ready = self.network.borrow().is_some();
+        let pressure = *self.context.pressure.borrow();
         let observation =
-            status::Observation { machine: &self.machine, images: &images, network_ready: ready };
+            status::Observation { machine: &self.machine, images: &images, network_ready: ready, pressure };
         let wanted = observation.status(node, &self.context.settings);
         if let Some(patch) = status::patch(node, &wanted) {
             let name = &self.context.settings.node_name;

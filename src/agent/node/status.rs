@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 use serde_json::{Map, Value, json};
 
 use super::info::Machine;
+use crate::agent::eviction::Pressure;
 use crate::config::NodeSettings;
 use crate::runtime::spec::Image;
 
@@ -21,12 +22,14 @@ pub(super) struct Observation<'a> {
     pub images: &'a [Image],
     /// Pods can be given addresses.
     pub network_ready: bool,
+    /// What the node is short of.
+    pub pressure: Pressure,
 }
 
 impl Observation<'_> {
     /// The status as it should be.
     pub(super) fn status(&self, node: &Node, settings: &NodeSettings) -> NodeStatus {
-        let [capacity, allocatable] = self.machine.resources(settings.max_pods);
+        let [capacity, allocatable] = self.machine.resources(settings);
         let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
         NodeStatus {
             capacity: Some(capacity),
@@ -56,24 +59,26 @@ impl Observation<'_> {
     }
 
     fn conditions(&self, node: &Node) -> Vec<NodeCondition> {
-        let memory = self.machine.memory_pressure();
-        let disk = self.machine.disk_pressure();
         let ready = if self.network_ready {
             (true, "KubeletReady", "kubelet is posting ready status")
         } else {
             (false, "KubeletNotReady", NETWORK_NOT_READY)
         };
-        let memory = if memory {
+        let memory = if self.pressure.memory {
             (true, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
         } else {
             (false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available")
         };
-        let disk = if disk {
+        let disk = if self.pressure.disk {
             (true, "KubeletHasDiskPressure", "kubelet has disk pressure")
         } else {
             (false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
         };
-        let pid = (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available");
+        let pid = if self.pressure.pids {
+            (true, "KubeletHasInsufficientPID", "kubelet has insufficient PID available")
+        } else {
+            (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available")
+        };
         let all =
             [("MemoryPressure", memory), ("DiskPressure", disk), ("PIDPressure", pid), ("Ready", ready)];
         let now = Timestamp::now();
@@ -177,7 +182,12 @@ mod tests {
             user: String::new(),
         };
         let images = [image];
-        let observation = Observation { machine: &machine, images: &images, network_ready: true };
+        let observation = Observation {
+            machine: &machine,
+            images: &images,
+            network_ready: true,
+            pressure: Pressure::default(),
+        };
         let status = observation.status(&node, &settings());
         let first = patch(&node, &status).expect("a patch");
         assert_eq!(first["status"]["images"][0]["sizeBytes"], 7);
@@ -190,8 +200,19 @@ mod tests {
         node.status = Some(status);
         let again = observation.status(&node, &settings());
         assert_eq!(patch(&node, &again), None);
-        let lost = Observation { network_ready: false, ..observation }.status(&node, &settings());
+        let lost = Observation { network_ready: false, pressure: Pressure::default(), ..observation }
+            .status(&node, &settings());
         let change = patch(&node, &lost).expect("a patch");
         assert_eq!(change["status"].as_object().expect("an object").len(), 1, "only conditions: {change}");
+        let all = Pressure { memory: true, disk: true, pids: true };
+        let short = Observation { pressure: all, ..observation }.status(&node, &settings());
+        let told: Vec<_> = short.conditions.iter().flatten().filter_map(|c| c.reason.as_deref()).collect();
+        let expected = [
+            "KubeletHasInsufficientMemory",
+            "KubeletHasDiskPressure",
+            "KubeletHasInsufficientPID",
+            "KubeletReady",
+        ];
+        assert_eq!(told, expected);
     }
 }

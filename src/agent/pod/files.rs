@@ -12,12 +12,26 @@ use crate::agent::spec::{host_network, namespace, uid};
 /// glibc's limits, which kubelet keeps.
 const MAX_NAMESERVERS: usize = 3;
 const MAX_SEARCHES: usize = 32;
+/// Characters of the search line.
+const MAX_SEARCH_LINE: usize = 2048;
+/// Longest name of DNS.
+const MAX_SEARCH: usize = 253;
+
+/// Names of the pod.
+pub(super) struct Names<'a> {
+    /// What `hostname` says inside.
+    pub kernel: &'a str,
+    /// Without domain.
+    pub short: &'a str,
+    /// Below the cluster's domain; empty if it has none.
+    pub domain: &'a str,
+}
 
 /// Writes the three files.
 pub(super) fn write(
     context: &Context,
     pod: &Pod,
-    (hostname, domain): (&str, &str),
+    names: &Names<'_>,
     addresses: &[IpAddr],
 ) -> Result<(), Error> {
     let (Some(spec), uid) = (&pod.spec, uid(pod)) else { return Ok(()) };
@@ -27,15 +41,18 @@ pub(super) fn write(
     let hosts = if host_network(pod) {
         host_hosts(&fs::read_to_string("/etc/hosts").unwrap_or_default(), aliases)
     } else {
-        pod_hosts(hostname, domain, addresses, aliases)
+        pod_hosts(names.short, names.domain, addresses, aliases)
     };
     let host = fs::read_to_string(&context.settings.resolv_conf).unwrap_or_default();
     let dns = [context.settings.cluster_dns];
-    let resolver = resolver(spec, namespace(pod), &dns, &context.settings.cluster_domain, &host);
+    let mut resolver = resolver(spec, namespace(pod), &dns, &context.settings.cluster_domain, &host);
+    for warning in resolver.limit() {
+        context.events.pod(pod, None, "Warning", "DNSConfigForming", warning);
+    }
     for (path, text) in [
         (context.paths.hosts(uid), hosts),
         (context.paths.resolv_conf(uid), resolver.text()),
-        (directory.join("hostname"), format!("{hostname}\n")),
+        (directory.join("hostname"), format!("{}\n", names.kernel)),
     ] {
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;
@@ -50,8 +67,8 @@ fn pod_hosts(hostname: &str, domain: &str, addresses: &[IpAddr], aliases: &[Host
         "# Kubernetes-managed hosts file.\n\
          127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\
-         fe00::\tip6-localnet\n\
-         fe00::\tip6-mcastprefix\n\
+         fe00::0\tip6-localnet\n\
+         fe00::0\tip6-mcastprefix\n\
          fe00::1\tip6-allnodes\n\
          fe00::2\tip6-allrouters\n",
     );
@@ -121,13 +138,37 @@ impl Resolver {
         }
     }
 
+    /// Cuts it to what resolvers take; tells what was cut, in upstream's words.
+    fn limit(&mut self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.nameservers.len() > MAX_NAMESERVERS {
+            self.nameservers.truncate(MAX_NAMESERVERS);
+            warnings.push(format!(
+                "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+                self.nameservers.join(" ")
+            ));
+        }
+        let all = self.searches.len();
+        self.searches.retain(|s| s.len() <= MAX_SEARCH);
+        self.searches.truncate(MAX_SEARCHES);
+        while self.searches.join(" ").len() > MAX_SEARCH_LINE {
+            self.searches.pop();
+        }
+        if self.searches.len() < all {
+            warnings.push(format!(
+                "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+                self.searches.join(" ")
+            ));
+        }
+        warnings
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
         if !self.searches.is_empty() {
-            let searches = &self.searches[..self.searches.len().min(MAX_SEARCHES)];
-            text += &format!("search {}\n", searches.join(" "));
+            text += &format!("search {}\n", self.searches.join(" "));
         }
-        for server in self.nameservers.iter().take(MAX_NAMESERVERS) {
+        for server in &self.nameservers {
             text += &format!("nameserver {server}\n");
         }
         if !self.options.is_empty() {
@@ -198,10 +239,30 @@ mod tests {
     }
 
     #[test]
+    fn what_resolvers_do_not_take_is_cut_and_told() {
+        let list = |n: usize, text: &str| (0..n).map(|i| format!("{text}{i}")).collect::<Vec<_>>();
+        let mut many =
+            Resolver { nameservers: list(4, "9.9.9."), searches: list(33, "d"), options: Vec::new() };
+        many.searches.insert(0, "x".repeat(254));
+        let warnings = many.limit();
+        assert_eq!((many.nameservers.len(), many.searches.len()), (3, 32));
+        assert!(
+            warnings[0].ends_with("the applied nameserver line is: 9.9.9.0 9.9.9.1 9.9.9.2"),
+            "{warnings:?}"
+        );
+        assert!(warnings[1].contains("the applied search line is: d0 d1 "), "{warnings:?}");
+        let mut long = Resolver { searches: vec!["y".repeat(250); 9], ..Resolver::default() };
+        long.limit();
+        assert_eq!(long.searches.len(), 8, "2048 characters");
+        assert!(Resolver::default().limit().is_empty());
+    }
+
+    #[test]
     fn hosts_files() {
         let aliases = [HostAlias { ip: "1.2.3.4".into(), hostnames: Some(vec!["a".into(), "b".into()]) }];
         let hosts =
             pod_hosts("h", "s.ns.svc.cluster.local", &["10.42.0.5".parse().expect("an address")], &aliases);
+        assert!(hosts.starts_with("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n"), "{hosts}");
         assert!(hosts.contains("10.42.0.5\th.s.ns.svc.cluster.local\th\n"), "{hosts}");
         assert!(hosts.ends_with("\n# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{hosts}");
         assert!(host_hosts("x\n", &[]).ends_with("(host network).\nx\n"));

@@ -60,6 +60,8 @@ pub(crate) struct Memory {
     pub addresses: Vec<std::net::IpAddr>,
     /// The pod has failed as a whole.
     pub failed: Option<Verdict>,
+    /// The node ends the pod for its own sake.
+    pub disrupted: bool,
     /// The node does not take the pod: it failed before anything of it was made.
     pub rejected: bool,
     /// The pod is being ended: what is missing is gone for good.

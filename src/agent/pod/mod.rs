@@ -20,5 +20,4 @@ mod words;
 mod worker;
 mod writing;
 
-pub(crate) use memory::Verdict;
 pub(crate) use worker::{Wanted, Worker};

@@ -214,10 +214,12 @@ impl Inputs<'_> {
         };
         let grace = probe.and_then(|p| p.termination_grace_period_seconds);
         let (name, probe) = (&container.name, failed.name());
+        let never = self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("Never");
         let message = if is_sidecar(container) {
             format!("Init container {name} failed {probe} probe")
         } else {
-            format!("Container {name} failed {probe} probe, will be restarted")
+            let then = if never { "" } else { ", will be restarted" };
+            format!("Container {name} failed {probe} probe{then}")
         };
         kill(message, grace)
     }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::labels;
 use super::worker::Worker;
-use crate::agent::container::hostname;
+use crate::agent::container::{hostname, kernel_hostname};
 use crate::agent::error::Error;
 use crate::agent::qos;
 use crate::agent::spec::{host_network, uid};
@@ -38,10 +38,15 @@ impl Worker {
         let Some(spec) = &pod.spec else {
             return Err(Error::Other("the pod has no specification".into()).into());
         };
-        let names = hostname(pod, spec, &self.context.settings.cluster_domain);
-        let names = if host_network(pod) { (node_hostname(), String::new()) } else { names };
+        if spec.host_users == Some(false) {
+            let text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
+            return Err(Error::Other(text.into()).into());
+        }
+        let cluster_domain = &self.context.settings.cluster_domain;
+        let name = kernel_hostname(pod, spec, cluster_domain).map_err(Error::Other)?;
+        let (short, domain) = hostname(pod, spec, cluster_domain);
         let id = format!("{}-{attempt}", uid(pod));
-        let wanted = self.sandbox_spec(pod, spec, &id, attempt, &names.0);
+        let wanted = self.sandbox_spec(pod, spec, &id, attempt, &name);
         std::fs::create_dir_all(&wanted.log_dir).map_err(Error::io("make", &wanted.log_dir))?;
         let status = self.context.runtime.run_sandbox(&wanted).await?;
         self.sandbox = Some(id);
@@ -54,7 +59,8 @@ impl Worker {
             self.sandbox = None;
             return Err(error.into());
         }
-        super::files::write(&self.context, pod, (&names.0, &names.1), &self.memory.addresses)?;
+        let names = super::files::Names { kernel: &name, short: &short, domain: &domain };
+        super::files::write(&self.context, pod, &names, &self.memory.addresses)?;
         Ok(())
     }
 
@@ -95,8 +101,8 @@ impl Worker {
             labels,
             hostname: hostname.to_owned(),
             log_dir: self.context.paths.pod_logs(pod),
-            cgroup: qos::class(spec).cgroup(uid(pod)),
-            resources: qos::pod_resources(spec),
+            cgroup: qos::group_of(pod),
+            resources: qos::pod_resources(spec, self.context.settings.kubelet.pod_pids_limit),
             host_network: spec.host_network.unwrap_or(false),
             host_pid: spec.host_pid.unwrap_or(false),
             host_ipc: spec.host_ipc.unwrap_or(false),
@@ -104,12 +110,6 @@ impl Worker {
             sysctls: sysctls.into_iter().flatten().map(|s| (s.name.clone(), s.value.clone())).collect(),
         }
     }
-}
-
-/// Name of this machine, which pods on the host's network have.
-pub(super) fn node_hostname() -> String {
-    let name = nix::unistd::gethostname().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }
 
 fn host_ports(spec: &PodSpec) -> Vec<HostPort> {

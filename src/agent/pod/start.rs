@@ -4,17 +4,17 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerStateTerminated, Pod, PodSpec};
 use sha2::{Digest, Sha256};
 
-use super::hooks;
 use super::images::NotReady;
 use super::labels;
 use super::memory::Past;
 use super::plan::{Start, backoff_key};
 use super::worker::Worker;
-use crate::agent::container::{Request, hostname};
+use crate::agent::container::{Request, kernel_hostname};
 use crate::agent::logs;
-use crate::agent::spec::{all_containers, container_id, host_network, name, namespace, uid};
+use crate::agent::spec::{all_containers, container_id, name, namespace, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
+use crate::agent::volumes::stage::Stage;
 use crate::runtime::spec::Image;
 
 /// Pause before a container that could not be made is tried again, as kubelet's.
@@ -57,7 +57,10 @@ impl Worker {
                 Started::Running
             }
             Err((reason, message)) => {
-                self.event(pod, &container.name, "Warning", "Failed", format!("Error: {message}"));
+                // A failed hook has its own event, without what the hook said.
+                if reason != "PostStartHookError" {
+                    self.event(pod, &container.name, "Warning", "Failed", format!("Error: {message}"));
+                }
                 self.wait_because(&container.name, reason, message);
                 self.retry_at(Some(steady::now() + RETRY));
                 Started::Failed
@@ -77,11 +80,8 @@ impl Worker {
             self.sandbox.clone().ok_or(("CreateContainerError", "the pod has no sandbox".to_owned()))?;
         let id = new_id(pod, &container.name, &sandbox, start.attempt);
         let spec = pod.spec.clone().unwrap_or_default();
-        let hostname = if host_network(pod) {
-            super::sandbox::node_hostname()
-        } else {
-            hostname(pod, &spec, &self.context.settings.cluster_domain).0
-        };
+        let hostname = kernel_hostname(pod, &spec, &self.context.settings.cluster_domain)
+            .map_err(|e| ("CreateContainerConfigError", e))?;
         let request = Request {
             context: &self.context,
             pod,
@@ -107,7 +107,12 @@ impl Worker {
         }
         // Also of attempts whose containers are gone with their sandbox, or could not be started.
         logs::prune(&self.context.paths.pod_logs(pod).join(&container.name), start.attempt);
-        if let Err(error) = runtime.create_container(&sandbox, &wanted, &rootfs).await {
+        let created = runtime.create_container(&sandbox, &wanted, &rootfs).await;
+        // It has its mounts now, or will never have them.
+        if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
+            tracing::warn!(%error, "places of a container's sub-paths are left for later");
+        }
+        if let Err(error) = created {
             let _ = runtime.remove_container(&id).await;
             return Err(("CreateContainerError", error.to_string()));
         }
@@ -179,25 +184,6 @@ impl Worker {
                 tracing::warn!(container = old.id, %error, "an ended container was not removed");
             }
         }
-    }
-
-    async fn post_start(
-        &mut self,
-        pod: &Pod,
-        container: &Container,
-        id: &str,
-    ) -> Result<(), (&'static str, String)> {
-        let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
-            return Ok(());
-        };
-        let address = self.probe_address(pod);
-        if let Err(message) = hooks::run(&self.context.runtime, container, id, &address, hook).await {
-            self.event(pod, &container.name, "Warning", "FailedPostStartHook", message.clone());
-            let text = "FailedPostStartHook".to_owned();
-            self.kill_container(pod, &container.name, id, text, None).await;
-            return Err(("PostStartHookError", message));
-        }
-        Ok(())
     }
 }
 

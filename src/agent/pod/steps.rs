@@ -18,10 +18,8 @@ impl Worker {
         if plan.restart_all {
             return self.restart_all(pod, observed).await;
         }
-        for kill in &plan.kill {
-            self.kill_container(pod, &kill.container, &kill.id, kill.message.clone(), kill.grace).await;
-        }
         if !plan.kill.is_empty() {
+            self.kill_planned(pod, &plan.kill).await;
             // Their ends are decided upon in the next round.
             self.wake.notify_one();
         }
@@ -59,8 +57,15 @@ impl Worker {
         let addresses = self.addresses(pod);
         match self.volumes.set_up(pod, &addresses).await {
             Ok(mounted) => Some(mounted),
-            Err(error) => {
-                self.failure(pod, "FailedMount", error.to_string());
+            Err(errors) => {
+                self.retry_at(Some(steady::now() + RETRY));
+                let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+                if self.last_failure != told {
+                    self.last_failure = told;
+                    for error in errors {
+                        self.context.events.pod(pod, None, "Warning", error.reason(), error.to_string());
+                    }
+                }
                 None
             }
         }

@@ -18,7 +18,8 @@ use super::writing::Writing;
 use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
-use crate::agent::probes::{ProbeState, Probes};
+use crate::agent::eviction::REASON as EVICTED;
+use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Volumes;
@@ -63,7 +64,7 @@ pub(crate) struct Worker {
     adopted: bool,
     wake_at: Option<Timestamp>,
     /// Containers whose preStop hook was run: it is not run again when the grace period is shortened.
-    pub(super) stopping: Mutex<BTreeSet<String>>,
+    pub(super) stopping: Arc<Mutex<BTreeSet<String>>>,
     /// The last event about volumes or sandbox, so that each is told once.
     pub(super) last_failure: String,
 }
@@ -94,7 +95,7 @@ impl Worker {
             finished: false,
             adopted: false,
             wake_at: None,
-            stopping: Mutex::default(),
+            stopping: Arc::default(),
             last_failure: String::new(),
             context,
             wanted,
@@ -171,17 +172,16 @@ impl Worker {
         let pod = self.pod();
         let spec = pod.spec.clone().unwrap_or_default();
         let mut seen = BTreeMap::new();
+        let share = words::share(&spec);
         for (name, attempts) in &observed.containers {
             for ended in attempts.iter().filter(|c| c.state == ContainerState::Exited) {
                 let said = self.messages.remove(&ended.id).unwrap_or_else(|| {
                     let attempt = labels::attempt(&ended.labels);
                     let file = self.context.paths.termination_log(uid(&pod), name, attempt);
-                    words::of(
-                        find_container(&spec, name),
-                        &file,
-                        &ended.log_path,
-                        ended.exit_code.unwrap_or(0),
-                    )
+                    let (container, code) = (find_container(&spec, name), ended.exit_code.unwrap_or(0));
+                    let mut said = words::of(container, &file, &ended.log_path, code);
+                    words::cut(&mut said, share);
+                    said
                 });
                 seen.insert(ended.id.clone(), said);
             }
@@ -274,6 +274,7 @@ impl Worker {
             self.context.events.pod(pod, None, "Normal", "DeadlineExceeded", message.into());
             self.memory.failed = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
         }
+        self.evict(pod);
         self.memory.probes = self.probes.states();
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
@@ -292,15 +293,30 @@ impl Worker {
         self.report_soon(pod, &observed, self.finished);
     }
 
+    /// Takes note of it if the node has the pod evicted.
+    fn evict(&mut self, pod: &Pod) {
+        let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
+        if self.memory.failed.is_none() && !is_terminal(pod) {
+            self.memory.disrupted = eviction.disruption;
+            self.memory.failed = Some(Verdict { reason: EVICTED.into(), message: eviction.message });
+        }
+    }
+
     /// Ends what still runs and gives up the sandbox, once.
     async fn finish(&mut self, pod: &Pod) {
         if self.finished {
             return;
         }
         self.probes.stop();
-        self.kill_all(pod, super::terminate::grace_seconds(pod)).await;
+        let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
+        let own = super::terminate::grace_seconds(pod);
+        self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await;
         match self.give_up_sandbox(pod).await {
-            Ok(()) => self.finished = true,
+            Ok(()) => {
+                self.finished = true;
+                self.volumes.release();
+                self.context.evictions.done(uid(pod));
+            }
             Err(error) => {
                 tracing::warn!(pod = %full_name(pod), %error, "the pod could not be cleaned up yet");
                 self.retry_at(Some(steady::now() + RETRY));
@@ -312,16 +328,18 @@ impl Worker {
     fn probe(&mut self, pod: &Pod, observed: &Observed) {
         let spec = pod.spec.clone().unwrap_or_default();
         let containers: Vec<Container> = all_containers(&spec);
-        let running: Vec<(Container, String, Option<ProbeState>)> = observed
-            .running()
-            .filter_map(|(name, status)| {
-                let container = containers.iter().find(|c| c.name == name)?.clone();
-                let known = known_probe_state(pod, &status.id);
-                Some((container, status.id.clone(), known))
+        let running = observed.running().filter_map(|(name, status)| {
+            let container = containers.iter().find(|c| c.name == name)?.clone();
+            let since = timestamp(status.started_at.unwrap_or(status.created_at));
+            Some(Probed {
+                container,
+                id: status.id.clone(),
+                since,
+                known: known_probe_state(pod, &status.id),
             })
-            .collect();
+        });
         let address = self.probe_address(pod);
-        self.probes.reconcile(pod, &address, &running);
+        self.probes.reconcile(pod, &address, running.collect());
     }
 }
 

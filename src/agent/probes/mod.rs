@@ -1,19 +1,22 @@
 //! Startup, readiness and liveness probes: one task and one timer a probe.
 
 mod check;
+mod grpc;
 pub(crate) mod http;
+mod task;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::context::Context;
-pub(crate) use check::{Outcome, Target, resolve_port};
+pub(crate) use check::{Outcome, Target};
+use task::Task;
 
 /// A kind of probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,22 +60,16 @@ pub(crate) struct ProbeState {
     pub failed: Option<ProbeKind>,
 }
 
-/// Consecutive results of a probe against its thresholds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Streak {
-    last: Option<bool>,
-    length: i32,
-}
-
-impl Streak {
-    /// Counts a result; the verdict once its threshold is reached.
-    fn count(&mut self, success: bool, probe: &Probe) -> Option<bool> {
-        self.length = if self.last == Some(success) { self.length.saturating_add(1) } else { 1 };
-        self.last = Some(success);
-        let threshold =
-            if success { probe.success_threshold.unwrap_or(1) } else { probe.failure_threshold.unwrap_or(3) };
-        (self.length >= threshold.max(1)).then_some(success)
-    }
+/// A running container that is to be probed.
+pub(crate) struct Probed {
+    /// Its specification.
+    pub container: Container,
+    /// Its id.
+    pub id: String,
+    /// When it was started.
+    pub since: Timestamp,
+    /// What the API's status says of it, if it knows it: it ran before the agent did.
+    pub known: Option<ProbeState>,
 }
 
 type States = Arc<Mutex<BTreeMap<String, ProbeState>>>;
@@ -82,7 +79,7 @@ pub(crate) struct Probes {
     context: Arc<Context>,
     wake: Arc<Notify>,
     states: States,
-    tasks: BTreeMap<String, JoinSet<()>>,
+    tasks: BTreeMap<String, BTreeMap<ProbeKind, JoinSet<()>>>,
 }
 
 impl Probes {
@@ -96,20 +93,24 @@ impl Probes {
         self.states.lock().clone()
     }
 
-    /// Probes exactly these running containers: `(container, id, its state before a restart of the agent)`.
-    pub(crate) fn reconcile(
-        &mut self,
-        pod: &Pod,
-        address: &str,
-        running: &[(Container, String, Option<ProbeState>)],
-    ) {
-        let ids: Vec<&String> = running.iter().map(|(_, id, _)| id).collect();
-        self.tasks.retain(|id, _| ids.contains(&id));
-        self.states.lock().retain(|id, _| ids.contains(&id));
-        for (container, id, known) in running {
-            if !self.tasks.contains_key(id) {
-                self.start(pod, address, container, id, known.clone().unwrap_or_default());
-            }
+    /// Probes exactly these containers.
+    pub(crate) fn reconcile(&mut self, pod: &Pod, address: &str, running: Vec<Probed>) {
+        self.tasks.retain(|id, _| running.iter().any(|r| r.id == *id));
+        self.states.lock().retain(|id, _| running.iter().any(|r| r.id == *id));
+        let fresh: Vec<Probed> = running.into_iter().filter(|r| !self.tasks.contains_key(&r.id)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        let pod = Arc::new(pod.clone());
+        for probed in fresh {
+            self.start(&pod, address, probed);
+        }
+    }
+
+    /// The pod is being ended: readiness is still asked for, nothing is restarted any more.
+    pub(crate) fn only_readiness(&mut self) {
+        for tasks in self.tasks.values_mut() {
+            tasks.retain(|kind, _| *kind == ProbeKind::Readiness);
         }
     }
 
@@ -118,12 +119,16 @@ impl Probes {
         self.tasks.clear();
     }
 
-    fn start(&mut self, pod: &Pod, address: &str, container: &Container, id: &str, known: ProbeState) {
+    fn start(&mut self, pod: &Arc<Pod>, address: &str, probed: Probed) {
+        let Probed { container, id, since, known } = probed;
+        let adopted = known.is_some();
+        let known = known.unwrap_or_default();
         let started = known.started || container.startup_probe.is_none();
-        self.states.lock().insert(id.to_owned(), ProbeState { started, ..known });
+        self.states.lock().insert(id.clone(), ProbeState { started, ..known });
         let (started, _) = watch::channel(started);
         let started = Arc::new(started);
-        let mut tasks = JoinSet::new();
+        let container = Arc::new(container);
+        let mut tasks = BTreeMap::new();
         for (kind, probe) in [
             (ProbeKind::Startup, &container.startup_probe),
             (ProbeKind::Readiness, &container.readiness_probe),
@@ -134,117 +139,18 @@ impl Probes {
                 context: Arc::clone(&self.context),
                 wake: Arc::clone(&self.wake),
                 states: Arc::clone(&self.states),
-                pod: pod.clone(),
-                container: container.clone(),
-                id: id.to_owned(),
+                pod: Arc::clone(pod),
+                container: Arc::clone(&container),
+                id: id.clone(),
                 address: address.to_owned(),
                 kind,
                 probe: probe.clone(),
+                since,
+                adopted,
                 started: Arc::clone(&started),
             };
-            tasks.spawn(task.run());
+            tasks.entry(kind).or_insert_with(JoinSet::new).spawn(task.run());
         }
-        self.tasks.insert(id.to_owned(), tasks);
-    }
-}
-
-struct Task {
-    context: Arc<Context>,
-    wake: Arc<Notify>,
-    states: States,
-    pod: Pod,
-    container: Container,
-    id: String,
-    address: String,
-    kind: ProbeKind,
-    probe: Probe,
-    started: Arc<watch::Sender<bool>>,
-}
-
-fn seconds(value: Option<i32>, default: u64) -> Duration {
-    Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).unwrap_or(default))
-}
-
-impl Task {
-    async fn run(self) {
-        if self.kind == ProbeKind::Startup {
-            if *self.started.borrow() {
-                return;
-            }
-        } else {
-            let mut started = self.started.subscribe();
-            if started.wait_for(|s| *s).await.is_err() {
-                return;
-            }
-        }
-        tokio::time::sleep(seconds(self.probe.initial_delay_seconds, 0)).await;
-        let period = seconds(self.probe.period_seconds, 10).max(Duration::from_secs(1));
-        let mut tick = tokio::time::interval(period);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut streak = Streak::default();
-        loop {
-            tick.tick().await;
-            if self.once(&mut streak).await {
-                return;
-            }
-        }
-    }
-
-    /// Probes once; whether this probe is done for good.
-    async fn once(&self, streak: &mut Streak) -> bool {
-        let target = Target {
-            runtime: &self.context.runtime,
-            container: &self.container,
-            id: &self.id,
-            address: &self.address,
-            timeout: seconds(self.probe.timeout_seconds, 1).max(Duration::from_secs(1)),
-        };
-        let outcome = target.probe(&self.probe).await;
-        if let Outcome::Failure(text) = &outcome {
-            let message = format!("{} probe failed: {text}", self.kind.title());
-            self.context.events.pod(&self.pod, Some(&self.container.name), "Warning", "Unhealthy", message);
-        }
-        let success = matches!(outcome, Outcome::Success);
-        self.context.probe_counts.count(&self.pod, &self.container.name, self.kind.title(), success);
-        let Some(verdict) = streak.count(success, &self.probe) else {
-            return false;
-        };
-        let done = match (self.kind, verdict) {
-            (ProbeKind::Startup, true) => {
-                self.started.send_replace(true);
-                true
-            }
-            (ProbeKind::Startup | ProbeKind::Liveness, false) => true,
-            _ => false,
-        };
-        let mut states = self.states.lock();
-        let state = states.entry(self.id.clone()).or_default();
-        let before = state.clone();
-        match (self.kind, verdict) {
-            (ProbeKind::Startup, true) => state.started = true,
-            (ProbeKind::Readiness, ready) => state.ready = ready,
-            (ProbeKind::Liveness, true) => {}
-            (kind, false) => state.failed = Some(kind),
-        }
-        if *state != before {
-            self.wake.notify_one();
-        }
-        done
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thresholds_count_what_follows_in_a_row() {
-        let probe = Probe { failure_threshold: Some(3), success_threshold: Some(2), ..Probe::default() };
-        let mut streak = Streak::default();
-        let verdicts: Vec<Option<bool>> = [false, false, true, true, true, false, false, false]
-            .into_iter()
-            .map(|r| streak.count(r, &probe))
-            .collect();
-        assert_eq!(verdicts, [None, None, None, Some(true), Some(true), None, None, Some(false)]);
+        self.tasks.insert(id, tasks);
     }
 }

@@ -7,7 +7,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 
+use super::ownership::Group;
 use crate::agent::error::Error;
 
 /// A file of a volume.
@@ -24,19 +26,41 @@ pub(super) struct File {
 /// Files by relative path.
 pub(super) type Files = BTreeMap<PathBuf, File>;
 
+/// What tells one set of files from another.
+pub(super) type Fingerprint = [u8; 32];
+
+/// The fingerprint of files with their content, permissions and owners.
+pub(super) fn fingerprint(files: &Files) -> Fingerprint {
+    use std::os::unix::ffi::OsStrExt;
+    let mut digest = Sha256::new();
+    for (path, file) in files {
+        let name = path.as_os_str().as_bytes();
+        for part in [name, &file.data] {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        digest.update(file.mode.to_le_bytes());
+        digest.update(file.user.map_or(-1, i64::from).to_le_bytes());
+    }
+    digest.finalize().into()
+}
+
 const DATA: &str = "..data";
 const DATA_TMP: &str = "..data_tmp";
 
-/// Makes `directory` show exactly `files`. What is the same already is not written.
+/// Makes `directory` show exactly `files`, which belong to `group`. What is the same already is not written.
 pub(super) fn write(directory: &Path, files: &Files, group: Option<u32>) -> Result<(), Error> {
     check(files)?;
-    if equal(directory, files) {
+    if equal(directory, files, group) {
         return Ok(());
     }
     let old = fs::read_link(directory.join(DATA)).ok();
     let generation = new_generation(directory)?;
     for (path, file) in files {
-        write_file(&directory.join(&generation).join(path), file, group)?;
+        write_file(&directory.join(&generation).join(path), file)?;
+    }
+    if let Some(id) = group {
+        Group { id, on_root_mismatch: false, read_only: true }.own(directory)?;
     }
     let temporary = directory.join(DATA_TMP);
     let _ = fs::remove_file(&temporary);
@@ -69,7 +93,7 @@ fn check(files: &Files) -> Result<(), Error> {
 }
 
 /// The present generation has these files with this content and these permissions.
-fn equal(directory: &Path, files: &Files) -> bool {
+fn equal(directory: &Path, files: &Files, group: Option<u32>) -> bool {
     let Ok(generation) = fs::read_link(directory.join(DATA)) else { return false };
     let root = directory.join(generation);
     let mut found = BTreeSet::new();
@@ -79,9 +103,8 @@ fn equal(directory: &Path, files: &Files) -> bool {
     files.iter().all(|(path, file)| {
         let path = root.join(path);
         let mode = fs::metadata(&path).map(|m| m.permissions().mode() & 0o777);
-        // A group's read bit may have been added.
-        let same_mode = mode.is_ok_and(|m| m == file.mode || m == file.mode | 0o040);
-        same_mode && fs::read(&path).is_ok_and(|d| d == file.data)
+        let wanted = file.mode | if group.is_some() { 0o440 } else { 0 };
+        mode.is_ok_and(|m| m == wanted) && fs::read(&path).is_ok_and(|d| d == file.data)
     }) && top_level(files).iter().all(|n| fs::symlink_metadata(directory.join(n)).is_ok())
 }
 
@@ -105,18 +128,14 @@ fn new_generation(directory: &Path) -> Result<PathBuf, Error> {
     Ok(now.into())
 }
 
-fn write_file(path: &Path, file: &File, group: Option<u32>) -> Result<(), Error> {
+fn write_file(path: &Path, file: &File) -> Result<(), Error> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
     }
     fs::write(path, &file.data).map_err(Error::io("write", path))?;
-    let mut mode = file.mode;
-    if group.is_some() {
-        mode |= (mode & 0o400) >> 3;
-    }
-    std::os::unix::fs::chown(path, file.user, group).map_err(Error::io("change the owner of", path))?;
+    std::os::unix::fs::chown(path, file.user, None).map_err(Error::io("change the owner of", path))?;
     // After the change of owner, which may clear bits; and whatever the umask is.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(Error::io("change", path))
+    fs::set_permissions(path, fs::Permissions::from_mode(file.mode)).map_err(Error::io("change", path))
 }
 
 fn top_level(files: &Files) -> BTreeSet<PathBuf> {
@@ -188,6 +207,25 @@ mod tests {
         write(directory.path(), &all, None).expect("written");
         let mode = || fs::metadata(directory.path().join("a")).expect("a").permissions().mode() & 0o777;
         assert_eq!(mode(), 0o400);
+        if nix::unistd::geteuid().is_root() {
+            write(directory.path(), &all, Some(1234)).expect("written");
+            assert_eq!(mode(), 0o440, "the group reads too");
+            let first = fs::read_link(directory.path().join(DATA)).expect("a link");
+            write(directory.path(), &all, Some(1234)).expect("written");
+            assert_eq!(fs::read_link(directory.path().join(DATA)).expect("a link"), first);
+            let meta = fs::metadata(directory.path()).expect("there");
+            assert_eq!(meta.permissions().mode() & 0o2070, 0o2050, "the directory too, but not to write");
+        }
+    }
+
+    #[test]
+    fn fingerprints_tell_names_contents_and_modes_apart() {
+        let all = [files(&[("a", "bc")]), files(&[("ab", "c")]), files(&[("a", "b"), ("c", "")])];
+        let mut open = all[0].clone();
+        open.get_mut(Path::new("a")).expect("a").mode = 0o600;
+        let prints: BTreeSet<_> = all.iter().chain([&open]).map(fingerprint).collect();
+        assert_eq!(prints.len(), 4);
+        assert_eq!(fingerprint(&all[0]), fingerprint(&files(&[("a", "bc")])));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
 use super::atomic::{File, Files};
 use super::{Volumes, owner};
 use crate::agent::fields::Fields;
+use crate::agent::objects::Watched;
 use crate::agent::spec::namespace;
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -121,11 +122,19 @@ impl Volumes {
         }
         if let Some(source) = &volume.projected {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            let mut files = Files::new();
+            let (mut files, mut problems) = (Files::new(), Vec::new());
             for projection in source.sources.iter().flatten() {
-                files.extend(self.projection(pod, projection, addresses, mode).await?);
+                match self.projection(pod, projection, addresses, mode).await {
+                    Ok(more) => files.extend(more),
+                    Err(problem) if problems.contains(&problem) => {}
+                    Err(problem) => problems.push(problem),
+                }
             }
-            return Ok(Some(("projected", true, files)));
+            return match &problems[..] {
+                [] => Ok(Some(("projected", true, files))),
+                [one] => Err(one.clone()),
+                several => Err(format!("[{}]", several.join(", "))),
+            };
         }
         Ok(None)
     }
@@ -159,7 +168,17 @@ impl Volumes {
             let file = File { user: owner.user, ..file(token.into_bytes(), Some(mode), mode) };
             return Ok([(PathBuf::from(&source.path), file)].into());
         }
-        Err("this kind of projection is not supported on this node".into())
+        if let Some(source) = &projection.cluster_trust_bundle {
+            let name = source.name.as_deref().or(source.signer_name.as_deref()).unwrap_or_default();
+            let missing = format!("clustertrustbundle \"{name}\" not found: this cluster has none");
+            // Without the objects, an optional bundle is an empty file.
+            let empty = source.optional.unwrap_or(false).then(|| file(Vec::new(), None, mode));
+            return empty.map(|f| [(PathBuf::from(&source.path), f)].into()).ok_or(missing);
+        }
+        if projection.pod_certificate.is_some() {
+            return Err("podCertificate sources are not supported by this node".into());
+        }
+        Err("the projected volume has a source this node does not know".into())
     }
 
     fn downward(
@@ -173,7 +192,7 @@ impl Volumes {
             pod,
             addresses,
             node_addresses: &self.context.node_addresses(),
-            allocatable: self.context.allocatable(),
+            allocatable: self.context.allocatable,
         };
         let mut files = Files::new();
         for item in items {
@@ -194,17 +213,27 @@ impl Volumes {
         name: &str,
         optional: bool,
     ) -> Result<Option<Arc<ConfigMap>>, String> {
-        let objects = &self.context.objects;
-        let watched = self.config_maps.entry(name.to_owned()).or_insert_with(|| objects.config_map(ns, name));
-        watched.subscribe(&self.wake);
-        watched.get().await.required("configmap", name, optional)
+        self.watch_config_map(ns, name).get().await.required("configmap", name, optional)
     }
 
     async fn secret(&mut self, ns: &str, name: &str, optional: bool) -> Result<Option<Arc<Secret>>, String> {
+        self.watch_secret(ns, name).get().await.required("secret", name, optional)
+    }
+
+    /// The pod is told of every change of the ConfigMap.
+    pub(super) fn watch_config_map(&mut self, ns: &str, name: &str) -> Arc<Watched<ConfigMap>> {
+        let objects = &self.context.objects;
+        let watched = self.config_maps.entry(name.to_owned()).or_insert_with(|| objects.config_map(ns, name));
+        watched.subscribe(&self.wake);
+        Arc::clone(watched)
+    }
+
+    /// The pod is told of every change of the Secret.
+    pub(super) fn watch_secret(&mut self, ns: &str, name: &str) -> Arc<Watched<Secret>> {
         let objects = &self.context.objects;
         let watched = self.secrets.entry(name.to_owned()).or_insert_with(|| objects.secret(ns, name));
         watched.subscribe(&self.wake);
-        watched.get().await.required("secret", name, optional)
+        Arc::clone(watched)
     }
 }
 

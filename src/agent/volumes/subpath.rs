@@ -1,36 +1,16 @@
 //! `subPath`: a part of a volume, resolved so that nothing a container does to the volume leads outside.
 //!
 //! The path is opened with `openat2(2)` and `RESOLVE_BENEATH`, missing directories are made one by one,
-//! and what was opened, not its name, is bound to a place of its own, from which the container gets it.
+//! and what was opened, not its name, is what the container gets.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, open, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, chmodat, fstat, mkdirat, open, openat2};
 
-/// Binds `volume/sub_path` to `place`, which is returned.
-pub(crate) fn prepare(volume: &Path, sub_path: &str, place: &Path) -> io::Result<PathBuf> {
-    let opened = open_or_make(volume, sub_path)?;
-    let meta = fs::File::from(opened.try_clone()?).metadata()?;
-    if let Some(parent) = place.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    // A former attempt of the container may have its mount there.
-    let _ = umount2(place, MntFlags::MNT_DETACH);
-    if meta.is_dir() {
-        fs::create_dir_all(place)?;
-    } else {
-        fs::OpenOptions::new().create(true).append(true).open(place)?;
-    }
-    let source = format!("/proc/self/fd/{}", opened.as_raw_fd());
-    mount(Some(source.as_str()), place, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
-    Ok(place.to_path_buf())
-}
-
-fn open_or_make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
+/// Opens `sub_path` of a volume. Missing directories get the permissions of the volume's root.
+pub(super) fn open_or_make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
     let plain =
         Path::new(sub_path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
     if !plain {
@@ -44,23 +24,28 @@ fn open_or_make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
         Err(rustix::io::Errno::NOENT) => {}
         result => return Ok(result?),
     }
+    let mode = Mode::from(fstat(&root)?.st_mode & 0o2777);
     let mut path = PathBuf::new();
     for component in Path::new(sub_path).components() {
         let parent = if path.as_os_str().is_empty() { root.try_clone()? } else { beneath(&root, &path)? };
         path.push(component);
-        match mkdirat(parent.as_fd(), component.as_os_str(), Mode::from(0o777)) {
-            // Volumes are shared by users the node knows nothing of; kubelet makes these 0750 plus umask 0.
-            Ok(()) => rustix::fs::chmodat(
-                parent,
-                component.as_os_str(),
-                Mode::from(0o755),
-                rustix::fs::AtFlags::empty(),
-            )?,
+        match mkdirat(parent.as_fd(), component.as_os_str(), mode) {
+            // The umask took some of it.
+            Ok(()) => chmod(&beneath(&root, &path)?, mode)?,
             Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
     }
     Ok(beneath(&root, sub_path)?)
+}
+
+/// A name of what a descriptor of this process has open.
+pub(super) fn name_of(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn chmod(file: &OwnedFd, mode: Mode) -> rustix::io::Result<()> {
+    chmodat(CWD, name_of(file), mode, AtFlags::empty())
 }
 
 fn beneath(root: &OwnedFd, path: impl AsRef<Path>) -> rustix::io::Result<OwnedFd> {
@@ -71,7 +56,8 @@ fn beneath(root: &OwnedFd, path: impl AsRef<Path>) -> rustix::io::Result<OwnedFd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     #[test]
     fn links_out_of_the_volume_are_refused_and_missing_directories_made() {
@@ -81,13 +67,19 @@ mod tests {
         symlink("/etc", volume.join("etc")).expect("linked");
         symlink("..", volume.join("up")).expect("linked");
         symlink("real", volume.join("inside")).expect("linked");
+        symlink("/proc/self/root", volume.join("magic")).expect("linked");
         fs::create_dir(volume.join("real")).expect("made");
-        for bad in ["etc", "etc/passwd", "up", "../x", "/etc", "up/w"] {
+        for bad in ["etc", "etc/passwd", "up", "../x", "/etc", "up/w", "magic/etc", "real/../../x"] {
             assert!(open_or_make(&volume, bad).is_err(), "{bad}");
         }
+        assert!(!directory.path().join("w").exists() && !directory.path().join("x").exists());
         assert!(open_or_make(&volume, "inside").is_ok());
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o2775)).expect("changed");
         open_or_make(&volume, "a/b").expect("made");
-        assert!(volume.join("a/b").is_dir());
+        for made in ["a", "a/b"] {
+            let mode = fs::metadata(volume.join(made)).expect("there").mode();
+            assert_eq!(mode & 0o7777, 0o2775, "{made}: as the volume's root, whatever the umask");
+        }
         fs::write(volume.join("f"), "x").expect("written");
         assert!(open_or_make(&volume, "f").is_ok());
     }

@@ -1,6 +1,7 @@
 //! Bound service account tokens: requested from the API, renewed after four fifths of their life.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
@@ -12,6 +13,10 @@ use crate::agent::spec::{name, namespace, uid};
 
 /// No token is used longer than this.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// Tokens made together are renewed within this time of each other, not at once.
+const JITTER_MS: i64 = 10_000;
+/// An API that does not answer must not hold up a pod that runs.
+const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 struct Token {
@@ -44,7 +49,9 @@ impl Tokens {
         if let Some(token) = self.0.get(&key).filter(|t| now < t.refresh_at) {
             return Ok(token.value.clone());
         }
-        match request(client, pod, source, seconds, now).await {
+        let answer = tokio::time::timeout(ANSWER, request(client, pod, source, seconds, now)).await;
+        let answer = answer.unwrap_or_else(|_| Err("the API server did not answer in time".into()));
+        match answer {
             Ok(token) => {
                 let value = token.value.clone();
                 self.0.insert(key, token);
@@ -68,7 +75,7 @@ async fn request(
     source: &ServiceAccountTokenProjection,
     seconds: i64,
     now: Timestamp,
-) -> Result<Token, kube::Error> {
+) -> Result<Token, String> {
     let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref()).unwrap_or("default");
     let api: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace(pod));
     let wanted = TokenRequest {
@@ -84,15 +91,23 @@ async fn request(
         }),
         ..TokenRequest::default()
     };
-    let answer = api.create_token_request(account, &PostParams::default(), &wanted).await?;
+    let answer = api.create_token_request(account, &PostParams::default(), &wanted).await;
+    let answer = answer.map_err(|error| match error {
+        kube::Error::Api(status) => status.message.clone(),
+        error => error.to_string(),
+    })?;
     let status = answer.status.unwrap_or_default();
     let expires_at = status.expiration_timestamp.map_or(now + SignedDuration::from_secs(seconds), |t| t.0);
-    Ok(Token { value: status.token.unwrap_or_default(), refresh_at: refresh_at(now, expires_at), expires_at })
+    let jitter = SignedDuration::from_millis(rand::random_range(0..JITTER_MS));
+    let refresh_at = refresh_at(now, expires_at, jitter);
+    Ok(Token { value: status.token.unwrap_or_default(), refresh_at, expires_at })
 }
 
-fn refresh_at(issued: Timestamp, expires: Timestamp) -> Timestamp {
+/// After four fifths of its life, daily at least, and a little earlier than that.
+fn refresh_at(issued: Timestamp, expires: Timestamp, jitter: SignedDuration) -> Timestamp {
     let life = expires.duration_since(issued);
-    issued + (life * 4 / 5).min(MAX_AGE)
+    let due = (life * 4 / 5).min(MAX_AGE);
+    issued + (due - jitter.min(due / 10))
 }
 
 #[cfg(test)]
@@ -102,7 +117,10 @@ mod tests {
     #[test]
     fn renewed_after_four_fifths_but_daily_at_least() {
         let at = |s: i64| Timestamp::from_second(s).expect("in range");
-        assert_eq!(refresh_at(at(0), at(3600)), at(2880));
-        assert_eq!(refresh_at(at(0), at(365 * 86_400)), at(86_400));
+        let none = SignedDuration::ZERO;
+        assert_eq!(refresh_at(at(0), at(3600), none), at(2880));
+        assert_eq!(refresh_at(at(0), at(365 * 86_400), none), at(86_400));
+        assert_eq!(refresh_at(at(0), at(3600), SignedDuration::from_secs(10)), at(2870));
+        assert_eq!(refresh_at(at(0), at(50), SignedDuration::from_secs(10)), at(36));
     }
 }

@@ -14,9 +14,9 @@ use libcontainer::syscall::syscall::SyscallType;
 use nix::fcntl::OFlag;
 use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, fchown};
-use oci_spec::runtime::{LinuxNamespaceType as Ns, Process};
+use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType as Ns, Process};
 
-use super::device_filter::DeviceFilter;
+use super::device_filter::{Allowed, DeviceFilter};
 use super::executor::{Outcome, executor};
 use super::in_root::InRoot;
 use super::io::Streams;
@@ -149,6 +149,7 @@ impl Container {
             uid: spec.uid,
             gid: spec.gid,
             groups: &spec.supplemental_groups,
+            strict: spec.strict_groups,
         };
         let identity = user::resolve(&root, &wanted)?;
         let cwd = oci::working_dir(spec, &image.config);
@@ -292,7 +293,20 @@ fn restrict_devices(context: &Context, spec: &ContainerSpec, cgroup: &str) -> Re
     let Some(dir) = context.cgroups.dir("", cgroup) else {
         return Ok(());
     };
-    filter.attach(&dir).map_err(Error::io("restrict the devices of", &dir))
+    let asked = oci::asked_for(spec)?;
+    let number = |n: i64| i32::try_from(n).map_err(|_| Error::Invalid(format!("device number {n}")));
+    let mut allowed = Vec::new();
+    for device in &asked {
+        let block = device.typ == LinuxDeviceType::B;
+        let (major, minor) = (number(device.major)?, number(device.minor)?);
+        allowed.push(Allowed { block, major, minor, readonly: device.readonly });
+    }
+    let attached = if allowed.is_empty() {
+        filter.attach(&dir)
+    } else {
+        DeviceFilter::load_with(&allowed).and_then(|own| own.attach(&dir))
+    };
+    attached.map_err(Error::io("restrict the devices of", &dir))
 }
 
 /// Runs libcontainer's part of the creation.

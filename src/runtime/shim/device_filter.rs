@@ -10,11 +10,25 @@ use crate::runtime::sys;
 
 /// What may be done with devices: bits of `access` in `struct bpf_cgroup_dev_ctx`.
 const MKNOD: u8 = 1;
+const READ: u8 = 2;
 const ALL: u8 = 7;
 const BLOCK: i32 = 1;
 const CHARACTER: i32 = 2;
 
+/// A device that one container may use.
+pub struct Allowed {
+    /// Block device, not character device.
+    pub block: bool,
+    /// Major number.
+    pub major: i32,
+    /// Minor number.
+    pub minor: i32,
+    /// It may not be written.
+    pub readonly: bool,
+}
+
 /// Devices that are allowed.
+#[derive(Clone, Copy)]
 struct Rule {
     kind: i32,
     major: Option<i32>,
@@ -48,7 +62,19 @@ pub struct DeviceFilter(OwnedFd);
 impl DeviceFilter {
     /// Loads it; an error where the kernel or a missing right forbids it.
     pub fn load() -> io::Result<Self> {
-        sys::load_device_filter(&program(&RULES)).map(Self)
+        Self::load_with(&[])
+    }
+
+    /// Loads one that allows these devices too.
+    pub fn load_with(more: &[Allowed]) -> io::Result<Self> {
+        let mut rules = RULES.to_vec();
+        rules.extend(more.iter().map(|a| Rule {
+            kind: if a.block { BLOCK } else { CHARACTER },
+            major: Some(a.major),
+            minor: Some(a.minor),
+            access: if a.readonly { READ } else { ALL },
+        }));
+        sys::load_device_filter(&program(&rules)).map(Self)
     }
 
     /// Makes it decide for a cgroup.

@@ -99,17 +99,50 @@ fn configure(spec: &SandboxSpec) -> Result<(), Error> {
         }
     }
     for (name, value) in &spec.sysctls {
-        check_sysctl(spec, name)?;
-        let file = Path::new("/proc/sys").join(name.replace('.', "/"));
+        let name = dotted(name);
+        check_sysctl(spec, &name)?;
+        // Dots that are part of a name, such as an interface's, are slashes in the dotted form.
+        let path: String = name
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect();
+        let file = Path::new("/proc/sys").join(path);
         fs::write(&file, value).map_err(Error::io("write", &file))?;
     }
     Ok(())
 }
 
+/// A parameter's name with dots between its parts: sysctl(8) takes slashes as well, by which one comes first.
+fn dotted(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(at) if name[at..].starts_with('/') => name
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}
+
 /// Only parameters of a namespace that is the sandbox's own may be set.
 fn check_sysctl(spec: &SandboxSpec, name: &str) -> Result<(), Error> {
     let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|p| name.starts_with(p));
-    let plain = name.split('.').all(|part| !part.is_empty() && !part.contains('/'));
+    let plain = name.split('.').all(|part| !part.is_empty() && part.chars().any(|c| c != '/'));
     let own = (name.starts_with("net.") && !spec.host_network) || (ipc && !spec.host_ipc);
     if plain && own {
         return Ok(());
@@ -190,7 +223,15 @@ mod tests {
         for good in ["net.core.somaxconn", "kernel.shmmax", "kernel.sem", "fs.mqueue.msg_max"] {
             check_sysctl(&spec, good).unwrap();
         }
-        for bad in ["kernel.panic", "vm.swappiness", "net./../kernel.panic", "net..x", "fs.file-max"] {
+        for (name, with_dots) in [
+            ("net/core/somaxconn", "net.core.somaxconn"),
+            ("net/ipv4/conf/eth0.1/forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+            ("net.ipv4.conf.eth0/1.forwarding", "net.ipv4.conf.eth0/1.forwarding"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(dotted(name), with_dots);
+        }
+        for bad in ["kernel.panic", "vm.swappiness", "net.//.kernel.panic", "net..x", "fs.file-max"] {
             assert!(check_sysctl(&spec, bad).is_err(), "{bad}");
         }
         let host = SandboxSpec { host_network: true, host_ipc: true, ..Default::default() };

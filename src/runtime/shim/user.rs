@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
     pub gid: Option<u32>,
     /// Added to the groups.
     pub groups: &'a [u32],
+    /// Leave out the groups that `/etc/group` has for the user.
+    pub strict: bool,
 }
 
 struct Passwd<'a> {
@@ -99,7 +101,7 @@ fn resolve_in(users: &str, groups: &str, wanted: &Wanted) -> Result<Identity, Er
         },
     };
     let mut all = vec![gid];
-    if let Some(entry) = &entry {
+    if let Some(entry) = entry.as_ref().filter(|_| !wanted.strict) {
         let member = |members: &str| members.split(',').any(|m| m == entry.name);
         all.extend(group(groups).filter(|(_, _, m)| member(m)).map(|(_, gid, _)| gid));
     }
@@ -139,6 +141,12 @@ mod tests {
         assert_eq!(find(wanted), Identity { uid: 7, gid: 0, groups: vec![0, 4, 9], home: "/".into() });
         let wanted = Wanted { uid: Some(33), gid: Some(1), ..Default::default() };
         assert_eq!(find(wanted).groups, [1, 4]);
+    }
+
+    #[test]
+    fn strict_groups_are_those_asked_for() {
+        let wanted = Wanted { image: "web", groups: &[9], strict: true, ..Default::default() };
+        assert_eq!(find(wanted).groups, [9, 44]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! Images: the command, and pods that pull.
 
-use std::process::{Child, Command, Stdio};
-
 use crate::Shared;
-use crate::harness::{Cluster, NODE_IP, show, wait_for};
+use crate::harness::{Cluster, NODE_IP, show};
+use crate::registry::Registry;
 
 pub const SHARED: &[(&str, Shared)] =
     &[("images_import_list_remove", import_list_remove), ("images_are_pulled_from_a_registry", pull)];
@@ -30,55 +29,15 @@ fn import_list_remove(cluster: &Cluster) {
     assert!(!output.status.success() && show(&output).contains("busybox:9.99"), "{}", show(&output));
 }
 
-/// Debian's docker-registry inside the test host, with one image pushed.
-struct Registry(Child);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn registry(cluster: &Cluster) -> Registry {
-    let directory = cluster.host.directory.path().join("registry");
-    std::fs::create_dir_all(&directory).expect("directory");
-    let config = directory.join("config.yml");
-    let text = format!(
-        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{NODE_IP}:5000'}}\nlog: {{level: error}}\n",
-        directory.display()
-    );
-    std::fs::write(&config, text).expect("writes");
-    let child = cluster
-        .host
-        .command("docker-registry")
-        .arg("serve")
-        .arg(&config)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("docker-registry is installed");
-    let url = format!("http://{NODE_IP}:5000/v2/");
-    wait_for("the registry", || {
-        cluster.host.command("curl").args(["-sf", &url]).output().is_ok_and(|o| o.status.success())
-    });
-    Registry(child)
-}
-
-fn push(cluster: &Cluster) {
+fn push(cluster: &Cluster, registry: &Registry) {
     let archive = cluster.host.directory.path().join("push.tar");
     crate::images::write_busybox(&archive);
-    let mut skopeo: Command = cluster.host.command("skopeo");
-    skopeo.args(["copy", "-q", "--dest-tls-verify=false"]);
-    skopeo.arg(format!("docker-archive:{}:busybox:1.35", archive.display()));
-    skopeo.arg(format!("docker://{NODE_IP}:5000/tools/busybox:1"));
-    let output = skopeo.output().expect("skopeo is installed");
-    assert!(output.status.success(), "{}", show(&output));
+    registry.push(cluster, &archive, "busybox:1.35", "tools/busybox:1");
 }
 
 fn pull(cluster: &Cluster) {
-    let _registry = registry(cluster);
-    push(cluster);
+    let registry = Registry::start(cluster, 5000);
+    push(cluster, &registry);
     let image = format!("{NODE_IP}:5000/tools/busybox:1");
     kedge(cluster, &["images", "pull", &image]);
     assert!(kedge(cluster, &["images", "list"]).contains(&image));

@@ -19,6 +19,7 @@ use crate::runtime::rootfs::ImageConfig;
 use crate::runtime::spec::{ContainerSpec, Propagation, SandboxSpec, Seccomp};
 
 pub use caps::Caps;
+pub use devices::asked_for;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -145,6 +146,7 @@ pub fn process(inputs: &Inputs) -> Result<Process, Error> {
     process.set_rlimits(None).set_oom_score_adj(None);
     // Written out as `false` it would be taken for a wish.
     process.set_no_new_privileges(spec.no_new_privileges.then_some(true));
+    process.set_apparmor_profile(spec.apparmor.clone());
     Ok(process)
 }
 
@@ -177,9 +179,10 @@ fn linux(inputs: &Inputs) -> Result<Linux, Error> {
         .build()
         .map_err(invalid)?;
     // Limits are set by `Cgroups`, which goes on where libcontainer would give up.
-    linux.set_resources(devices::rules(inputs)?).set_sysctl(None).set_seccomp(None).set_devices(None);
-    if spec.privileged {
-        linux.set_masked_paths(None).set_readonly_paths(None).set_devices(Some(devices::all()));
+    linux.set_resources(devices::rules(inputs)?).set_sysctl(None).set_seccomp(None);
+    linux.set_devices(devices::nodes(inputs)?);
+    if spec.privileged || spec.unmasked {
+        linux.set_masked_paths(None).set_readonly_paths(None);
     } else {
         linux.set_masked_paths(Some(strings(&MASKED))).set_readonly_paths(Some(strings(&READONLY)));
     }

@@ -104,7 +104,8 @@ fn asked_for(m: &Mount) -> Result<OciMount, Error> {
                 Propagation::HostToContainer => "rslave",
                 Propagation::Bidirectional => "rshared",
             };
-            mount("bind", source, target, &["rbind", mode, propagation])
+            let options = ["rbind", mode, propagation, "rro"];
+            mount("bind", source, target, if m.recursive_readonly { &options } else { &options[..3] })
         }
     }
 }

@@ -85,6 +85,15 @@ fn privileged_hides_nothing() {
 }
 
 #[test]
+fn unmasked_hides_nothing_and_gives_no_devices() {
+    let spec = ContainerSpec { unmasked: true, apparmor: Some("p".into()), ..Default::default() };
+    let built = build(&spec, &image(), &SandboxSpec::default()).unwrap();
+    let linux = built.linux().clone().unwrap();
+    assert_eq!((linux.masked_paths(), linux.readonly_paths(), linux.devices()), (&None, &None, &None));
+    assert_eq!(built.process().as_ref().unwrap().apparmor_profile().as_deref(), Some("p"));
+}
+
+#[test]
 fn mounts_asked_for_come_last_and_replace_defaults() {
     let bind = |target: &str| Mount { source: "/tmp".into(), target: target.into(), ..Default::default() };
     let shm = Mount { target: "/dev/shm".into(), kind: MountKind::Tmpfs(Some(4096)), ..Default::default() };

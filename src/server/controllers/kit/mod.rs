@@ -5,7 +5,6 @@ pub mod discovery;
 pub mod informer;
 pub mod informers;
 pub mod meta;
-pub mod node_selectors;
 pub mod patch;
 pub mod pod;
 pub mod podcontrol;
@@ -19,6 +18,7 @@ use std::sync::Arc;
 
 use kube::Client;
 
+pub use crate::api::node_selectors;
 pub use informer::{Change, Informer, Key, Subscription};
 pub use informers::Informers;
 pub use queue::{Next, Queue};

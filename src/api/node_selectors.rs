@@ -1,8 +1,10 @@
 //! Node selectors: which nodes a pod may run on.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 
-use super::meta::Labels;
+type Labels = BTreeMap<String, String>;
 
 /// Whether one requirement holds for a value that may be absent.
 fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
