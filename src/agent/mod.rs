@@ -11,6 +11,7 @@ mod api;
 mod backoff;
 mod container;
 mod context;
+mod counts;
 mod disk;
 mod error;
 mod events;
@@ -141,7 +142,7 @@ impl Agent {
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
-            probe_counts: stats::ProbeCounts::default(),
+            probe_counts: counts::ProbeCounts::default(),
             node: node_seen,
             statics: Statics::new(directory.read()),
             memory_capacity: machine.memory,
