@@ -158,13 +158,17 @@ impl Worker {
             tokio::select! {
                 _ = &mut all => return,
                 () = &mut deleted => return,
-                () = wake.notified() => {
-                    let observed = self.observe().await;
-                    self.memory.probes = self.probes.states();
-                    self.report(pod, &observed, false).await;
-                }
+                () = wake.notified() => self.tell(pod).await,
+                written = self.writing.done() => if self.written(written) { self.tell(pod).await },
             }
         }
+    }
+
+    /// Tells how the pod is now. Nobody's time to end depends on when the API takes it.
+    async fn tell(&mut self, pod: &Pod) {
+        let observed = self.observe().await;
+        self.memory.probes = self.probes.states();
+        self.report_soon(pod, &observed, false);
     }
 
     /// Ends all containers: ordinary ones together, then sidecars, the last one first. `false`: left off,
@@ -231,11 +235,8 @@ impl Worker {
         loop {
             tokio::select! {
                 () = &mut kill => return true,
-                () = wake.notified(), if in_api => {
-                    let observed = self.observe().await;
-                    self.memory.probes = self.probes.states();
-                    self.report(pod, &observed, false).await;
-                }
+                () = wake.notified(), if in_api => self.tell(pod).await,
+                written = self.writing.done() => if self.written(written) { self.tell(pod).await },
                 changed = wanted.changed() => {
                     let Ok(()) = changed else {
                         (&mut kill).await;
