@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use kedge::runtime::images::{ImportOptions, Images, RegistriesConfig};
+use kedge::runtime::images::{Images, ImportOptions, RegistriesConfig};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -28,7 +28,8 @@ fn layer(path: &Path, bytes: u64) -> (u64, u64) {
     let mut tar = tar::Builder::new(File::create(path).unwrap());
     let (mut todo, mut taken, mut files) = (vec![PathBuf::from("/usr")], 0, 0);
     while let Some(dir) = todo.pop() {
-        let mut entries: Vec<_> = fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        let mut entries: Vec<_> =
+            fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
         entries.sort();
         for path in entries {
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
@@ -53,7 +54,8 @@ fn layer(path: &Path, bytes: u64) -> (u64, u64) {
 /// A `docker save` archive whose layer is compressed, as those of registries are.
 fn archive(dir: &Path, plain: &Path, packed: &Path) -> PathBuf {
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = json!({"architecture": arch, "os": "linux", "rootfs": {"diff_ids": [hash(plain)]}}).to_string();
+    let config =
+        json!({"architecture": arch, "os": "linux", "rootfs": {"diff_ids": [hash(plain)]}}).to_string();
     let list = json!([{"Config": "c.json", "RepoTags": ["bench:1"], "Layers": ["layer"]}]).to_string();
     let path = dir.join("image.tar");
     let mut tar = tar::Builder::new(File::create(&path).unwrap());
@@ -81,7 +83,13 @@ fn sync() {
 
 /// The best of three: others use the machine, too.
 fn best(mut work: impl FnMut(u32) -> Duration) -> Duration {
-    (0..3).map(|n| { sync(); work(n) }).min().unwrap()
+    (0..3)
+        .map(|n| {
+            sync();
+            work(n)
+        })
+        .min()
+        .unwrap()
 }
 
 #[tokio::main(worker_threads = 2)]
@@ -95,7 +103,10 @@ async fn main() {
     encoder.finish().unwrap().flush().unwrap();
     let image = archive(dir.path(), &plain, &packed);
     let mib = bytes >> 20;
-    println!("image: {mib} MiB in {files} files, {} MiB compressed", fs::metadata(&packed).unwrap().len() >> 20);
+    println!(
+        "image: {mib} MiB in {files} files, {} MiB compressed",
+        fs::metadata(&packed).unwrap().len() >> 20
+    );
     fs::remove_file(&plain).unwrap();
 
     let tar = |n: u32, durable: bool| {

@@ -129,8 +129,9 @@ fn what_is_pulled_is_told(cluster: &Cluster, ns: &str) {
     let id = get(cluster, ns, "one", IMAGE_ID);
     assert!(id.starts_with(&format!("{NODE_IP}:5000/team/app@sha256:")), "{id}");
     pod(cluster, ns, "present", &image, "", "");
-    let present =
-        format!("Normal Pulled: Container image \"{image}\" already present on machine and can be accessed by the pod");
+    let present = format!(
+        "Normal Pulled: Container image \"{image}\" already present on machine and can be accessed by the pod"
+    );
     wait_events(cluster, ns, "present", &[&present]);
     // By digest.
     pod(cluster, ns, "digest", &id, "", "");
@@ -171,10 +172,18 @@ fn what_cannot_be_pulled_says_why(cluster: &Cluster, ns: &str) {
     );
     cluster.wait_jsonpath(&["pod", "missing", "-n", ns], WAITING, "ImagePullBackOff");
     let message = get(cluster, ns, "missing", MESSAGE);
-    assert!(message.starts_with(&format!("Back-off pulling image \"{missing}\": ErrImagePull: ")), "{message}");
+    assert!(
+        message.starts_with(&format!("Back-off pulling image \"{missing}\": ErrImagePull: ")),
+        "{message}"
+    );
     assert!(message.contains("manifest unknown"), "{message}");
     let invalid = "Failed to apply default image tag \"Upper/Case\": couldn't parse image name \"Upper/Case\": invalid reference format: repository name (Upper/Case) must be lowercase";
-    wait_events(cluster, ns, "name", &[&format!("Warning InspectFailed: {invalid}"), "Warning Failed: Error: InvalidImageName"]);
+    wait_events(
+        cluster,
+        ns,
+        "name",
+        &[&format!("Warning InspectFailed: {invalid}"), "Warning Failed: Error: InvalidImageName"],
+    );
     cluster.wait_jsonpath(&["pod", "name", "-n", ns], WAITING, "InvalidImageName");
     assert_eq!(get(cluster, ns, "name", MESSAGE), invalid);
     let never = "Container image \"never:1\" is not present with pull policy of Never";
@@ -198,8 +207,16 @@ fn secrets_open_registries(cluster: &Cluster, ns: &str) {
     let image = format!("{host}/team/app:1");
     let docker = |name: &str, password: &str| {
         cluster.kubectl(&[
-            "create", "secret", "docker-registry", name, "-n", ns, "--docker-server", &host,
-            "--docker-username=user", &format!("--docker-password={password}"),
+            "create",
+            "secret",
+            "docker-registry",
+            name,
+            "-n",
+            ns,
+            "--docker-server",
+            &host,
+            "--docker-username=user",
+            &format!("--docker-password={password}"),
         ]);
     };
     docker("right", "secret");
@@ -209,7 +226,13 @@ fn secrets_open_registries(cluster: &Cluster, ns: &str) {
     let file = cluster.host.directory.path().join("dockercfg");
     std::fs::write(&file, old).expect("writes");
     cluster.kubectl(&[
-        "create", "secret", "generic", "old", "-n", ns, "--type=kubernetes.io/dockercfg",
+        "create",
+        "secret",
+        "generic",
+        "old",
+        "-n",
+        ns,
+        "--type=kubernetes.io/dockercfg",
         &format!("--from-file=.dockercfg={}", file.display()),
     ]);
     let always = r#","imagePullPolicy":"Always""#;
@@ -248,7 +271,9 @@ fn images_that_come_from_elsewhere(cluster: &Cluster, ns: &str) {
     pod(cluster, ns, "waits", "busybox:1.36", r#","imagePullPolicy":"Never""#, "");
     cluster.wait_jsonpath(&["pod", "waits", "-n", ns], WAITING, "ErrImageNeverPull");
     cluster.import_test_images();
-    wait_for("the image in the node's status", || node_images(cluster).contains("docker.io/library/busybox:1.36"));
+    wait_for("the image in the node's status", || {
+        node_images(cluster).contains("docker.io/library/busybox:1.36")
+    });
     cluster.wait_pod_ready(ns, "waits");
     // The watched directory: an archive, and a list of names.
     let directory = cluster.data_dir().join("agent/images");
@@ -259,7 +284,8 @@ fn images_that_come_from_elsewhere(cluster: &Cluster, ns: &str) {
     std::fs::copy(&archive, directory.join("node.tar")).expect("copies");
     wait_for("the archive's image", || node_images(cluster).contains("docker.io/library/busybox:1.35"));
     push(cluster, "1.35", "team/listed:1");
-    std::fs::write(directory.join("list.txt"), format!("# more\n{NODE_IP}:5000/team/listed:1\n")).expect("writes");
+    std::fs::write(directory.join("list.txt"), format!("# more\n{NODE_IP}:5000/team/listed:1\n"))
+        .expect("writes");
     wait_for("the listed image", || node_images(cluster).contains("team/listed:1"));
 }
 
@@ -268,7 +294,8 @@ fn the_command(cluster: &Cluster, ns: &str) {
         serde_json::from_str(&kedge(cluster, &["images", "ls", "-o", "json"])).expect("JSON");
     let all = list["images"].as_array().expect("a list");
     let find = |name: &str| {
-        let has = |i: &&serde_json::Value| i["repoTags"].as_array().is_some_and(|t| t.iter().any(|t| t == name));
+        let has =
+            |i: &&serde_json::Value| i["repoTags"].as_array().is_some_and(|t| t.iter().any(|t| t == name));
         all.iter().find(has).unwrap_or_else(|| panic!("{name} in {list}"))
     };
     let (used, kept) = (find("docker.io/library/busybox:1.36"), find("docker.io/library/busybox:1.35"));
@@ -279,13 +306,18 @@ fn the_command(cluster: &Cluster, ns: &str) {
     // What a container has is neither removed nor pruned; what was dropped in is not pruned.
     for name in ["busybox:1.36", used["id"].as_str().expect("an id")] {
         let output = cluster.kedge(&["images", "rm", name]).output().expect("runs");
-        assert!(!output.status.success() && show(&output).contains("in use by a container"), "{}", show(&output));
+        assert!(
+            !output.status.success() && show(&output).contains("in use by a container"),
+            "{}",
+            show(&output)
+        );
     }
     let archive = cluster.host.directory.path().join("named.tar");
     kedge(cluster, &["images", "import", "--name", "other/name:2", archive.to_str().expect("UTF-8")]);
     let before = kedge(cluster, &["images", "ls"]);
     assert!(before.contains("docker.io/other/name:2") && before.contains("team/app:1"), "{before}");
-    let output = cluster.kedge(&["images", "pull", &format!("{NODE_IP}:5000/team/none:1")]).output().expect("runs");
+    let output =
+        cluster.kedge(&["images", "pull", &format!("{NODE_IP}:5000/team/none:1")]).output().expect("runs");
     assert!(output.status.success() && show(&output).contains("pulled"), "{}", show(&output));
     kedge(cluster, &["images", "prune"]);
     let after = kedge(cluster, &["images", "ls"]);
@@ -327,8 +359,8 @@ fn a_disk_above_its_threshold_loses_what_nobody_uses() {
     assert!(has("busybox:1.36") && has("kedge.local/demo:1"));
     let field = "--field-selector=reason=FreeDiskSpaceFailed";
     wait_for("the event", || {
-        cluster.kubectl(&["get", "events", "-A", field, "-o", "jsonpath={..message}"]).contains(
-            "Failed to garbage collect required amount of images. Attempted to free ",
-        )
+        cluster
+            .kubectl(&["get", "events", "-A", field, "-o", "jsonpath={..message}"])
+            .contains("Failed to garbage collect required amount of images. Attempted to free ")
     });
 }

@@ -1,5 +1,6 @@
 //! Pulls from registries that behave badly, or in their own way.
 
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod images_support;
 
 use std::fs;
@@ -45,7 +46,9 @@ async fn what_may_go_better_later_is_tried_again_in_good_time() {
         let dir = tempfile::tempdir().unwrap();
         let registry = first(3, |_| true, move |_| Reply::status(status));
         registry.content.image("1", &[layer("x", 10, 1)]);
-        pull(&open(dir.path(), ""), &registry.name("app:1")).await.unwrap_or_else(|e| panic!("{status}: {e}"));
+        pull(&open(dir.path(), ""), &registry.name("app:1"))
+            .await
+            .unwrap_or_else(|e| panic!("{status}: {e}"));
     }
     let dir = tempfile::tempdir().unwrap();
     let registry = first(1, |_| true, |_| Reply::status(429).with("Retry-After", 1));
@@ -75,11 +78,11 @@ async fn a_registry_that_hangs_or_cuts_is_gone_on_with() {
     let is_blob = |asked: &images_support::Asked| asked.path.contains("/blobs/");
     for (what, hang) in [("hangs", true), ("cuts", false)] {
         let dir = tempfile::tempdir().unwrap();
-        let registry = first(3, move |a| is_blob(a) && a.from() < 400_000, move |good| Reply {
-            only: Some(good.body.len().min(100_000)),
-            hang,
-            ..good
-        });
+        let registry = first(
+            3,
+            move |a| is_blob(a) && a.from() < 400_000,
+            move |good| Reply { only: Some(good.body.len().min(100_000)), hang, ..good },
+        );
         registry.content.image("1", &[layer("x", 500_000, 1)]);
         let images = open(dir.path(), "");
         let image = pull(&images, &registry.name("app:1")).await.unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -130,7 +133,9 @@ async fn a_pull_goes_on_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_kept_may_be_rotten_and_ranges_unknown() {
     let layer = layer("x", 200_000, 1);
-    for (what, kept) in [("rotten", vec![7; 100_000]), ("too long", vec![7; 300_000]), ("good", layer[..100_000].to_vec())] {
+    for (what, kept) in
+        [("rotten", vec![7; 100_000]), ("too long", vec![7; 300_000]), ("good", layer[..100_000].to_vec())]
+    {
         for ranges in [true, false] {
             let dir = tempfile::tempdir().unwrap();
             let registry = Registry::with(move |asked, content| {
@@ -154,12 +159,15 @@ async fn what_was_kept_may_be_rotten_and_ranges_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_of_the_wrong_size_or_content_are_refused() {
-    for (what, says) in [("short", "connection closed after"), ("long", "at least"), ("other", "digest mismatch")] {
+    for (what, says) in
+        [("short", "connection closed after"), ("long", "at least"), ("other", "digest mismatch")]
+    {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::with(move |asked, content| {
             let mut good = content.answer(asked);
             if good.body.len() > 100_000 {
                 match what {
+                    "short" if asked.from() > 0 => good.body.clear(),
                     "short" => good.body.truncate(50_000),
                     "long" => good.body.extend([0; 5000]),
                     _ => good.body[50_000] ^= 1,
@@ -187,7 +195,9 @@ async fn blobs_may_lie_elsewhere_where_credentials_do_not_belong() {
     let basic = "Basic dXNlcjpwYXNz";
     let registry = Registry::with(move |asked, content| match asked.header("authorization") == basic {
         false => Reply::status(401).with("WWW-Authenticate", "Basic realm=\"x\""),
-        true if asked.is_blob() => Reply::status(307).with("Location", format!("http://{target}{}", asked.path)),
+        true if asked.is_blob() => {
+            Reply::status(307).with("Location", format!("http://{target}{}", asked.path))
+        }
         true => content.answer(asked),
     });
     let bytes = layer("x", 200_000, 1);
@@ -206,22 +216,25 @@ async fn blobs_may_lie_elsewhere_where_credentials_do_not_belong() {
     assert!(matches!(error, Error::Unauthorized { .. }), "{error}");
 }
 
-/// A registry whose tokens are good for two requests each.
+/// A registry whose tokens are good for three requests each.
 fn token_registry() -> Registry {
     let tokens = AtomicUsize::new(0);
     let used = parking_lot::Mutex::new(std::collections::HashMap::<String, usize>::new());
     Registry::with(move |asked, content| {
         if asked.path.starts_with("/token") {
             let n = tokens.fetch_add(1, Ordering::SeqCst);
-            return Reply::body(json!({"access_token": format!("t{n}"), "expires_in": 1}).to_string().as_bytes());
+            return Reply::body(
+                json!({"access_token": format!("t{n}"), "expires_in": 1}).to_string().as_bytes(),
+            );
         }
         let token = asked.header("authorization").trim_start_matches("Bearer ").to_owned();
         let uses = used.lock().entry(token.clone()).and_modify(|n| *n += 1).or_insert(1).to_owned();
-        match token.starts_with('t') && uses <= 2 {
+        match token.starts_with('t') && uses <= 3 {
             true => content.answer(asked),
             false => {
                 let realm = format!("http://{}/token", asked.header("host"));
-                let challenge = format!("Bearer realm=\"{realm}\",service=\"reg\",scope=\"repository:team/app:pull\"");
+                let challenge =
+                    format!("Bearer realm=\"{realm}\",service=\"reg\",scope=\"repository:team/app:pull\"");
                 Reply::status(401).with("WWW-Authenticate", challenge)
             }
         }
@@ -243,10 +256,12 @@ async fn tokens_expire_while_a_pull_goes_on() {
             "" => String::new(),
             auth => format!("configs: {{'{}': {{{auth}}}}}", registry.host()),
         };
-        pull(&open(dir.path(), &registries), &registry.name("team/app:1")).await.unwrap_or_else(|e| panic!("{who}: {e}"));
+        pull(&open(dir.path(), &registries), &registry.name("team/app:1"))
+            .await
+            .unwrap_or_else(|e| panic!("{who}: {e}"));
         let asked = registry.asked();
         let tokens: Vec<_> = asked.iter().filter(|a| a.path.starts_with("/token")).collect();
-        assert!(tokens.len() >= 4, "{} requests need as many tokens", asked.len());
+        assert!(tokens.len() >= 3, "{} requests need as many tokens", asked.len());
         for token in tokens {
             match who {
                 "identity" => {
@@ -271,7 +286,9 @@ async fn mirrors_are_asked_in_their_own_words() {
     mirror.content.image("1", &[layer("x", 10, 1)]);
     let file = format!(
         "mirrors:\n  docker.io:\n    endpoint: ['http://{}', 'http://{}/proxy/hub']\n    rewrite: {{'^library/(.*)': 'copies/$1'}}\n  '*':\n    endpoint: ['{}']\n",
-        empty.host(), mirror.host(), mirror.host()
+        empty.host(),
+        mirror.host(),
+        mirror.host()
     );
     let images = open(dir.path(), &file);
     let image = pull(&images, "app:1").await.unwrap();
@@ -330,7 +347,8 @@ async fn layers_that_must_not_be_distributed_come_from_their_own_place() {
     let dir = tempfile::tempdir().unwrap();
     let (registry, vendor) = (Registry::new(), Registry::new());
     let bytes = layer("x", 1000, 1);
-    let mut foreign = registry.content.blob(&bytes, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+    let mut foreign =
+        registry.content.blob(&bytes, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
     vendor.content.blob(&bytes, LAYER);
     registry.content.forget(&digest(&bytes));
     let url = |digest: &str| format!("http://{}/files/blobs/{digest}", vendor.host());
@@ -342,7 +360,9 @@ async fn layers_that_must_not_be_distributed_come_from_their_own_place() {
     let images = open(dir.path(), "");
     let image = pull(&images, &registry.name("app:1")).await.unwrap();
     assert_eq!(size(&images, &image, "x"), 1000);
-    let without = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config,
+    let other = json!({"architecture": arch(), "os": "linux", "rootfs": {"diff_ids": [digest(b"nowhere")]}});
+    let other = registry.content.blob(other.to_string().as_bytes(), CONFIG);
+    let without = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": other,
         "layers": [{"digest": digest(b"nowhere"), "size": 7}]});
     registry.content.document("2", &without);
     let error = pull(&images, &registry.name("app:2")).await.unwrap_err().to_string();

@@ -1,5 +1,6 @@
 //! The image store when it is killed or has no room: it is whole, or what is missing is not there. Needs root.
 
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod images_support;
 
 use std::collections::HashSet;
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use images_support::{Registry, arch, digest, layer, open};
-use kedge::runtime::images::{Error, ImportOptions, Images, RegistriesConfig};
+use kedge::runtime::images::{Error, Images, ImportOptions, RegistriesConfig};
 use serde_json::json;
 
 /// A `docker save` archive of one image, as a file.
@@ -72,7 +73,8 @@ fn command(data: &Path, path: &Path) -> Command {
 fn killed_at_any_moment_it_is_whole() {
     let dir = tempfile::tempdir().unwrap();
     let layers: Vec<Vec<u8>> = (0..4).map(|n| layer(&format!("f{n}"), 3_000_000, n + 1)).collect();
-    let contents = layers.iter().enumerate().map(|(n, l)| (format!("f{n}"), l[512..512 + 3_000_000].to_vec()));
+    let contents =
+        layers.iter().enumerate().map(|(n, l)| (format!("f{n}"), l[512..512 + 3_000_000].to_vec()));
     let contents: Vec<(String, Vec<u8>)> = contents.collect();
     let path = dir.path().join("app.tar");
     archive(&path, "app:1", &layers);
@@ -111,8 +113,9 @@ impl Small {
     fn new(dir: &Path) -> Self {
         let path = dir.join("small");
         fs::create_dir(&path).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&path);
-        assert!({ mount }.status().unwrap().success());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&path);
+        assert!(mount.status().unwrap().success());
         Self(path)
     }
 }

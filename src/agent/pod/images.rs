@@ -291,7 +291,14 @@ mod tests {
             ("nginx:1", "docker.io/library/nginx", "IfNotPresent"),
             ("a/b:latest", "docker.io/a/b", "Always"),
             ("localhost:5000/x", "localhost:5000/x", "Always"),
-            (concat!("ghcr.io/a/b@sha256:", "0000000000000000000000000000000000000000000000000000000000000000"), "ghcr.io/a/b", "IfNotPresent"),
+            (
+                concat!(
+                    "ghcr.io/a/b@sha256:",
+                    "0000000000000000000000000000000000000000000000000000000000000000"
+                ),
+                "ghcr.io/a/b",
+                "IfNotPresent",
+            ),
         ] {
             assert_eq!(repository(image).as_deref(), Some(expected), "{image}");
             assert_eq!(default_policy(image), policy, "{image}");

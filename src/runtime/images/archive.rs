@@ -10,9 +10,9 @@ use super::error::{Context, Error};
 use super::ingest;
 use super::manifest::{Config, Descriptor, Document, Manifest};
 use super::members::{Members, Source, blob_path};
+use super::name;
 use super::platform::Platform;
 use super::search::Search;
-use super::name;
 use super::store::{Finished, Inner};
 use crate::runtime::spec::Image;
 

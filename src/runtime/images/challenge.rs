@@ -56,7 +56,9 @@ fn split(header: &str) -> Vec<&str> {
 }
 
 fn unquoted(value: &str) -> String {
-    let Some(inner) = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) else { return value.to_owned() };
+    let Some(inner) = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) else {
+        return value.to_owned();
+    };
     let mut text = String::new();
     let mut characters = inner.chars();
     while let Some(c) = characters.next() {

@@ -17,7 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Context, Error};
-use super::{ImportOptions, Images, ingest};
+use super::{Images, ImportOptions, ingest};
 
 /// Names of archives end so.
 const ARCHIVES: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];

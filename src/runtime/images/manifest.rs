@@ -102,7 +102,10 @@ impl Manifest {
         let kind = self.config.media_type.as_str();
         if !IMAGES.contains(&kind) {
             let kind = if artifact.is_empty() { kind } else { artifact };
-            return Err(Error::invalid(name, format!("it is an artifact of type {kind}, not a container image")));
+            return Err(Error::invalid(
+                name,
+                format!("it is an artifact of type {kind}, not a container image"),
+            ));
         }
         for layer in &self.layers {
             let kind = layer.media_type.as_str();
@@ -235,12 +238,21 @@ mod tests {
             (r#"{"schemaVersion":3}"#.to_owned(), "schema version 3"),
             (r#"{"schemaVersion":2}"#.to_owned(), "neither manifests nor config"),
             ("not json".to_owned(), "expected"),
-            (manifest(helm, ""), "an artifact of type application/vnd.cncf.helm.config.v1+json, not a container image"),
+            (
+                manifest(helm, ""),
+                "an artifact of type application/vnd.cncf.helm.config.v1+json, not a container image",
+            ),
             (manifest("", "application/wasm"), "its layer l is no tar archive, but of type application/wasm"),
-            (manifest("", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"), "its layer l is encrypted"),
+            (
+                manifest("", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"),
+                "its layer l is encrypted",
+            ),
         ] {
             let error = Document::parse("x", bad.as_bytes()).unwrap_err();
-            assert!(matches!(error, Error::Invalid { .. }) && error.to_string().contains(says), "{bad}: {error}");
+            assert!(
+                matches!(error, Error::Invalid { .. }) && error.to_string().contains(says),
+                "{bad}: {error}"
+            );
         }
         for layer in [
             "",

@@ -157,7 +157,8 @@ fn collect<'a, R: Read + 'a>(
             }
             // Old versions of Docker save a layer once and link to it.
             kind @ (EntryType::Link | EntryType::Symlink) => {
-                let link = entry.link_name().map_err(|e| unreadable(dir, e))?.unwrap_or_default().into_owned();
+                let link =
+                    entry.link_name().map_err(|e| unreadable(dir, e))?.unwrap_or_default().into_owned();
                 let base = Path::new(&name).parent().filter(|_| kind == EntryType::Symlink);
                 links.push((name.clone(), normal(&base.unwrap_or(Path::new("")).join(link))));
             }

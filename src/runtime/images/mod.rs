@@ -48,6 +48,7 @@ mod search;
 mod session;
 mod sparse;
 mod store;
+mod tarball;
 mod tree;
 mod unpack;
 
@@ -61,8 +62,8 @@ pub use registries::{Patience, RegistriesConfig};
 
 use super::spec::{Image, RegistryAuth};
 use error::Context;
-use members::Source;
 use index::with_algorithm;
+use members::Source;
 use store::Inner;
 
 /// The node's images. Clones are the same store.

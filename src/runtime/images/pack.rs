@@ -155,7 +155,10 @@ mod tests {
         let mut again = Vec::new();
         pack(&second, &mut again).unwrap();
         assert!(again == archive, "the same directory, the same bytes");
-        assert_eq!(fs::metadata(second.join("z")).unwrap().ino(), fs::metadata(second.join("etc/a")).unwrap().ino());
+        assert_eq!(
+            fs::metadata(second.join("z")).unwrap().ino(),
+            fs::metadata(second.join("etc/a")).unwrap().ino()
+        );
         assert!(is_whiteout(&fs::symlink_metadata(second.join("gone")).unwrap()));
         assert_eq!(xattr::get(second.join("etc/a"), "user.note").unwrap().unwrap(), b"hello");
         assert_eq!(xattr::get(second.join("etc/sub"), OPAQUE).unwrap().unwrap(), b"y");

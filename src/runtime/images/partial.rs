@@ -33,7 +33,10 @@ pub(super) struct Partial {
 enum Place {
     Here(Part),
     /// With the thread that writes.
-    Writing { chunks: mpsc::Sender<Bytes>, writer: JoinHandle<Result<Part, Error>> },
+    Writing {
+        chunks: mpsc::Sender<Bytes>,
+        writer: JoinHandle<Result<Part, Error>>,
+    },
     /// Lost with a thread that failed.
     Nowhere,
 }

@@ -11,8 +11,8 @@ use super::digest;
 use super::error::Error;
 use super::ingest;
 use super::manifest::{Config, Descriptor};
-use super::remote::Remote;
 use super::name;
+use super::remote::Remote;
 use super::store::{Finished, Inner};
 use crate::runtime::spec::{Image, RegistryAuth};
 

@@ -118,6 +118,9 @@ impl Remote {
         while !partial.is_complete() {
             let before = partial.size();
             let Err(failure) = self.go_on(partial, arrived).await else { break };
+            if failure.again.is_none() {
+                return Err(failure.error);
+            }
             failures = if partial.size() > before { 1 } else { failures + 1 };
             partial.flush().await?;
             if partial.is_complete() {
@@ -134,7 +137,8 @@ impl Remote {
     /// Downloads what is missing, as far as the connection lasts.
     async fn go_on(&self, partial: &mut Partial, arrived: &impl Fn(u64)) -> Result<(), Failure> {
         let mut response = self.response(partial).await?;
-        let is_rest = response.status() == StatusCode::PARTIAL_CONTENT && begins_at(&response, partial.size());
+        let is_rest =
+            response.status() == StatusCode::PARTIAL_CONTENT && begins_at(&response, partial.size());
         if partial.size() > 0 && !is_rest {
             partial.restart().await?;
         }

@@ -20,6 +20,9 @@ const MAX_DOCUMENT: usize = 8 << 20;
 /// A registry that wants to be left alone longer than this is given up.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
+/// So often a request gets another token: with several requests at a time, one may have expired again.
+const RENEWALS: u32 = 5;
+
 /// A request that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -134,25 +137,29 @@ impl Session {
     fn url(&self, path: &str) -> String {
         let Endpoint { base, repository, namespace, .. } = &self.endpoint;
         let query = match namespace {
-            Some(namespace) => form_urlencoded::Serializer::new("?".to_owned()).append_pair("ns", namespace).finish(),
+            Some(namespace) => form_urlencoded::Serializer::for_suffix("?".to_owned(), 1)
+                .append_pair("ns", namespace)
+                .finish(),
             None => String::new(),
         };
         format!("{base}/{repository}/{path}{query}")
     }
 
     async fn get(&self, url: &str, accept: &str, from: u64) -> Result<Response, Failure> {
-        let access = self.access.lock().await.clone();
-        let response = self.send(url, accept, from, access.header.as_ref()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return self.checked(response).await;
+        let mut access = self.access.lock().await.clone();
+        let mut renewed = 0;
+        loop {
+            let response = self.send(url, accept, from, access.header.as_ref()).await?;
+            if response.status() != StatusCode::UNAUTHORIZED || renewed == RENEWALS {
+                return self.checked(response).await;
+            }
+            // No right yet, or a token that has expired meanwhile.
+            let headers = response.headers().get_all(WWW_AUTHENTICATE);
+            let challenges = challenge::parse(headers.iter().filter_map(|h| h.to_str().ok()));
+            drop(response);
+            access = self.renew(access, &challenges).await?;
+            renewed += 1;
         }
-        // No right yet, or a token that has expired meanwhile.
-        let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges = challenge::parse(headers.iter().filter_map(|h| h.to_str().ok()));
-        drop(response);
-        let header = self.renew(&access, &challenges).await?;
-        let response = self.send(url, accept, from, Some(&header)).await?;
-        self.checked(response).await
     }
 
     async fn send(
@@ -173,12 +180,10 @@ impl Session {
     }
 
     /// Gets the right to read, unless another request just did.
-    async fn renew(&self, used: &Access, challenges: &[Challenge]) -> Result<HeaderValue, Failure> {
+    async fn renew(&self, used: Access, challenges: &[Challenge]) -> Result<Access, Failure> {
         let mut access = self.access.lock().await;
-        if let Some(header) = &access.header
-            && access.changes != used.changes
-        {
-            return Ok(header.clone());
+        if access.changes != used.changes {
+            return Ok(access.clone());
         }
         let bearer = challenges.iter().find(|c| c.scheme == "bearer" && c.get("realm").is_some());
         let text = match (bearer, &self.endpoint.credentials) {
@@ -191,8 +196,12 @@ impl Session {
         let mut header = HeaderValue::from_str(&text)
             .map_err(|_| self.unauthorized("its token cannot be sent".to_owned()))?;
         header.set_sensitive(true);
-        *access = Access { header: Some(header.clone()), changes: access.changes + 1 };
-        Ok(header)
+        if used.header.as_ref() == Some(&header) {
+            // The same again will not be better.
+            return Err(self.unauthorized("401 Unauthorized".to_owned()).into());
+        }
+        *access = Access { header: Some(header), changes: access.changes + 1 };
+        Ok(access.clone())
     }
 
     /// The question for a token for reading the repository, to the server that the registry names.
@@ -216,7 +225,9 @@ impl Session {
                 let separator = if realm.contains('?') { '&' } else { '?' };
                 let request = self.http.get(format!("{realm}{separator}{}", query.finish()));
                 match credentials {
-                    Credentials::Basic(user, password) => request.header(AUTHORIZATION, basic(user, password)),
+                    Credentials::Basic(user, password) => {
+                        request.header(AUTHORIZATION, basic(user, password))
+                    }
                     _ => request,
                 }
             }
@@ -244,8 +255,10 @@ impl Session {
         let pause = response.headers().get(RETRY_AFTER).and_then(|v| retry_after(v.to_str().ok()?));
         let body = self.body(response).await.ok().flatten().unwrap_or_default();
         let reasons = serde_json::from_slice::<Refusal>(&body).map(|r| r.errors).unwrap_or_default();
-        let said: Vec<String> = reasons.into_iter().map(|r| format!("{} {}", r.code.to_lowercase(), r.message)).collect();
-        let said = if said.is_empty() { status.to_string() } else { format!("{status}: {}", said.join(", ")) };
+        let said: Vec<String> =
+            reasons.into_iter().map(|r| format!("{} {}", r.code.to_lowercase(), r.message)).collect();
+        let said =
+            if said.is_empty() { status.to_string() } else { format!("{status}: {}", said.join(", ")) };
         let (name, registry) = (self.name.clone(), self.endpoint.host.clone());
         Err(match status.as_u16() {
             401 | 403 => self.unauthorized(said).into(),
@@ -281,7 +294,10 @@ impl Session {
             false => chain(error),
         };
         // What refuses connections or has another certificate will do so in a second, too.
-        Failure { error: self.failed(reason), again: (!error.is_connect() && !error.is_builder()).then_some(None) }
+        Failure {
+            error: self.failed(reason),
+            again: (!error.is_connect() && !error.is_builder()).then_some(None),
+        }
     }
 
     pub(super) fn failed(&self, reason: String) -> Error {

@@ -297,7 +297,8 @@ async fn what_was_used_last_goes_last_and_what_is_pinned_or_young_stays() {
     assert_eq!(images.collect(&young).unwrap(), 0);
     assert_eq!(collect(&images, &none(), 1), 3, "one image, the oldest that was never used");
     let names = || images.list().into_iter().flat_map(|i| i.tags).collect::<HashSet<_>>();
-    let full = |names: &[&str]| names.iter().map(|n| format!("docker.io/library/{n}")).collect::<HashSet<_>>();
+    let full =
+        |names: &[&str]| names.iter().map(|n| format!("docker.io/library/{n}")).collect::<HashSet<_>>();
     assert_eq!(names(), full(&["a:1", "c:1", "d:1"]));
     let old = Collection { max_age: Some(std::time::Duration::ZERO), ..Collection::default() };
     images.mark_used([a]);
@@ -339,7 +340,9 @@ async fn what_is_exported_can_be_imported() {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (open(&dir.path().join("from")), open(&dir.path().join("to")));
     let (base, top) = (tar(&[("etc/a", b"1"), ("etc/b", b"2")]), tar(&[("etc/.wh.a", b""), ("app", b"3")]));
-    import(&from, docker_archive(&[(&["base:1"], &[&base]), (&["app:1", "app:2"], &[&base, &top])])).await.unwrap();
+    import(&from, docker_archive(&[(&["base:1"], &[&base]), (&["app:1", "app:2"], &[&base, &top])]))
+        .await
+        .unwrap();
     let mut archive = Vec::new();
     from.export(&["app:1".to_owned(), "base:1".to_owned()], &mut archive).unwrap();
     let found = import(&to, archive.clone()).await.unwrap();
