@@ -47,11 +47,21 @@ impl Host {
         Self { anchor, directory }
     }
 
+    /// The process that keeps the namespaces.
+    pub fn anchor(&self) -> u32 {
+        self.anchor.id()
+    }
+
     /// A command inside this host's namespaces.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--net", "--mount", "--target", &self.anchor.id().to_string(), "--"]).arg(program);
         command
+    }
+
+    /// A path that opens its network namespace.
+    pub fn network_namespace(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.anchor.id()).into()
     }
 
     /// Runs a shell line, which must succeed; gives its output.

@@ -6,6 +6,7 @@
 //! looked at as soon as the kernel feels it. Pods' files are only counted where a pod has a limit of
 //! them, or to tell who fills a full disk.
 
+mod admit;
 mod limits;
 mod orders;
 mod rank;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::error::Error;
-use super::pod::labels;
+use super::labels;
 use super::spec::{full_name, is_terminal, uid};
 use super::{disk, image_gc, qos};
 use crate::runtime::Stall;
@@ -34,6 +35,7 @@ use signals::Sources;
 use state::{Decision, State};
 use threshold::{Condition, Observations, Signal, Threshold};
 
+pub(crate) use admit::refused;
 pub(crate) use orders::{Orders, REASON};
 pub(crate) use state::Pressure;
 pub(crate) use threshold::amount;

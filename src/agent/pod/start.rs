@@ -10,11 +10,12 @@ use super::memory::Past;
 use super::plan::{Start, backoff_key};
 use super::worker::Worker;
 use crate::agent::container::{Request, kernel_hostname};
-use crate::agent::spec::{all_containers, container_id, uid};
+use crate::agent::logs;
+use crate::agent::spec::{all_containers, container_id, name, namespace, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
 use crate::agent::volumes::stage::Stage;
-use crate::runtime::spec::Image;
+use crate::runtime::spec::{ContainerState, Image};
 
 /// Pause before a container that could not be made is tried again, as kubelet's.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
@@ -98,12 +99,15 @@ impl Worker {
         let rootfs = self.context.images.rootfs(&image.id).await;
         let rootfs = rootfs.map_err(|e| ("CreateContainerError", e.to_string()))?;
         let runtime = self.context.runtime.clone();
+        self.remove_unstarted(&container.name).await;
         if let Some(ended) = start.ended {
             let key = backoff_key(container);
             self.backoff.next_after(&key, ended, steady::now());
             let pause = self.backoff.pause(&key).as_secs().to_string();
             wanted.labels.insert(labels::BACKOFF.into(), pause);
         }
+        // Also of attempts whose containers are gone with their sandbox, or could not be started.
+        logs::prune(&self.context.paths.pod_logs(pod).join(&container.name), start.attempt);
         let created = runtime.create_container(&sandbox, &wanted, &rootfs).await;
         // It has its mounts now, or will never have them.
         if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
@@ -120,6 +124,8 @@ impl Worker {
             return Err(("RunContainerError", error.to_string()));
         }
         self.event(pod, &container.name, "Normal", "Started", "Container started".into());
+        let log = self.context.paths.pod_logs(pod).join(&wanted.log_path);
+        logs::link(name(pod), namespace(pod), &container.name, &id, &log);
         self.remove_old_attempts(&container.name).await;
         self.post_start(pod, container, &id).await
     }
@@ -171,15 +177,24 @@ impl Worker {
         self.memory.history.insert(container.name.clone(), past);
     }
 
+    /// Removes what an agent that was killed had made and not started: it would wait for ever.
+    async fn remove_unstarted(&mut self, name: &str) {
+        let observed = self.observe_quietly().await;
+        let all = observed.containers.get(name).into_iter().flatten();
+        for container in all.filter(|c| c.state == ContainerState::Created) {
+            if let Err(error) = self.context.runtime.remove_container(&container.id).await {
+                tracing::warn!(container = container.id, %error, "a container nobody started was not removed");
+            }
+        }
+    }
+
     /// Keeps the newest ended attempt beside the running one, for `logs --previous`.
     async fn remove_old_attempts(&mut self, name: &str) {
         let observed = self.observe().await;
         for old in observed.containers.get(name).into_iter().flatten().skip(2) {
             if let Err(error) = self.context.runtime.remove_container(&old.id).await {
                 tracing::warn!(container = old.id, %error, "an ended container was not removed");
-                continue;
             }
-            let _ = std::fs::remove_file(&old.log_path);
         }
     }
 }
