@@ -94,13 +94,25 @@ fn wait_events(cluster: &Cluster, ns: &str, pod: &str, expected: &[&str]) {
     }
 }
 
+/// A disk that others have filled is not what is tested here.
+const ROOMY: &[&str] =
+    &["--kubelet-arg=eviction-hard=nodefs.available<1%", "--kubelet-arg=image-gc-high-threshold=100"];
+
 const WAITING: &str = "{.status.containerStatuses[0].state.waiting.reason}";
 const MESSAGE: &str = "{.status.containerStatuses[0].state.waiting.message}";
 const IMAGE_ID: &str = "{.status.containerStatuses[0].imageID}";
 
 #[test]
 fn images_as_pods_and_users_see_them() {
-    let cluster = Cluster::start("pulls", &[]);
+    let cluster = Cluster::start("pulls", ROOMY);
+    // Both registries speak plain HTTP; the file is read at start.
+    let mirror =
+        |port: u16| format!("  \"{NODE_IP}:{port}\":\n    endpoint: [\"http://{NODE_IP}:{port}\"]\n");
+    let file = cluster.host.directory.path().join("registries.yaml");
+    std::fs::write(file, format!("mirrors:\n{}{}", mirror(5000), mirror(5001))).expect("writes");
+    cluster.kill_server();
+    cluster.launch();
+    cluster.wait_ready();
     let ns = &cluster.namespace("pulls");
     let _plain = registry(&cluster, 5000, "");
     push(&cluster, "1.35", "team/app:1");
@@ -341,6 +353,7 @@ fn a_disk_above_its_threshold_loses_what_nobody_uses() {
             "--kubelet-arg=image-gc-high-threshold=1",
             "--kubelet-arg=image-gc-low-threshold=0",
             "--kubelet-arg=minimum-image-ttl-duration=1s",
+            "--kubelet-arg=eviction-hard=nodefs.available<1%",
         ],
     );
     let ns = &cluster.namespace("collect");
