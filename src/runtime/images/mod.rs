@@ -48,6 +48,7 @@ mod search;
 mod session;
 mod sparse;
 mod store;
+mod tarball;
 mod tree;
 mod unpack;
 
