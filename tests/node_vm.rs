@@ -17,7 +17,6 @@ const TABLE: &[(&str, &[&str])] = &[
     ("runtime_security", &[]),
     ("agent_pods", &[]),
     ("agent_volumes", &["mounts_and_devices"]),
-    ("agent_resources", &[]),
 ];
 
 static EXECUTABLES: LazyLock<Vec<std::path::PathBuf>> = LazyLock::new(|| {
@@ -72,9 +71,4 @@ fn pods() {
 #[test]
 fn volumes() {
     in_a_guest("agent_volumes");
-}
-
-#[test]
-fn resources() {
-    in_a_guest("agent_resources");
 }
