@@ -80,7 +80,9 @@ fn end(pid: u32) {
 
 /// All pods of the Deployment serve, and no others run.
 fn converged(cluster: &Cluster, ns: &str, replicas: usize) {
-    cluster.kubectl(&["rollout", "status", "deployment/web", "-n", ns, "--timeout=120s"]);
+    let status = ["rollout", "status", "deployment/web", "-n", ns, "--timeout=120s"];
+    let output = cluster.kubectl_command(&status).output().expect("kubectl runs");
+    assert!(output.status.success(), "{}\n{}", harness::show(&output), state(cluster, ns));
     let mut found = Vec::new();
     let patience = Duration::from_secs(60);
     let equal = wait_until(patience, || {
@@ -330,7 +332,9 @@ fn a_bridge_that_is_deleted(cluster: &Cluster, ns: &str) {
 /// once there is room again.
 #[test]
 fn a_full_disk() {
-    let cluster = Cluster::start_on_small_disk("fulldisk", 160);
+    // No eviction takes the pods off the node meanwhile: that has tests of its own.
+    let flags = ["--kubelet-arg=eviction-hard=memory.available<1Mi"];
+    let cluster = Cluster::start_on_small_disk_with("fulldisk", 256, &flags);
     cluster.import_test_images();
     let ns = &format!("fulldisk-{}", cluster.mark());
     cluster.kubectl(&["create", "namespace", ns]);
