@@ -34,6 +34,37 @@ fn main() {
     cluster.import_test_images();
     pods_one_by_one(&cluster, 50);
     pods_at_once(&cluster, 30);
+    execs(&cluster, 200);
+}
+
+/// The time from asking the node API to run a program in a container until its output is there.
+fn execs(cluster: &Cluster, count: usize) {
+    cluster.kubectl(&["run", "execs", "--image=busybox:1.36", "--command", "--", "sleep", "9999"]);
+    cluster.wait_pod_ready("default", "execs");
+    let text = std::fs::read_to_string(cluster.kubeconfig()).expect("the kubeconfig is there");
+    let config: serde_json::Value = serde_yaml::from_str(&text).expect("YAML");
+    let directory = cluster.host.directory.path();
+    for name in ["client-certificate-data", "client-key-data"] {
+        use base64::Engine;
+        let data = config["users"][0]["user"][name].as_str().expect("a client certificate");
+        let pem = base64::engine::general_purpose::STANDARD.decode(data).expect("base64");
+        std::fs::write(directory.join(name), pem).expect("written");
+    }
+    let url = "https://127.0.0.1:10250/run/default/execs/execs?cmd=true";
+    let mut command = cluster.host.command("curl");
+    command.args(["-sk", "-X", "POST", "-w", "%{http_code} %{time_total}\n", "--cert"]);
+    command
+        .arg(directory.join("client-certificate-data"))
+        .arg("--key")
+        .arg(directory.join("client-key-data"));
+    command.args(std::iter::repeat_n(url, count));
+    let output = command.output().expect("curl runs");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let times = lines.lines().map(|l| l.strip_prefix("200 ").expect(l).parse::<f64>().expect("a time"));
+    // The first one makes the connection.
+    let mut times: Vec<f64> = times.skip(1).collect();
+    figure("exec in a container, p50", median(&mut times) * 1000.0, "ms");
+    figure("exec in a container, p99", times[times.len() * 99 / 100] * 1000.0, "ms");
 }
 
 fn figure(name: &str, value: f64, unit: &str) {

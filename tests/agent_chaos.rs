@@ -253,7 +253,7 @@ fn a_registry_that_hangs_and_cuts(cluster: &Cluster, ns: &str) {
     let _ = proxy.kill();
     let _ = proxy.wait();
     cluster.kubectl(&["delete", "pod", "--all", "-n", ns]);
-    let ingest = cluster.data_dir().join("agent/images/ingest");
+    let ingest = cluster.data_dir().join("agent/image-store/ingest");
     assert_eq!(std::fs::read_dir(ingest).map_or(0, |d| d.count()), 0, "nothing half is left");
 }
 
@@ -272,7 +272,7 @@ fn a_layer_that_is_gone(cluster: &Cluster, ns: &str) {
     let pull = cluster.kedge(&["images", "pull", image]).output().expect("kedge runs");
     assert!(pull.status.success(), "{}", harness::show(&pull));
     let found =
-        cluster.host.sh(&format!("grep -rl whole {}/agent/images/layers", cluster.data_dir().display()));
+        cluster.host.sh(&format!("grep -rl whole {}/agent/image-store/layers", cluster.data_dir().display()));
     let page = std::path::Path::new(found.lines().next().expect("a layer has it"));
     let layer = page.ancestors().find(|p| p.ends_with("fs")).expect("in a layer").parent().expect("has one");
     std::fs::remove_dir_all(layer).expect("removed");

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
 use super::events::Recorder;
+use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
-use super::images::ImageService;
+use super::images::{ImageService, Puller};
+use super::mirrors::Statics;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
@@ -31,6 +33,8 @@ pub(crate) struct Context {
     pub runtime: Runtime,
     /// Images.
     pub images: Arc<dyn ImageService>,
+    /// Pulls of images.
+    pub puller: Arc<Puller>,
     /// Notified when an image was pulled: the node's status lists them.
     pub images_changed: Arc<Notify>,
     /// Events.
@@ -49,26 +53,24 @@ pub(crate) struct Context {
     pub pods: Pods,
     /// Results of their probes.
     pub probe_counts: ProbeCounts,
+    /// This node, as last seen; before it is registered, as it is going to be.
+    pub node: watch::Receiver<Arc<Node>>,
+    /// Pods that files of this node define.
+    pub statics: Statics,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
+    /// What pods of this node may use at most.
+    pub allocatable: Allocatable,
+    /// What the node is short of.
+    pub pressure: watch::Receiver<Pressure>,
+    /// Pods that are evicted.
+    pub evictions: Orders,
 }
 
 impl Context {
     /// The node's addresses, the first one first.
     pub(crate) fn node_addresses(&self) -> [IpAddr; 1] {
         [self.settings.node_ip]
-    }
-
-    /// What pods of this node may use at most.
-    pub(crate) fn allocatable(&self) -> Allocatable {
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let disk = super::disk::filesystem(self.paths.pods()).map_or(0, |d| d.capacity);
-        Allocatable {
-            cpu_milli: i64::try_from(cpus).unwrap_or(1) * 1000,
-            memory: self.memory_capacity,
-            // Less what the node is said to keep for itself, as in its status.
-            storage: i64::try_from(disk - disk / 20).unwrap_or(i64::MAX),
-        }
     }
 }
 
@@ -78,6 +80,7 @@ pub(crate) struct Pods {
     all: RwLock<BTreeMap<String, Arc<Pod>>>,
     /// How long they take to start.
     pub starts: Starts,
+    changed: watch::Sender<()>,
 }
 
 impl Pods {
@@ -85,12 +88,19 @@ impl Pods {
     pub(crate) fn set(&self, pod: Arc<Pod>) {
         self.starts.observe(&pod);
         self.all.write().insert(spec::uid(&pod).to_owned(), pod);
+        self.changed.send_replace(());
     }
 
     /// Forgets a pod.
     pub(crate) fn remove(&self, uid: &str) {
         self.starts.forget(uid);
         self.all.write().remove(uid);
+        self.changed.send_replace(());
+    }
+
+    /// Tells of every change.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// All pods.

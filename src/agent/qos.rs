@@ -154,9 +154,8 @@ fn quota(milli: i64) -> Option<i64> {
 }
 
 fn limits_of(cpu_request: i64, cpu_limit: i64, memory_limit: i64) -> Resources {
-    let request = if cpu_request == 0 { cpu_limit } else { cpu_request };
     Resources {
-        cpu_shares: Some(shares(request)),
+        cpu_shares: Some(shares(cpu_request)),
         cpu_quota: quota(cpu_limit),
         cpu_period: Some(PERIOD.unsigned_abs()),
         memory_limit: (memory_limit > 0).then_some(memory_limit),
@@ -164,19 +163,21 @@ fn limits_of(cpu_request: i64, cpu_limit: i64, memory_limit: i64) -> Resources {
     }
 }
 
-/// A container's cgroup values. A container without limits of its own may use what the pod has.
-pub(crate) fn container_resources(container: &Container) -> Resources {
+/// A container's cgroup values. A container without a limit of its own has that of the pod as a whole.
+pub(crate) fn container_resources(spec: &PodSpec, container: &Container) -> Resources {
     let resources = container.resources.as_ref();
     let limits = Ask::Limits.of(resources);
+    let limit = |name: &str| match amount(limits, name) {
+        0 => amount(Ask::Limits.of(spec.resources.as_ref()), name),
+        own => own,
+    };
+    let request = milli_of(Ask::Requests.of(resources), "cpu");
+    let request = if request == 0 { milli_of(limits, "cpu") } else { request };
     Resources {
         // As kubelet: when memory runs out in version 2, the whole container ends, not a part of it.
         oom_group: true,
         hugepage_limits: huge_pages(|name| units_of(limits, name)),
-        ..limits_of(
-            milli_of(Ask::Requests.of(resources), "cpu"),
-            milli_of(limits, "cpu"),
-            units_of(limits, "memory"),
-        )
+        ..limits_of(request, limit("cpu"), limit("memory"))
     }
 }
 

@@ -55,7 +55,10 @@ fn classes() {
 
 #[test]
 fn cgroup_values() {
-    let of = |c: Value| container_resources(&spec(json!({"containers": [c]})).containers[0]);
+    let of = |c: Value| {
+        let spec = spec(json!({"containers": [c]}));
+        container_resources(&spec, &spec.containers[0])
+    };
     let both = of(container("250m", "", "1500m", "64Mi"));
     assert_eq!(both.cpu_shares, Some(256));
     assert_eq!(both.cpu_quota, Some(150_000));
@@ -63,6 +66,10 @@ fn cgroup_values() {
     assert!(both.oom_group);
     let none = of(container("", "", "", ""));
     assert_eq!((none.cpu_shares, none.cpu_quota, none.memory_limit), (Some(2), None, None));
+    let whole =
+        spec(json!({"resources": {"limits": {"memory": "3Gi", "cpu": "1"}}, "containers": [{"name": "c"}]}));
+    let own = container_resources(&whole, &whole.containers[0]);
+    assert_eq!((own.memory_limit, own.cpu_quota, own.cpu_shares), (Some(3 << 30), Some(100_000), Some(2)));
     let limit = of(container("", "", "100m", ""));
     assert_eq!(limit.cpu_shares, Some(102));
     assert_eq!(of(container("", "", "1m", "")).cpu_quota, Some(1000));

@@ -60,6 +60,13 @@ impl Runtime {
         self.0.cgroups.is_v2()
     }
 
+    /// Memory of the machine that is in use and not easily taken back, in bytes; `None` with version 2,
+    /// whose root group does not tell.
+    pub fn machine_working_set(&self) -> Option<u64> {
+        let known = !self.0.cgroups.is_v2() && self.0.cgroups.dir("memory", "").is_some();
+        known.then(|| self.0.cgroups.stats("").memory_working_set)
+    }
+
     fn group(&self, group: &str) -> Result<String, Error> {
         paths::check_cgroup(group)?;
         Ok(format!("{}/{}", self.0.config.cgroup_root.trim_matches('/'), group.trim_matches('/')))

@@ -23,6 +23,7 @@ mod session;
 pub mod shim;
 mod signals;
 pub mod spec;
+mod stall;
 #[allow(unsafe_code, reason = "the one place for it, see there")]
 mod sys;
 mod usage;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::Error;
 pub use rootfs::{ImageConfig, RootFs};
 pub use session::{AttachSession, ExecSession, Reader, Writer};
+pub use stall::Stall;
 
 use cgroup::Cgroups;
 use client::{Connection, unexpected};

@@ -106,6 +106,12 @@ pub fn asynchronous(file: File) -> io::Result<AsyncFd<File>> {
     Ok(unsafe { AsyncFd::register(file) }?)
 }
 
+/// Lets tokio wait for urgent news of a non-blocking file (`POLLPRI`).
+pub fn urgent(file: File) -> io::Result<AsyncFd<File>> {
+    // SAFETY: a `File` owns its descriptor and never changes it for another.
+    Ok(unsafe { AsyncFd::register_with_interest(file, tokio::io::Interest::PRIORITY) }?)
+}
+
 /// Closes every descriptor from `first` on.
 pub fn close_from(first: RawFd) -> io::Result<()> {
     // SAFETY: callers own no descriptor wrapper from `first` on that they use afterwards.

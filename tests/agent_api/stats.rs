@@ -10,11 +10,16 @@ const NODE: &str = "/api/v1/nodes/node-1/proxy";
 /// All cases.
 pub fn all(cluster: &Cluster) {
     let ns = cluster.namespace("stats");
-    let busy = r#","resources":{"limits":{"memory":"64Mi","cpu":"500m"}},"volumeMounts":[{"name":"v","mountPath":"/v"}]},
-        {"name":"idle","image":"busybox:1.36","command":["sleep","9999"]}],"volumes":[{"name":"v","emptyDir":{}}"#;
     let line = "dd if=/dev/zero of=/v/data bs=1024 count=3000; dd if=/dev/zero of=/root/own bs=1024 count=2000; \
                 while true; do :; done";
-    pod(cluster, &ns, "busy", line, busy);
+    let busy = format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"busy","labels":{{"app":"busy"}}}},"spec":{{
+        "terminationGracePeriodSeconds":1,"volumes":[{{"name":"v","emptyDir":{{}}}}],"containers":[
+        {{"name":"c","image":"busybox:1.36","command":["sh","-c","{line}"],"volumeMounts":[{{"name":"v","mountPath":"/v"}}],
+        "resources":{{"limits":{{"memory":"64Mi","cpu":"500m"}}}}}},
+        {{"name":"idle","image":"busybox:1.36","command":["sleep","9999"]}}]}}}}"#
+    );
+    cluster.apply(&ns, &busy);
     pod(cluster, &ns, "calm", "sleep 9999", "");
     cluster.wait_pod_ready(&ns, "busy");
     cluster.wait_pod_ready(&ns, "calm");

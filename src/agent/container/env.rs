@@ -95,7 +95,7 @@ async fn from_reference(
         pod: request.pod,
         addresses: request.addresses,
         node_addresses: &request.context.node_addresses(),
-        allocatable: request.context.allocatable(),
+        allocatable: request.context.allocatable,
     };
     if let Some(selector) = &source.field_ref {
         return fields.field(selector).map(Some).map_err(|e| ConfigError(e.to_string()));

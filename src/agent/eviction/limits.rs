@@ -37,7 +37,13 @@ fn limit_of(container: &Container) -> Option<&str> {
 }
 
 fn size_limit(volume: &Volume) -> Option<&str> {
-    volume.empty_dir.as_ref()?.size_limit.as_ref().map(|q| q.0.as_str()).filter(|q| units(q).is_some_and(|u| u > 0))
+    volume
+        .empty_dir
+        .as_ref()?
+        .size_limit
+        .as_ref()
+        .map(|q| q.0.as_str())
+        .filter(|q| units(q).is_some_and(|u| u > 0))
 }
 
 fn is_over(used: Usage, limit: &str) -> bool {

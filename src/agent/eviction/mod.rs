@@ -11,7 +11,6 @@ mod limits;
 mod orders;
 mod rank;
 mod signals;
-mod stall;
 mod state;
 mod threshold;
 
@@ -29,10 +28,10 @@ use super::context::Context;
 use super::error::Error;
 use super::pod::labels;
 use super::spec::{full_name, is_terminal, uid};
-use super::{disk, qos};
+use super::{disk, image_gc, qos};
+use crate::runtime::Stall;
 use rank::{Candidate, Parts, Used};
 use signals::Sources;
-use stall::Stall;
 use state::{Decision, State};
 use threshold::{Condition, Observations, Signal, Threshold};
 
@@ -201,7 +200,13 @@ impl Manager {
         if files_only && matches!(signal, Signal::NodeFs | Signal::NodeFsInodes) {
             return false;
         }
-        self.context.reclaim.unused_images().await;
+        match image_gc::free(&self.context, u64::MAX).await {
+            Ok(bytes) => tracing::info!(bytes, "unused images were removed"),
+            Err(error) => {
+                tracing::warn!(%error, "unused images could not be removed");
+                self.node_event("Warning", "FreeDiskSpaceFailed", error.to_string());
+            }
+        }
         let seen = self.sources.read(&self.context, &self.thresholds);
         !self.thresholds.iter().any(|t| t.is_met(&seen, true))
     }
@@ -210,7 +215,8 @@ impl Manager {
         let mut all = Vec::new();
         let sandboxes = self.context.runtime.sandboxes().await;
         for pod in self.active().filter(|pod| !rank::is_critical(pod)) {
-            let own = sandboxes.iter().filter(|s| s.labels.get(labels::POD_UID).is_some_and(|u| u == uid(&pod)));
+            let own =
+                sandboxes.iter().filter(|s| s.labels.get(labels::POD_UID).is_some_and(|u| u == uid(&pod)));
             let mut containers = BTreeMap::new();
             for container in own.flat_map(|s| &s.containers).filter(|c| c.pid.is_some()) {
                 let name = container.labels.get(labels::CONTAINER_NAME).cloned().unwrap_or_default();

@@ -74,7 +74,8 @@ fn disk_of(pod: &Pod, used: &Used, parts: Parts) -> Usage {
         (true, false) => c.rootfs,
         _ => c.logs,
     });
-    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| parts.files && is_local(v));
+    let volumes =
+        pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| parts.files && is_local(v));
     let volumes = volumes.filter_map(|v| used.disk.volumes.get(&v.name).copied());
     containers.chain(volumes).sum()
 }

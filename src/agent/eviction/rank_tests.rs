@@ -13,7 +13,8 @@ fn pod(value: Value) -> Arc<Pod> {
 }
 
 fn candidate(name: &str, priority: i32, request: &str, used: Option<Used>) -> Candidate {
-    let requests = if request.is_empty() { json!({}) } else { json!({"memory": request, "ephemeral-storage": request}) };
+    let requests =
+        if request.is_empty() { json!({}) } else { json!({"memory": request, "ephemeral-storage": request}) };
     let pod = pod(json!({"metadata": {"name": name}, "spec": {"priority": priority,
         "containers": [{"name": "c", "resources": {"requests": requests}}],
         "volumes": [{"name": "e", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}]}}));
@@ -29,7 +30,8 @@ fn disk(layers: u64, logs: u64, volume: u64, inodes: u64) -> Option<Used> {
     let container = ContainerDisk { rootfs: bytes(layers), logs: Usage { bytes: logs, inodes: 0 } };
     let disk = PodDisk {
         containers: [("c".to_owned(), container)].into(),
-        volumes: [("e".to_owned(), Usage { bytes: volume, inodes: 0 }), ("m".to_owned(), bytes(1 << 40))].into(),
+        volumes: [("e".to_owned(), Usage { bytes: volume, inodes: 0 }), ("m".to_owned(), bytes(1 << 40))]
+            .into(),
         managed: Usage::default(),
     };
     Some(Used { disk, ..Used::default() })
@@ -54,7 +56,16 @@ fn memory_goes_by_excess_then_priority_then_how_much() {
     ];
     assert_eq!(
         ordered(all, Signal::Memory, ALL),
-        ["unknown", "best-effort", "over-low-more", "over-low", "over-high", "below-low", "exact", "below-high"]
+        [
+            "unknown",
+            "best-effort",
+            "over-low-more",
+            "over-low",
+            "over-high",
+            "below-low",
+            "exact",
+            "below-high"
+        ]
     );
 }
 
@@ -120,16 +131,27 @@ fn messages_are_upstreams() {
     );
     let seen = [(Signal::NodeFs, Observation { available: 1025 * 1024, capacity: 100 * MIB })].into();
     assert_eq!(
-        message(&candidate("p", 0, "1", disk(1024, 1024, 0, 0)), Signal::NodeFs, &due(Signal::NodeFs, Percentage(5.0)), &seen),
+        message(
+            &candidate("p", 0, "1", disk(1024, 1024, 0, 0)),
+            Signal::NodeFs,
+            &due(Signal::NodeFs, Percentage(5.0)),
+            &seen
+        ),
         "The node was low on resource: ephemeral-storage. Threshold quantity: 5Mi, available: 1025Ki. \
          Container c was using 2Ki, request is 1, has larger consumption of ephemeral-storage. "
     );
     let seen = [(Signal::NodeFsInodes, Observation { available: 100, capacity: 10_000 })].into();
     assert_eq!(
-        message(&candidate("p", 0, "", disk(0, 0, 0, 7)), Signal::NodeFsInodes, &due(Signal::NodeFsInodes, Percentage(5.0)), &seen),
+        message(
+            &candidate("p", 0, "", disk(0, 0, 0, 7)),
+            Signal::NodeFsInodes,
+            &due(Signal::NodeFsInodes, Percentage(5.0)),
+            &seen
+        ),
         "The node was low on resource: inodes. Threshold quantity: 500, available: 100. "
     );
-    let whole = pod(json!({"metadata": {"name": "w"}, "spec": {"resources": {"requests": {"memory": "10Mi"}},
+    let whole =
+        pod(json!({"metadata": {"name": "w"}, "spec": {"resources": {"requests": {"memory": "10Mi"}},
         "containers": [{"name": "c"}]}}));
     let whole = Candidate { pod: whole, used: memory(20 * MIB) };
     assert_eq!(

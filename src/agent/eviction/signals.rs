@@ -22,7 +22,7 @@ impl Sources {
     pub(super) fn of(context: &Context) -> Self {
         Self {
             node: context.paths.pods().to_path_buf(),
-            images: context.settings.data_dir.join("agent/images"),
+            images: context.settings.data_dir.join("agent/image-store"),
             memory: u64::try_from(context.memory_capacity).unwrap_or(0),
         }
     }
@@ -67,7 +67,8 @@ impl Sources {
     /// What is neither free nor page cache that was not used lately counts as used: version 1 tells it of
     /// the root group, version 2 only of the machine, which cAdvisor and so kubelet then take.
     fn machine_memory(&self, context: &Context) -> Option<Observation> {
-        let root = (!context.runtime.unified_cgroups()).then(|| context.runtime.machine_working_set()).flatten();
+        let root =
+            (!context.runtime.unified_cgroups()).then(|| context.runtime.machine_working_set()).flatten();
         let used = root.or_else(|| working_set(&std::fs::read_to_string("/proc/meminfo").ok()?))?;
         Some(Observation { available: self.memory.saturating_sub(used), capacity: self.memory })
     }

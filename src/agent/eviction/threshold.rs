@@ -129,7 +129,8 @@ impl Threshold {
 /// The thresholds of a configuration: what is said of the machine's memory holds for what pods may have
 /// of it too. Those of 0 % and 100 % are off.
 pub(super) fn configured(eviction: &config::Eviction) -> Vec<Threshold> {
-    let on = |v: &config::Threshold| !matches!(v, config::Threshold::Percentage(p) if *p <= 0.0 || *p >= 100.0);
+    let on =
+        |v: &config::Threshold| !matches!(v, config::Threshold::Percentage(p) if *p <= 0.0 || *p >= 100.0);
     let make = |name: &String, value: &config::Threshold, grace| {
         let reclaim = eviction.minimum_reclaim.get(name).copied();
         Some(Threshold { signal: Signal::named(name)?, value: *value, grace, reclaim })
@@ -137,9 +138,9 @@ pub(super) fn configured(eviction: &config::Eviction) -> Vec<Threshold> {
     let hard = eviction.hard.iter().filter(|(_, v)| on(v));
     let mut all: Vec<Threshold> = hard.filter_map(|(n, v)| make(n, v, Duration::ZERO)).collect();
     let soft = eviction.soft.iter().filter(|(_, v)| on(v));
-    all.extend(soft.filter_map(|(n, v)| {
-        make(n, v, eviction.soft_grace_period.get(n).copied().unwrap_or_default())
-    }));
+    all.extend(
+        soft.filter_map(|(n, v)| make(n, v, eviction.soft_grace_period.get(n).copied().unwrap_or_default())),
+    );
     let memory = all.iter().find(|t| t.signal == Signal::Memory && t.is_hard()).copied();
     all.extend(memory.map(|t| Threshold { signal: Signal::PodsMemory, ..t }));
     all
@@ -151,7 +152,8 @@ mod tests {
     use config::Threshold::{Percentage, Quantity};
 
     fn eviction() -> config::Eviction {
-        let map = |list: &[(&str, config::Threshold)]| list.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
+        let map =
+            |list: &[(&str, config::Threshold)]| list.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
         config::Eviction {
             hard: map(&[
                 ("memory.available", Quantity(100)),
@@ -184,7 +186,8 @@ mod tests {
     #[test]
     fn a_threshold_is_met_below_it_and_until_enough_is_reclaimed() {
         let threshold = configured(&eviction())[1];
-        let seen = |available| Observations::from([(Signal::NodeFs, Observation { available, capacity: 1000 })]);
+        let seen =
+            |available| Observations::from([(Signal::NodeFs, Observation { available, capacity: 1000 })]);
         for (available, met, unresolved) in
             [(49, true, true), (50, false, true), (69, false, true), (70, false, false)]
         {

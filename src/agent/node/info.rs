@@ -3,17 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::agent::error::Error;
-use crate::config::NodeSettings;
-
-/// kubelet's default hard eviction threshold of memory; a twentieth on machines with little.
-const MEMORY_THRESHOLD: i64 = 100 << 20;
-/// The part of disk and inodes below which the node is under pressure: one twentieth, as in k3s.
-const STORAGE_THRESHOLD: u64 = 20;
+use crate::config::{NodeSettings, NodeTaint};
 
 /// What does not change while the agent runs.
 #[derive(Clone, Debug)]
@@ -76,60 +70,21 @@ impl Machine {
                 labels: Some(labels),
                 ..ObjectMeta::default()
             },
-            spec: Some(NodeSpec::default()),
+            spec: Some(NodeSpec { taints: taints(settings), ..NodeSpec::default() }),
             status: None,
         }
     }
-
-    /// Capacity and what of it pods may have.
-    pub(crate) fn resources(&self, max_pods: u32) -> [BTreeMap<String, Quantity>; 2] {
-        let storage = storage(&self.storage).map_or(0, |s| s.total);
-        let list = |memory: i64, storage: String| {
-            [
-                ("cpu", self.cpus.to_string()),
-                ("memory", format!("{}Ki", memory / 1024)),
-                ("ephemeral-storage", storage),
-                ("pods", max_pods.to_string()),
-            ]
-            .map(|(k, v)| (k.to_owned(), Quantity(v)))
-            .into()
-        };
-        let capacity = list(self.memory, format!("{}Ki", storage / 1024));
-        let allocatable = list(self.memory, (storage - storage / STORAGE_THRESHOLD).to_string());
-        [capacity, allocatable]
-    }
-
-    /// Memory that could be had now, below which the node is under pressure.
-    pub(crate) fn memory_pressure(&self) -> bool {
-        let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|m| kib(&m, "MemAvailable:"));
-        available.is_some_and(|a| a < MEMORY_THRESHOLD.min(self.memory / 20))
-    }
-
-    /// Less than a twentieth of the disk, or of its inodes, is free.
-    pub(crate) fn disk_pressure(&self) -> bool {
-        storage(&self.storage).is_some_and(|s| {
-            let inodes_short = s.inodes > 0 && s.inodes_free < s.inodes / STORAGE_THRESHOLD;
-            s.free < s.total / STORAGE_THRESHOLD || inodes_short
-        })
-    }
 }
 
-struct Storage {
-    total: u64,
-    free: u64,
-    inodes: u64,
-    inodes_free: u64,
-}
-
-fn storage(path: &Path) -> Option<Storage> {
-    let stat = nix::sys::statvfs::statvfs(path).ok()?;
-    let size = stat.fragment_size();
-    Some(Storage {
-        total: stat.blocks() * size,
-        free: stat.blocks_available() * size,
-        inodes: stat.files(),
-        inodes_free: stat.files_available(),
-    })
+fn taints(settings: &NodeSettings) -> Option<Vec<Taint>> {
+    let taint = |t: &NodeTaint| Taint {
+        key: t.key.clone(),
+        value: Some(t.value.clone()).filter(|v| !v.is_empty()),
+        effect: t.effect.clone(),
+        time_added: None,
+    };
+    let all: Vec<Taint> = settings.node_taints.iter().map(taint).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 fn read(path: &str) -> Result<String, Error> {
@@ -169,12 +124,6 @@ mod tests {
         let machine = Machine::read(Path::new("/")).expect("a machine");
         assert!(machine.memory > 0 && machine.cpus > 0);
         assert!(!machine.info.kernel_version.is_empty() && !machine.info.boot_id.is_empty());
-        let [capacity, allocatable] = machine.resources(110);
-        assert_eq!(capacity["pods"].0, "110");
-        let bytes = |l: &BTreeMap<String, Quantity>| crate::agent::quantity::units(&l["ephemeral-storage"].0);
-        let (all, some) = (bytes(&capacity).expect("a number"), bytes(&allocatable).expect("a number"));
-        assert!(some < all && some > all / 2, "{some} of {all}");
-        assert_eq!(capacity["memory"], allocatable["memory"]);
     }
 
     #[test]

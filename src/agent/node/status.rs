@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 use serde_json::{Map, Value, json};
 
 use super::info::Machine;
+use crate::agent::eviction::Pressure;
 use crate::config::NodeSettings;
 use crate::runtime::spec::Image;
 
@@ -21,20 +22,18 @@ pub(super) struct Observation<'a> {
     pub images: &'a [Image],
     /// Pods can be given addresses.
     pub network_ready: bool,
+    /// What the node is short of.
+    pub pressure: Pressure,
 }
 
 impl Observation<'_> {
     /// The status as it should be.
     pub(super) fn status(&self, node: &Node, settings: &NodeSettings) -> NodeStatus {
-        let [capacity, allocatable] = self.machine.resources(settings.max_pods);
-        let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
+        let [capacity, allocatable] = self.machine.resources(settings);
         NodeStatus {
             capacity: Some(capacity),
             allocatable: Some(allocatable),
-            addresses: Some(vec![
-                address("InternalIP", settings.node_ip.to_string()),
-                address("Hostname", settings.node_name.clone()),
-            ]),
+            addresses: Some(addresses(settings)),
             conditions: Some(self.conditions(node)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.node_api_port) }),
@@ -56,29 +55,40 @@ impl Observation<'_> {
     }
 
     fn conditions(&self, node: &Node) -> Vec<NodeCondition> {
-        let memory = self.machine.memory_pressure();
-        let disk = self.machine.disk_pressure();
         let ready = if self.network_ready {
             (true, "KubeletReady", "kubelet is posting ready status")
         } else {
             (false, "KubeletNotReady", NETWORK_NOT_READY)
         };
-        let memory = if memory {
+        let memory = if self.pressure.memory {
             (true, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
         } else {
             (false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available")
         };
-        let disk = if disk {
+        let disk = if self.pressure.disk {
             (true, "KubeletHasDiskPressure", "kubelet has disk pressure")
         } else {
             (false, "KubeletHasNoDiskPressure", "kubelet has no disk pressure")
         };
-        let pid = (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available");
+        let pid = if self.pressure.pids {
+            (true, "KubeletHasInsufficientPID", "kubelet has insufficient PID available")
+        } else {
+            (false, "KubeletHasSufficientPID", "kubelet has sufficient PID available")
+        };
         let all =
             [("MemoryPressure", memory), ("DiskPressure", disk), ("PIDPressure", pid), ("Ready", ready)];
         let now = Timestamp::now();
         all.into_iter().map(|(type_, told)| condition(node, type_, told, now)).collect()
     }
+}
+
+fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
+    let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
+    let external = settings.node_external_ips.iter().map(|ip| address("ExternalIP", ip.to_string()));
+    std::iter::once(address("InternalIP", settings.node_ip.to_string()))
+        .chain(external)
+        .chain([address("Hostname", settings.node_name.clone())])
+        .collect()
 }
 
 const NETWORK_NOT_READY: &str = "container runtime network not ready: NetworkReady=false \
@@ -150,6 +160,8 @@ mod tests {
             node_name: "n1".into(),
             node_ip: "10.0.0.1".parse().expect("an address"),
             node_labels: vec![("a".into(), "b".into())],
+            node_taints: Vec::new(),
+            node_external_ips: Vec::new(),
             node_api_port: 10250,
             cluster_cidr: cidr("10.42.0.0/16"),
             service_cidr: cidr("10.43.0.0/16"),
@@ -177,7 +189,12 @@ mod tests {
             user: String::new(),
         };
         let images = [image];
-        let observation = Observation { machine: &machine, images: &images, network_ready: true };
+        let observation = Observation {
+            machine: &machine,
+            images: &images,
+            network_ready: true,
+            pressure: Pressure::default(),
+        };
         let status = observation.status(&node, &settings());
         let first = patch(&node, &status).expect("a patch");
         assert_eq!(first["status"]["images"][0]["sizeBytes"], 7);
@@ -190,8 +207,19 @@ mod tests {
         node.status = Some(status);
         let again = observation.status(&node, &settings());
         assert_eq!(patch(&node, &again), None);
-        let lost = Observation { network_ready: false, ..observation }.status(&node, &settings());
+        let lost = Observation { network_ready: false, pressure: Pressure::default(), ..observation }
+            .status(&node, &settings());
         let change = patch(&node, &lost).expect("a patch");
         assert_eq!(change["status"].as_object().expect("an object").len(), 1, "only conditions: {change}");
+        let all = Pressure { memory: true, disk: true, pids: true };
+        let short = Observation { pressure: all, ..observation }.status(&node, &settings());
+        let told: Vec<_> = short.conditions.iter().flatten().filter_map(|c| c.reason.as_deref()).collect();
+        let expected = [
+            "KubeletHasInsufficientMemory",
+            "KubeletHasDiskPressure",
+            "KubeletHasInsufficientPID",
+            "KubeletReady",
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -33,9 +33,19 @@ impl Inputs<'_> {
         if restart::may_restart_all(spec) {
             own.push(("AllContainersRestarting", restarting(phase, self.memory.restarting_all)));
         }
+        if let Some(verdict) = self.disruption() {
+            own.push(("DisruptionTarget", verdict));
+        }
         let mut all: Vec<PodCondition> = own.into_iter().map(|(t, v)| self.condition(t, v, known)).collect();
-        all.extend(known.iter().filter(|c| !OWN.contains(&c.type_.as_str())).cloned());
+        let made: Vec<String> = all.iter().map(|c| c.type_.clone()).collect();
+        all.extend(known.iter().filter(|c| !made.contains(&c.type_)).cloned());
         all
+    }
+
+    /// The node ended the pod for its own sake.
+    fn disruption(&self) -> Option<Verdict> {
+        let message = self.memory.failed.as_ref().filter(|_| self.memory.disrupted)?.message.clone();
+        Some(Verdict { ok: true, reason: Some("TerminationByKubelet"), message: Some(message) })
     }
 
     fn condition(&self, type_: &str, verdict: Verdict, known: &[PodCondition]) -> PodCondition {
@@ -55,13 +65,14 @@ impl Inputs<'_> {
 }
 
 /// The condition types that the agent writes.
-pub(crate) const OWN: [&str; 6] = [
+pub(crate) const OWN: [&str; 7] = [
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
     "ContainersReady",
     "PodScheduled",
     "AllContainersRestarting",
+    "DisruptionTarget",
 ];
 
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@ mod conditions;
 mod files;
 mod hooks;
 mod images;
+mod keyring;
 pub(crate) mod labels;
 pub(crate) mod memory;
 pub(crate) mod observed;
@@ -20,4 +21,5 @@ mod words;
 mod worker;
 mod writing;
 
+pub(crate) use memory::Verdict;
 pub(crate) use worker::{Wanted, Worker};

@@ -262,9 +262,6 @@ impl Worker {
         }
         volumes::tear_down(&self.context.paths.pod(uid(pod))).await?;
         let logs = self.context.paths.pod_logs(pod);
-        match std::fs::remove_dir_all(&logs) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &logs)(e)),
-            _ => Ok(()),
-        }
+        crate::agent::logs::remove_pod(&logs).map_err(Error::io("remove", &logs))
     }
 }

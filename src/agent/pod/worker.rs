@@ -18,6 +18,8 @@ use super::writing::Writing;
 use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
+use crate::agent::eviction::REASON as EVICTED;
+use crate::agent::mirrors::is_static;
 use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
@@ -203,6 +205,9 @@ impl Worker {
 
     /// The newest of what the watch shows and what our own writes returned.
     pub(super) fn newest(&self, pod: &Arc<Pod>) -> Pod {
+        if is_static(pod) {
+            return self.context.statics.joined(pod);
+        }
         let version =
             |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         match &self.known {
@@ -273,11 +278,12 @@ impl Worker {
             self.context.events.pod(pod, None, "Normal", "DeadlineExceeded", message.into());
             self.memory.failed = Some(Verdict { reason: "DeadlineExceeded".into(), message: message.into() });
         }
+        self.evict(pod);
         self.memory.probes = self.probes.states();
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
         let plan = inputs.plan();
-        if is_terminal(pod) || self.memory.failed.is_some() || plan.finish {
+        if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
             self.perform(pod, &observed, plan).await;
@@ -291,17 +297,29 @@ impl Worker {
         self.report_soon(pod, &observed, self.finished);
     }
 
+    /// Takes note of it if the node has the pod evicted.
+    fn evict(&mut self, pod: &Pod) {
+        let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
+        if self.memory.failed.is_none() && !is_terminal(pod) {
+            self.memory.disrupted = eviction.disruption;
+            self.memory.failed = Some(Verdict { reason: EVICTED.into(), message: eviction.message });
+        }
+    }
+
     /// Ends what still runs and gives up the sandbox, once.
     async fn finish(&mut self, pod: &Pod) {
         if self.finished {
             return;
         }
         self.probes.stop();
-        self.kill_all(pod, super::terminate::grace_seconds(pod)).await;
+        let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
+        let own = super::terminate::grace_seconds(pod);
+        self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await;
         match self.give_up_sandbox(pod).await {
             Ok(()) => {
                 self.finished = true;
                 self.volumes.release();
+                self.context.evictions.done(uid(pod));
             }
             Err(error) => {
                 tracing::warn!(pod = %full_name(pod), %error, "the pod could not be cleaned up yet");

@@ -34,7 +34,7 @@ use error::{Failed, SetUpError, unsupported};
 use ownership::Group;
 use tear_down::{FIRST_RETRY, LAST_RETRY};
 
-pub(crate) use local::local_volumes;
+pub(crate) use local::is_local;
 pub(crate) use mounting::allows;
 pub(crate) use tear_down::{prepare, remove_orphans, tear_down, unmount_all};
 
@@ -234,7 +234,7 @@ impl Volumes {
 
     /// Bytes of memory that pods of this node may use.
     fn memory(&self) -> u64 {
-        u64::try_from(self.context.allocatable().memory).unwrap_or(0)
+        u64::try_from(self.context.allocatable.memory).unwrap_or(0)
     }
 
     async fn write(

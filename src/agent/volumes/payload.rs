@@ -197,7 +197,7 @@ impl Volumes {
             pod,
             addresses,
             node_addresses: &self.context.node_addresses(),
-            allocatable: self.context.allocatable(),
+            allocatable: self.context.allocatable,
         };
         let mut files = Files::new();
         for item in items {

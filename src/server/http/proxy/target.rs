@@ -15,6 +15,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(super) enum Scheme {
     /// A node API: TLS with the cluster's CA, as the kubelet client.
     Node,
+    /// A node API whose certificate may be anybody's: `insecureSkipTLSVerifyBackend`.
+    UnverifiedNode,
     /// A pod: plain.
     Http,
     /// A pod: TLS.

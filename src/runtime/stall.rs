@@ -8,28 +8,31 @@ use std::os::unix::fs::OpenOptionsExt;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::sys;
+
 const FILE: &str = "/proc/pressure/memory";
 /// Some process waited for memory for a tenth of two seconds, which is the window anyone may ask for.
 const TRIGGER: &[u8] = b"some 200000 2000000\0";
 
-/// The kernel's notice; without it the regular look remains.
-pub(super) struct Stall(Option<AsyncFd<File>>);
+/// The kernel's notice that memory gets scarce on this machine; some kernels give none.
+pub struct Stall(Option<AsyncFd<File>>);
 
 impl Stall {
     /// Asks to be told.
-    pub(super) fn open() -> Self {
+    pub fn open() -> Self {
         let open = || -> std::io::Result<AsyncFd<File>> {
             let mut file =
-                OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(FILE)?;
+                OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(FILE)?;
             file.write_all(TRIGGER)?;
-            AsyncFd::with_interest(file, Interest::PRIORITY)
+            sys::urgent(file)
         };
-        let opened = open().inspect_err(|error| tracing::debug!(%error, "{FILE} tells of no shortage of memory"));
+        let opened =
+            open().inspect_err(|error| tracing::debug!(%error, "{FILE} tells of no shortage of memory"));
         Self(opened.ok())
     }
 
     /// Ends when memory is scarce; never, where the kernel does not tell.
-    pub(super) async fn felt(&mut self) {
+    pub async fn felt(&mut self) {
         let Some(file) = &self.0 else { return std::future::pending().await };
         match file.ready(Interest::PRIORITY).await {
             Ok(mut ready) => ready.clear_ready(),
