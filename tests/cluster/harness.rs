@@ -59,6 +59,11 @@ impl Host {
         command
     }
 
+    /// A path that opens its network namespace.
+    pub fn network_namespace(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.anchor.id()).into()
+    }
+
     /// Runs a shell line, which must succeed; gives its output.
     pub fn sh(&self, line: &str) -> String {
         let output = self.command("sh").args(["-c", line]).output().expect("sh runs");
