@@ -17,7 +17,7 @@ use support::{Place, container, one, with};
 
 #[test]
 fn environment_commands_and_names() {
-    let cluster = Cluster::start("env", &[]);
+    let cluster = Cluster::start("env", &["--kubelet-arg=eviction-hard=nodefs.available<1Mi"]);
     cluster.import_test_images();
     let place = Place::new(&cluster, "env");
     place.make("ConfigMap", "cm", json!({"data": {"a": "from map", "1st-key": "odd", "same": "map"}}));

@@ -33,7 +33,7 @@ fn sh(line: &str) -> Value {
 
 #[test]
 fn probes_hooks_and_ends() {
-    let cluster = Cluster::start("probes", &[]);
+    let cluster = Cluster::start("probes", &["--kubelet-arg=eviction-hard=nodefs.available<1Mi"]);
     cluster.import_test_images();
     let asked = server::start(&cluster, PLAIN, SECURE);
     let place = Place::new(&cluster, "probes");

@@ -20,7 +20,10 @@ use support::{Place, one, with};
 
 #[test]
 fn security_contexts() {
-    let cluster = Cluster::start("security", &["--kubelet-arg=seccomp-default=true"]);
+    let cluster = Cluster::start(
+        "security",
+        &["--kubelet-arg=seccomp-default=true", "--kubelet-arg=eviction-hard=nodefs.available<1Mi"],
+    );
     cluster.import_test_images();
     let profiles = cluster.data_dir().join("agent/seccomp/mine");
     fs::create_dir_all(&profiles).expect("directory");
