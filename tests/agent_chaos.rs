@@ -80,18 +80,30 @@ fn end(pid: u32) {
 
 /// All pods of the Deployment serve, and no others run.
 fn converged(cluster: &Cluster, ns: &str, replicas: usize) {
-    cluster.kubectl(&["rollout", "status", "deployment/web", "-n", ns, "--timeout=120s"]);
+    let status = ["rollout", "status", "deployment/web", "-n", ns, "--timeout=120s"];
+    let output = cluster.kubectl_command(&status).output().expect("kubectl runs");
+    assert!(output.status.success(), "{}\n{}", harness::show(&output), state(cluster, ns));
     let mut found = Vec::new();
     let patience = Duration::from_secs(60);
     let equal = wait_until(patience, || {
         found = ["httpd ", "sleep 1000000", "kedge shim"].map(|word| running(cluster, word).len()).to_vec();
         found == vec![replicas; 3]
     });
-    assert!(equal, "servers, sidecars, shims: {found:?}, not {replicas} each\n{}", cluster.tail());
+    assert!(equal, "servers, sidecars, shims: {found:?}, not {replicas} each\n{}", state(cluster, ns));
     let address = cluster.kubectl(&["get", "service", "web", "-n", ns, "-o", "jsonpath={.spec.clusterIP}"]);
     wait_for("an answer", || {
         cluster.host.sh(&format!("curl -s --max-time 3 http://{address}/ || true")).starts_with("web-")
     });
+}
+
+/// What is needed to understand a failure.
+fn state(cluster: &Cluster, ns: &str) -> String {
+    let columns =
+        "custom-columns=N:.metadata.name,U:.metadata.uid,P:.status.phase,D:.metadata.deletionTimestamp";
+    let pods = cluster.kubectl(&["get", "pods", "-n", ns, "-o", columns]);
+    let processes: Vec<_> =
+        inventory::processes(cluster).into_iter().map(|(pid, l)| format!("{pid} {l}")).collect();
+    format!("{pods}\n{}\n{}", processes.join("\n"), cluster.tail())
 }
 
 #[test]
@@ -314,4 +326,35 @@ fn a_bridge_that_is_deleted(cluster: &Cluster, ns: &str) {
     cluster.host.sh(&format!("ip link delete {}", end.trim()));
     wait_for("the pod's answer through a new pair of interfaces", answers);
     cluster.kubectl(&["delete", "pod", "linked", "-n", ns]);
+}
+
+/// The data directory's disk is full while pods lose their processes: what can go on goes on, and all is well
+/// once there is room again.
+#[test]
+fn a_full_disk() {
+    // No eviction takes the pods off the node meanwhile: that has tests of its own.
+    let flags = ["--kubelet-arg=eviction-hard=memory.available<1Mi"];
+    let cluster = Cluster::start_on_small_disk_with("fulldisk", 256, &flags);
+    cluster.import_test_images();
+    let ns = &format!("fulldisk-{}", cluster.mark());
+    cluster.kubectl(&["create", "namespace", ns]);
+    cluster.apply(ns, &web(3));
+    converged(&cluster, ns, 3);
+    let fill = cluster.data_dir().join("fill").display().to_string();
+    cluster.host.sh(&format!("dd if=/dev/zero of={fill} bs=64k 2>/dev/null || true; dd if=/dev/zero of={fill}2 bs=1k 2>/dev/null || true"));
+    let mut random = Random::new();
+    strike(&cluster, &mut random, "kedge shim");
+    strike(&cluster, &mut random, "httpd ");
+    // Whether a write is still taken depends on what the log had reserved: both answers are right.
+    cluster
+        .kubectl_command(&["delete", "pod", "-l", "app=web", "-n", ns, "--wait=false"])
+        .output()
+        .expect("runs");
+    cluster.host.sh(&format!("test -e {fill}2 && rm {fill} {fill}2"));
+    converged(&cluster, ns, 3);
+    cluster.kubectl(&["delete", "deployment,service", "web", "-n", ns]);
+    wait_for("the last pod's end", || running(&cluster, "kedge shim").is_empty());
+    wait_for("the last pod's files", || {
+        std::fs::read_dir(cluster.data_dir().join("agent/pods")).map_or(0, |d| d.count()) == 0
+    });
 }

@@ -358,13 +358,8 @@ fn namespaces_of_the_host(place: &Place) {
 fn ports_of_the_host(place: &Place) {
     place.ready("port");
     let fetch = |url: &str| {
-        place
-            .cluster
-            .host
-            .command("busybox")
-            .args(["wget", "-T", "5", "-qO-", url])
-            .output()
-            .expect("busybox runs")
+        let mut curl = place.cluster.host.command("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "5", url]).output().expect("curl runs")
     };
     for url in [format!("http://{NODE_IP}:18081/index.html"), "http://127.0.0.1:18082/index.html".to_owned()]
     {

@@ -12,6 +12,8 @@ use std::time::Duration;
 use harness::{Cluster, show, wait_for, wait_until};
 use serde_json::{Value, json};
 
+/// Whatever the disk of the machine looks like: these tests are about other things than its pressure.
+const NO_PRESSURE: &str = "--kubelet-arg=eviction-hard=memory.available<1Mi";
 const IMAGE: &str = "busybox:1.36";
 
 fn sh(name: &str, script: &str) -> Value {
@@ -86,7 +88,7 @@ fn condition(pod: &Value, type_: &str) -> Value {
 
 #[test]
 fn statuses_reasons_and_events() {
-    let cluster = Cluster::start("life", &[]);
+    let cluster = Cluster::start("life", &[NO_PRESSURE]);
     cluster.import_test_images();
     let ns = &cluster.namespace("life");
     apply_all(&cluster, ns);
@@ -166,7 +168,10 @@ fn whole_status(cluster: &Cluster, ns: &str) {
     assert_eq!((&c["ready"], &c["started"], &c["restartCount"]), (&json!(true), &json!(true), &json!(0)));
     assert!(c["containerID"].as_str().is_some_and(|id| id.starts_with("kedge://")), "{c}");
     assert_eq!(c["image"], "docker.io/library/busybox:1.36");
-    assert_eq!(c["user"]["linux"], json!({"uid": 1000, "gid": 2000, "supplementalGroups": [2000, 3000]}));
+    let user = &c["user"]["linux"];
+    assert_eq!((&user["uid"], &user["gid"]), (&json!(1000), &json!(2000)));
+    let groups = user["supplementalGroups"].as_array().cloned().unwrap_or_default();
+    assert!(groups.contains(&json!(2000)) && groups.contains(&json!(3000)), "{user}");
     assert_eq!(c["resources"]["limits"]["memory"], "32Mi");
     assert_eq!(c["allocatedResources"], json!({"cpu": "10m", "memory": "8Mi"}));
     assert_eq!((&status["qosClass"], &status["hostIP"]), (&json!("Burstable"), &json!(harness::NODE_IP)));
@@ -525,8 +530,15 @@ fn restarts_of_the_agent(cluster: &Cluster, ns: &str) {
 
 #[test]
 fn static_pods() {
-    let cluster = Cluster::start("static", &[]);
+    let flags = [
+        "--node-taint=dedicated=files:NoSchedule",
+        "--node-external-ip=203.0.113.9",
+        "--node-label=example.com/a=b",
+        NO_PRESSURE,
+    ];
+    let cluster = Cluster::start("static", &flags);
     cluster.import_test_images();
+    registration(&cluster);
     let ns = &cluster.namespace("static");
     let directory = cluster.data_dir().join("agent/pod-manifests");
     let manifest = |image: &str, sleep: u32| {
@@ -557,7 +569,8 @@ fn static_pods() {
     // The mirror goes and comes again; the pod is not touched.
     let uid = |name: &str| part(&cluster, ns, name, "{.metadata.uid}");
     let first = uid("web-node-1");
-    cluster.kubectl(&["delete", "pod", "web-node-1", "-n", ns]);
+    // Without waiting: kubectl waits for ever for a pod that is made again at once.
+    cluster.kubectl(&["delete", "pod", "web-node-1", "-n", ns, "--wait=false"]);
     wait_for("another mirror", || {
         let output = cluster
             .kubectl_command(&["get", "pod", "web-node-1", "-n", ns, "-o", "jsonpath={.metadata.uid}"])
@@ -606,13 +619,42 @@ fn static_pods() {
     assert!(!pods.join(hash).exists(), "nothing of the pod is left");
 }
 
+fn registration(cluster: &Cluster) {
+    let node: Value =
+        serde_json::from_str(&cluster.kubectl(&["get", "node", "node-1", "-o", "json"])).expect("JSON");
+    assert_eq!(node["metadata"]["labels"]["example.com/a"], "b");
+    let taint = json!({"key": "dedicated", "value": "files", "effect": "NoSchedule"});
+    assert!(node["spec"]["taints"].as_array().is_some_and(|t| t.contains(&taint)), "{}", node["spec"]);
+    let addresses = json!([{"type": "InternalIP", "address": harness::NODE_IP},
+        {"type": "ExternalIP", "address": "203.0.113.9"}, {"type": "Hostname", "address": "node-1"}]);
+    assert_eq!(node["status"]["addresses"], addresses);
+    for field in ["cpu", "memory", "pods", "ephemeral-storage"] {
+        assert!(node["status"]["capacity"][field].is_string(), "{field}: {}", node["status"]["capacity"]);
+        assert!(
+            node["status"]["allocatable"][field].is_string(),
+            "{field}: {}",
+            node["status"]["allocatable"]
+        );
+    }
+    let lease = ["lease", "node-1", "-n", "kube-node-lease"];
+    let renewed = || cluster.kubectl(&[&["get"], &lease[..], &["-o", "jsonpath={.spec.renewTime}"]].concat());
+    let first = renewed();
+    wait_for("the next heartbeat", || renewed() != first);
+    let directory = cluster.host.directory.path().join("other");
+    let mut refused = cluster.host.command(harness::executable());
+    refused.args(["server", "--node-label", "k8s.io/a=b", "--data-dir"]).arg(directory);
+    let output = refused.output().expect("kedge runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("set it with `kubectl label node`"), "{told}");
+}
+
 #[test]
 fn a_clock_that_is_behind_is_waited_for() {
-    let cluster = Cluster::start("clock", &[]);
+    let cluster = Cluster::start("clock", &[NO_PRESSURE]);
     cluster.stop_server();
-    // A certificate that is valid only from a few seconds on: the clock must be behind.
+    // A certificate that is valid only from a while on: the clock must be behind.
     let tls = cluster.data_dir().join("server/tls");
-    let ahead = std::time::SystemTime::now() + Duration::from_secs(8);
+    let ahead = std::time::SystemTime::now() + Duration::from_secs(15);
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut parameters = rcgen::CertificateParams::new(vec!["later".to_owned()]).expect("parameters");
     parameters.not_before = ahead.into();

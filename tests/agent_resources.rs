@@ -145,14 +145,14 @@ fn groups_are_kubelets(cluster: &Cluster, ns: &str) {
     };
     let (pod_group, container) = of("guaranteed", "");
     for group in [&pod_group, &container] {
-        group.shares("153", "21");
+        group.shares("153", "24");
         assert_eq!(group.quota(), "15000");
         assert_eq!(group.memory_limit(), (32 << 20).to_string());
     }
     assert_eq!(pod_group.read("pids", "pids.max", "pids.max"), "77");
     let (pod_group, container) = of("burstable", "burstable/");
     for group in [&pod_group, &container] {
-        group.shares("307", "38");
+        group.shares("307", "40");
         assert_eq!((group.quota().as_str(), group.memory_limit()), ("-1", (64 << 20).to_string()));
     }
     let (pod_group, container) = of("besteffort", "besteffort/");
@@ -165,7 +165,7 @@ fn groups_are_kubelets(cluster: &Cluster, ns: &str) {
     }
     all.below("besteffort").shares("2", "1");
     // The class shares in the measure of what its pods ask for.
-    all.below("burstable").shares("307", "38");
+    all.below("burstable").shares("307", "40");
     pod(cluster, ns, "burstable-2", &spec("sleep 999", r#"{"requests":{"cpu":"700m"}}"#));
     let burstable = all.below("burstable");
     let expected = if Group::unified() { "100" } else { "1024" };

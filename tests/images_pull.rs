@@ -1,5 +1,6 @@
 //! Pulls from registries that behave badly, or in their own way.
 
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod images_support;
 
 use std::fs;
@@ -166,6 +167,7 @@ async fn blobs_of_the_wrong_size_or_content_are_refused() {
             let mut good = content.answer(asked);
             if good.body.len() > 100_000 {
                 match what {
+                    "short" if asked.from() > 0 => good.body.clear(),
                     "short" => good.body.truncate(50_000),
                     "long" => good.body.extend([0; 5000]),
                     _ => good.body[50_000] ^= 1,
@@ -214,7 +216,7 @@ async fn blobs_may_lie_elsewhere_where_credentials_do_not_belong() {
     assert!(matches!(error, Error::Unauthorized { .. }), "{error}");
 }
 
-/// A registry whose tokens are good for two requests each.
+/// A registry whose tokens are good for three requests each.
 fn token_registry() -> Registry {
     let tokens = AtomicUsize::new(0);
     let used = parking_lot::Mutex::new(std::collections::HashMap::<String, usize>::new());
@@ -227,7 +229,7 @@ fn token_registry() -> Registry {
         }
         let token = asked.header("authorization").trim_start_matches("Bearer ").to_owned();
         let uses = used.lock().entry(token.clone()).and_modify(|n| *n += 1).or_insert(1).to_owned();
-        match token.starts_with('t') && uses <= 2 {
+        match token.starts_with('t') && uses <= 3 {
             true => content.answer(asked),
             false => {
                 let realm = format!("http://{}/token", asked.header("host"));
@@ -259,7 +261,7 @@ async fn tokens_expire_while_a_pull_goes_on() {
             .unwrap_or_else(|e| panic!("{who}: {e}"));
         let asked = registry.asked();
         let tokens: Vec<_> = asked.iter().filter(|a| a.path.starts_with("/token")).collect();
-        assert!(tokens.len() >= 4, "{} requests need as many tokens", asked.len());
+        assert!(tokens.len() >= 3, "{} requests need as many tokens", asked.len());
         for token in tokens {
             match who {
                 "identity" => {
@@ -358,7 +360,9 @@ async fn layers_that_must_not_be_distributed_come_from_their_own_place() {
     let images = open(dir.path(), "");
     let image = pull(&images, &registry.name("app:1")).await.unwrap();
     assert_eq!(size(&images, &image, "x"), 1000);
-    let without = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config,
+    let other = json!({"architecture": arch(), "os": "linux", "rootfs": {"diff_ids": [digest(b"nowhere")]}});
+    let other = registry.content.blob(other.to_string().as_bytes(), CONFIG);
+    let without = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": other,
         "layers": [{"digest": digest(b"nowhere"), "size": 7}]});
     registry.content.document("2", &without);
     let error = pull(&images, &registry.name("app:2")).await.unwrap_err().to_string();

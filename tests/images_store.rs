@@ -1,5 +1,6 @@
 //! The image store when it is killed or has no room: it is whole, or what is missing is not there. Needs root.
 
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod images_support;
 
 use std::collections::HashSet;
@@ -112,8 +113,9 @@ impl Small {
     fn new(dir: &Path) -> Self {
         let path = dir.join("small");
         fs::create_dir(&path).unwrap();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&path);
-        assert!({ mount }.status().unwrap().success());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&path);
+        assert!(mount.status().unwrap().success());
         Self(path)
     }
 }

@@ -204,3 +204,111 @@ impl Puller {
         Ok((image, began.elapsed()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A store whose pulls take until they are let go.
+    #[derive(Default)]
+    struct Slow {
+        go: tokio::sync::Notify,
+        now: AtomicUsize,
+        most: AtomicUsize,
+        pulls: AtomicUsize,
+    }
+
+    impl ImageService for Slow {
+        fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Image>, PullError>> {
+            Box::pin(async { Ok(None) })
+        }
+
+        fn pull<'a>(
+            &'a self,
+            name: &'a str,
+            _: &'a [RegistryAuth],
+        ) -> BoxFuture<'a, Result<Image, PullError>> {
+            Box::pin(async move {
+                self.pulls.fetch_add(1, Ordering::SeqCst);
+                self.most.fetch_max(self.now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                self.go.notified().await;
+                self.now.fetch_sub(1, Ordering::SeqCst);
+                let id = name.to_owned();
+                Ok(Image { id, tags: vec![], digests: vec![], size: 1, user: String::new() })
+            })
+        }
+
+        fn rootfs<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<RootFs, PullError>> {
+            Box::pin(async move { Err(PullError::Failed(id.to_owned())) })
+        }
+
+        fn list(&self) -> BoxFuture<'_, Vec<Image>> {
+            Box::pin(async { Vec::new() })
+        }
+
+        fn changes(&self) -> watch::Receiver<u64> {
+            watch::channel(0).1
+        }
+
+        fn mark_used(&self, _: &[String]) {}
+
+        fn save(&self) -> BoxFuture<'_, Result<(), PullError>> {
+            Box::pin(async { Ok(()) })
+        }
+
+        fn disk(&self) -> BoxFuture<'_, Result<Disk, PullError>> {
+            Box::pin(async { Ok(Disk { capacity: 1, available: 1 }) })
+        }
+
+        fn collect(&self, _: Collection) -> BoxFuture<'_, Result<u64, PullError>> {
+            Box::pin(async { Ok(0) })
+        }
+    }
+
+    fn settings(serialize: bool, most: Option<u32>) -> Kubelet {
+        let settings = Kubelet::new(PathBuf::from("/none"), 1 << 30);
+        Kubelet { serialize_image_pulls: serialize, max_parallel_image_pulls: most, ..settings }
+    }
+
+    /// Pulls these names at once; the most pulls at a time, and all there were.
+    async fn pull(settings: &Kubelet, names: &[&str]) -> (usize, usize) {
+        let slow = Arc::new(Slow::default());
+        let puller = Arc::new(Puller::new(Arc::clone(&slow) as Arc<dyn ImageService>, settings));
+        let pulls = names.iter().map(|name| puller.pull((*name).to_owned(), Vec::new()));
+        let mut all = std::pin::pin!(futures::future::join_all(pulls));
+        loop {
+            tokio::select! {
+                biased;
+                results = &mut all => {
+                    assert!(results.iter().zip(names).all(|(r, name)| r.as_ref().is_ok_and(|(i, _)| i.id == *name)));
+                    return (slow.most.load(Ordering::SeqCst), slow.pulls.load(Ordering::SeqCst));
+                }
+                // All that may run do by now.
+                () = tokio::task::yield_now() => slow.go.notify_one(),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn one_pull_serves_all_and_settings_say_how_many_run() {
+        let names = ["a", "a", "b", "c", "a", "d"];
+        assert_eq!(pull(&settings(true, Some(3)), &names).await, (1, 4));
+        assert_eq!(pull(&settings(false, Some(2)), &names).await, (2, 4));
+        assert_eq!(pull(&settings(false, None), &names).await, (4, 4));
+    }
+
+    #[tokio::test]
+    async fn a_pull_that_nobody_waits_for_gives_its_place_up() {
+        let slow = Arc::new(Slow::default());
+        let images = Arc::clone(&slow) as Arc<dyn ImageService>;
+        let puller = Arc::new(Puller::new(images, &settings(true, None)));
+        let given_up = puller.pull("a".to_owned(), Vec::new());
+        assert!(tokio::time::timeout(Duration::from_millis(20), given_up).await.is_err());
+        slow.go.notify_one();
+        let next = tokio::time::timeout(Duration::from_secs(10), puller.pull("b".to_owned(), Vec::new()));
+        assert_eq!(next.await.expect("the place is free").expect("pulled").0.id, "b");
+    }
+}

@@ -11,6 +11,7 @@ mod api;
 mod backoff;
 mod container;
 mod context;
+mod counts;
 mod disk;
 mod error;
 mod events;
@@ -20,6 +21,7 @@ mod fields;
 mod groups;
 mod image_gc;
 mod images;
+mod labels;
 mod logs;
 mod mirrors;
 mod node;
@@ -140,7 +142,7 @@ impl Agent {
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
-            probe_counts: stats::ProbeCounts::default(),
+            probe_counts: counts::ProbeCounts::default(),
             node: node_seen,
             statics: Statics::new(directory.read()),
             memory_capacity: machine.memory,

@@ -59,6 +59,11 @@ impl Host {
         command
     }
 
+    /// A path that opens its network namespace.
+    pub fn network_namespace(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.anchor.id()).into()
+    }
+
     /// Runs a shell line, which must succeed; gives its output.
     pub fn sh(&self, line: &str) -> String {
         let output = self.command("sh").args(["-c", line]).output().expect("sh runs");
@@ -101,10 +106,17 @@ impl Cluster {
     }
 
     fn on_new_host(name: &str, flags: &[&str]) -> Self {
+        // How full the machine's disk is must not decide what tests see, unless that is what they are about.
+        let own = [
+            ("eviction-hard", "--kubelet-arg=eviction-hard=memory.available<1Mi"),
+            ("image-gc", "--kubelet-arg=image-gc-high-threshold=100"),
+        ];
+        let own = own.into_iter().filter(|(word, _)| !flags.iter().any(|flag| flag.contains(word)));
+        let own = own.map(|(_, flag)| flag);
         Self {
             host: Host::new(name),
             server: Mutex::new(None),
-            flags: flags.iter().map(ToString::to_string).collect(),
+            flags: flags.iter().copied().chain(own).map(str::to_owned).collect(),
             namespaces: AtomicU32::new(0),
         }
     }

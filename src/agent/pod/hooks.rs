@@ -96,7 +96,7 @@ impl Worker {
         // Until its hook is done the container counts as waiting, as it did before.
         let mut observed = self.observe().await;
         observed.forget(id);
-        self.report(pod, &observed, false).await;
+        self.report_soon(pod, &observed, false);
         let address = self.probe_address(pod);
         let hook = Hook { context: &self.context, pod, container, id, address: &address, handler };
         let mut wanted = self.wanted.clone();

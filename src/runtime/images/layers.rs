@@ -40,7 +40,7 @@ impl Layers {
 
     /// Whether it is there. Only for who keeps it from being removed, see [`ingest::keep_layers`].
     pub(super) fn exists(&self, chain: &str) -> bool {
-        self.dir(chain).join("size").exists()
+        self.dir(chain).join("size").exists() && self.path(chain).is_dir()
     }
 
     /// Makes the layer `chain` from a tar archive, compressed or not, whose uncompressed bytes must
@@ -92,6 +92,13 @@ impl Layers {
         match fs::rename(staging, &target) {
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && self.exists(chain) => {
                 return fs::remove_dir_all(staging).on(staging);
+            }
+            // What the disk has left of it is in the way.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                let trash = ingest::path(&self.root);
+                fs::rename(&target, &trash).on(&target)?;
+                fs::rename(staging, &target).on(&target)?;
+                fs::remove_dir_all(&trash).on(&trash)?;
             }
             result => result.on(&target)?,
         }

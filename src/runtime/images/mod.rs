@@ -48,6 +48,7 @@ mod search;
 mod session;
 mod sparse;
 mod store;
+mod tarball;
 mod tree;
 mod unpack;
 
@@ -179,12 +180,19 @@ impl Images {
     /// The image with this name, as [`Images::pull`] takes it, or with this id, with or without
     /// `sha256:`. One that the disk has lost a layer of is not there: pulling it again makes it whole.
     pub fn resolve(&self, name: &str) -> Option<Image> {
-        let whole = |chains: &[String]| chains.iter().all(|chain| self.0.layers.exists(chain));
-        self.0.index.read(|index| {
+        let (image, layers) = self.0.index.read(|index| {
             let id = index.find(name)?;
-            let record = index.images.get(&id).filter(|record| whole(&record.layers))?;
-            Some(record.image(&id))
-        })
+            index.images.get(&id).map(|record| (record.image(&id), record.layers.clone()))
+        })?;
+        let whole = layers.iter().all(|chain| self.0.layers.exists(chain)) && self.config(&image.id).is_ok();
+        if !whole {
+            tracing::warn!(
+                name,
+                id = image.id,
+                "files of this image are lost or damaged: it counts as absent"
+            );
+        }
+        whole.then_some(image)
     }
 
     /// What a container of this image runs unless told otherwise.

@@ -118,6 +118,9 @@ impl Remote {
         while !partial.is_complete() {
             let before = partial.size();
             let Err(failure) = self.go_on(partial, arrived).await else { break };
+            if failure.again.is_none() {
+                return Err(failure.error);
+            }
             failures = if partial.size() > before { 1 } else { failures + 1 };
             partial.flush().await?;
             if partial.is_complete() {

@@ -20,6 +20,9 @@ const MAX_DOCUMENT: usize = 8 << 20;
 /// A registry that wants to be left alone longer than this is given up.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
+/// So often a request gets another token: with several requests at a time, one may have expired again.
+const RENEWALS: u32 = 5;
+
 /// A request that failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -134,27 +137,29 @@ impl Session {
     fn url(&self, path: &str) -> String {
         let Endpoint { base, repository, namespace, .. } = &self.endpoint;
         let query = match namespace {
-            Some(namespace) => {
-                form_urlencoded::Serializer::new("?".to_owned()).append_pair("ns", namespace).finish()
-            }
+            Some(namespace) => form_urlencoded::Serializer::for_suffix("?".to_owned(), 1)
+                .append_pair("ns", namespace)
+                .finish(),
             None => String::new(),
         };
         format!("{base}/{repository}/{path}{query}")
     }
 
     async fn get(&self, url: &str, accept: &str, from: u64) -> Result<Response, Failure> {
-        let access = self.access.lock().await.clone();
-        let response = self.send(url, accept, from, access.header.as_ref()).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return self.checked(response).await;
+        let mut access = self.access.lock().await.clone();
+        let mut renewed = 0;
+        loop {
+            let response = self.send(url, accept, from, access.header.as_ref()).await?;
+            if response.status() != StatusCode::UNAUTHORIZED || renewed == RENEWALS {
+                return self.checked(response).await;
+            }
+            // No right yet, or a token that has expired meanwhile.
+            let headers = response.headers().get_all(WWW_AUTHENTICATE);
+            let challenges = challenge::parse(headers.iter().filter_map(|h| h.to_str().ok()));
+            drop(response);
+            access = self.renew(access, &challenges).await?;
+            renewed += 1;
         }
-        // No right yet, or a token that has expired meanwhile.
-        let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let challenges = challenge::parse(headers.iter().filter_map(|h| h.to_str().ok()));
-        drop(response);
-        let header = self.renew(&access, &challenges).await?;
-        let response = self.send(url, accept, from, Some(&header)).await?;
-        self.checked(response).await
     }
 
     async fn send(
@@ -175,12 +180,10 @@ impl Session {
     }
 
     /// Gets the right to read, unless another request just did.
-    async fn renew(&self, used: &Access, challenges: &[Challenge]) -> Result<HeaderValue, Failure> {
+    async fn renew(&self, used: Access, challenges: &[Challenge]) -> Result<Access, Failure> {
         let mut access = self.access.lock().await;
-        if let Some(header) = &access.header
-            && access.changes != used.changes
-        {
-            return Ok(header.clone());
+        if access.changes != used.changes {
+            return Ok(access.clone());
         }
         let bearer = challenges.iter().find(|c| c.scheme == "bearer" && c.get("realm").is_some());
         let text = match (bearer, &self.endpoint.credentials) {
@@ -193,8 +196,12 @@ impl Session {
         let mut header = HeaderValue::from_str(&text)
             .map_err(|_| self.unauthorized("its token cannot be sent".to_owned()))?;
         header.set_sensitive(true);
-        *access = Access { header: Some(header.clone()), changes: access.changes + 1 };
-        Ok(header)
+        if used.header.as_ref() == Some(&header) {
+            // The same again will not be better.
+            return Err(self.unauthorized("401 Unauthorized".to_owned()).into());
+        }
+        *access = Access { header: Some(header), changes: access.changes + 1 };
+        Ok(access.clone())
     }
 
     /// The question for a token for reading the repository, to the server that the registry names.

@@ -1,5 +1,5 @@
 //! Sparse files in archives: GNU tar's PAX formats 0.0, 0.1 and 1.0 ("Storing Sparse Files" in its
-//! manual). Its old format is the tar crate's to read; here its holes become holes again.
+//! manual), and what is common to them and its old format.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 
 /// A file's holes are told by as many pairs at most: a megabyte of them.
 const MAX_PAIRS: usize = 65_536;
-const BLOCK: usize = 4096;
 
 /// What the PAX headers of an entry say about its holes.
 #[derive(Debug, Default)]
@@ -47,12 +46,18 @@ impl Sparse {
         Ok(())
     }
 
+    /// Sets the file's real size.
+    pub(super) fn set_size(&mut self, size: u64) {
+        self.size = Some(size);
+    }
+
     /// Whether the entry is a sparse file.
     pub(super) fn is_some(&self) -> bool {
         self.size.is_some()
     }
 
-    fn pair(&mut self, offset: u64, length: u64) -> io::Result<()> {
+    /// Adds a piece of the file that is there.
+    pub(super) fn pair(&mut self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.checked_add(length).ok_or_else(bad)?;
         if self.map.len() == MAX_PAIRS || self.size.is_some_and(|size| end > size) {
             return Err(bad());
@@ -134,33 +139,8 @@ impl Write for At<'_> {
     }
 }
 
-/// Copies a file with its zeros left out; answers how many bytes were written.
-pub(super) fn copy_with_holes(from: &mut impl Read, file: &mut File) -> io::Result<u64> {
-    let (mut offset, mut written, mut block) = (0, 0, [0; BLOCK]);
-    loop {
-        let mut filled = 0;
-        while filled < BLOCK {
-            match from.read(&mut block[filled..])? {
-                0 => break,
-                n => filled += n,
-            }
-        }
-        if block[..filled].iter().any(|b| *b != 0) {
-            file.write_all_at(&block[..filled], offset)?;
-            written += filled as u64;
-        }
-        offset += filled as u64;
-        if filled < BLOCK {
-            file.set_len(offset)?;
-            return Ok(written);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
-
     use super::*;
 
     fn write(headers: &[(&str, &str)], mut data: &[u8]) -> io::Result<Vec<u8>> {
@@ -210,16 +190,5 @@ mod tests {
         ] {
             assert!(write(&headers, b"abc").is_err(), "{headers:?}");
         }
-    }
-
-    #[test]
-    fn zeros_become_holes() {
-        let mut data = vec![0; 1 << 20];
-        data.extend(b"end");
-        let mut file = tempfile::tempfile().unwrap();
-        assert_eq!(copy_with_holes(&mut &data[..], &mut file).unwrap(), 3);
-        let metadata = file.metadata().unwrap();
-        assert_eq!(metadata.len(), data.len() as u64);
-        assert!(metadata.blocks() * 512 < 100_000, "{} blocks", metadata.blocks());
     }
 }

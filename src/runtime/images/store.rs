@@ -120,7 +120,7 @@ impl Inner {
 
     fn write_blob(&self, digest: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.blob(digest);
-        match path.exists() {
+        match std::fs::read(&path).is_ok_and(|found| found == bytes) {
             true => Ok(()),
             false => ingest::write_atomically(&self.root, &path, bytes),
         }

@@ -135,6 +135,31 @@ async fn docker_archives_bring_all_their_images_and_share_layers() {
 }
 
 #[tokio::test]
+async fn an_image_whose_files_are_lost_is_absent_until_it_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let archive = docker_archive(&[(&["app:1"], &[&tar(&[("app", b"program")])])]);
+    import(&images, archive.clone()).await.unwrap();
+    let app = images.resolve("app:1").unwrap();
+    let layer = images.layers(&app.id).unwrap().remove(0);
+    let config = dir.path().join("blobs/sha256").join(app.id.trim_start_matches("sha256:"));
+    let lose: [&dyn Fn(); 4] = [
+        &|| fs::remove_dir_all(layer.parent().unwrap()).unwrap(),
+        &|| fs::remove_dir_all(&layer).unwrap(),
+        &|| fs::remove_file(layer.with_file_name("size")).unwrap(),
+        &|| fs::write(&config, b"{}").unwrap(),
+    ];
+    for lose in lose {
+        lose();
+        assert_eq!(images.resolve("app:1"), None);
+        import(&images, archive.clone()).await.unwrap();
+        assert_eq!(images.resolve("app:1"), Some(app.clone()));
+        assert_eq!(fs::read(layer.join("app")).unwrap(), b"program");
+    }
+    assert_eq!(count(dir.path().join("ingest")), 0);
+}
+
+#[tokio::test]
 async fn oci_archives_keep_names_and_digests() {
     let dir = tempfile::tempdir().unwrap();
     let images = open(dir.path());

@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, futimens, makedev, mknod, utimensat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown};
-use tar::EntryType;
+use tar::{EntryType, Header};
 
 use super::error::{Context, Error};
-use super::sparse::{self, Sparse};
+use super::sparse::Sparse;
+use super::tarball::{Member, Tarball};
 use super::tree::{self, OPAQUE, Tree};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -32,7 +33,7 @@ const BUFFER: usize = 128 << 10;
 /// Unpacks `archive` to `target`, an empty directory; `lower` are the layers below, top first.
 /// Answers the bytes of all files.
 pub(super) fn unpack(archive: impl Read, target: &Path, lower: &[PathBuf]) -> Result<u64, Error> {
-    let mut archive = tar::Archive::new(archive);
+    let mut archive = Tarball::new(archive);
     let mut unpacker = Unpacker {
         target,
         lower,
@@ -42,8 +43,8 @@ pub(super) fn unpack(archive: impl Read, target: &Path, lower: &[PathBuf]) -> Re
         bytes: 0,
         buffer: vec![0; BUFFER],
     };
-    for entry in archive.entries().map_err(|e| unreadable(target, e))? {
-        unpacker.entry(entry.map_err(|e| unreadable(target, e))?)?;
+    while let Some(member) = archive.next().map_err(|e| unreadable(target, e))? {
+        unpacker.entry(&mut archive, member)?;
     }
     // Last, since each file changes its directory's; the deepest first.
     for (path, time) in unpacker.times.iter().rev() {
@@ -72,17 +73,13 @@ struct Attributes {
     mode: u32,
     time: TimeSpec,
     xattrs: Vec<(OsString, Vec<u8>)>,
-    sparse: Sparse,
 }
 
 impl Unpacker<'_> {
-    fn entry<R: Read>(&mut self, mut entry: tar::Entry<'_, R>) -> Result<(), Error> {
-        let kind = entry.header().entry_type();
-        if matches!(kind, EntryType::XGlobalHeader) {
-            return Ok(());
-        }
-        let mut attributes = attributes(&mut entry).map_err(|e| unreadable(self.target, e))?;
-        let path = attributes.sparse.name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+    fn entry(&mut self, content: &mut impl Read, member: Member) -> Result<(), Error> {
+        let kind = member.header.entry_type();
+        let attributes = attributes(&member).map_err(|e| unreadable(self.target, e))?;
+        let (path, link) = (member.path, member.link);
         let Some(mut names) = tree::clean(&path) else { return Err(self.escapes(&path)) };
         let Some(name) = names.pop() else {
             // The root itself.
@@ -102,20 +99,16 @@ impl Unpacker<'_> {
                 return self.dress(place, &attributes, true);
             }
             EntryType::Symlink => {
-                let link = entry.link_name_bytes().unwrap_or_default();
                 self.instead(&place, || symlink(OsStr::from_bytes(&link), &place))?;
             }
             // It shares the attributes of what it links to.
-            EntryType::Link => {
-                let link = entry.link_name_bytes().unwrap_or_default().into_owned();
-                return self.hard_link(&link, &place);
-            }
+            EntryType::Link => return self.hard_link(&link, &place),
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                let Some((kind, device)) = node(&place, kind, &entry)? else { return self.clear(&place) };
+                let Some((kind, device)) = node(&place, &member.header)? else { return self.clear(&place) };
                 self.instead(&place, || Ok(mknod(&place, kind, Mode::empty(), device)?))?;
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                return self.file(&place, &mut entry, attributes);
+                return self.file(&place, content, member.sparse, &attributes);
             }
             other => {
                 let (path, other) = (String::from_utf8_lossy(&path), char::from(other.as_byte()));
@@ -129,21 +122,19 @@ impl Unpacker<'_> {
     }
 
     /// Writes a file and dresses it while it is open.
-    fn file<R: Read>(
+    fn file(
         &mut self,
         place: &Path,
-        entry: &mut tar::Entry<'_, R>,
-        mut attributes: Attributes,
+        content: &mut impl Read,
+        sparse: Sparse,
+        attributes: &Attributes,
     ) -> Result<(), Error> {
         let mut file = self.instead(place, || File::create_new(place))?;
-        if attributes.sparse.is_some() {
-            let sparse = std::mem::take(&mut attributes.sparse);
-            self.bytes += sparse.write(entry, &mut file).map_err(|e| unreadable(place, e))?;
-        } else if entry.header().entry_type() == EntryType::GNUSparse {
-            self.bytes += sparse::copy_with_holes(entry, &mut file).map_err(|e| unreadable(place, e))?;
+        if sparse.is_some() {
+            self.bytes += sparse.write(content, &mut file).map_err(|e| unreadable(place, e))?;
         } else {
             loop {
-                match entry.read(&mut self.buffer).map_err(|e| unreadable(place, e))? {
+                match content.read(&mut self.buffer).map_err(|e| unreadable(place, e))? {
                     0 => break,
                     n => {
                         file.write_all(&self.buffer[..n]).on(place)?;
@@ -302,29 +293,29 @@ impl Unpacker<'_> {
     }
 }
 
-fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> {
-    let (mut xattrs, mut sparse) = (Vec::new(), Sparse::default());
-    let header = entry.header();
+fn attributes(member: &Member) -> io::Result<Attributes> {
+    let (header, mut xattrs) = (&member.header, Vec::new());
     let old = header.as_old();
     // Some archivers leave blank what is 0.
     let number = |field: &[u8], value: io::Result<u64>| match field.iter().all(|b| matches!(b, 0 | b' ')) {
         true => Ok(0),
         false => value,
     };
-    let mut time = TimeSpec::new(number(&old.mtime, header.mtime())? as i64, 0);
-    let (uid, gid) = (number(&old.uid, header.uid())? as u32, number(&old.gid, header.gid())? as u32);
+    let id = |value: u64| u32::try_from(value).map_err(|_| io::Error::other("an owner is out of range"));
+    let uid = member.number("uid")?.map_or_else(|| number(&old.uid, header.uid()), Ok)?;
+    let gid = member.number("gid")?.map_or_else(|| number(&old.gid, header.gid()), Ok)?;
     let mode = number(&old.mode, header.mode().map(u64::from))? as u32;
-    for extension in entry.pax_extensions()?.into_iter().flatten() {
-        let extension = extension?;
-        if let Some(name) = extension.key_bytes().strip_prefix(PAX_XATTR) {
-            xattrs.push((OsStr::from_bytes(name).to_owned(), extension.value_bytes().to_vec()));
-        } else if extension.key_bytes().starts_with(b"GNU.sparse.") {
-            sparse.header(extension.key_bytes(), extension.value_bytes())?;
-        } else if extension.key_bytes() == b"mtime" {
-            time = extension.value().ok().and_then(pax_time).unwrap_or(time);
+    let told = member.record("mtime").and_then(|t| pax_time(std::str::from_utf8(t).ok()?));
+    let time = match told {
+        Some(time) => time,
+        None => TimeSpec::new(number(&old.mtime, header.mtime())? as i64, 0),
+    };
+    for (key, value) in &member.records {
+        if let Some(name) = key.strip_prefix(PAX_XATTR) {
+            xattrs.push((OsStr::from_bytes(name).to_owned(), value.clone()));
         }
     }
-    Ok(Attributes { uid, gid, mode, time, xattrs, sparse })
+    Ok(Attributes { uid: id(uid)?, gid: id(gid)?, mode, time, xattrs })
 }
 
 /// `seconds.fraction`, as POSIX pax writes times.
@@ -377,15 +368,10 @@ fn make_directory(place: &Path) -> Result<bool, Error> {
 }
 
 /// What kind of device or pipe an entry is. A device 0/0 would be a deletion: it is left out.
-fn node<R: Read>(
-    place: &Path,
-    kind: EntryType,
-    entry: &tar::Entry<'_, R>,
-) -> Result<Option<(SFlag, u64)>, Error> {
-    let header = entry.header();
+fn node(place: &Path, header: &Header) -> Result<Option<(SFlag, u64)>, Error> {
     let number = |field: io::Result<Option<u32>>| Ok(u64::from(field.on(place)?.unwrap_or(0)));
     // Only devices have numbers: for pipes, some archivers leave blanks there.
-    let (kind, major, minor) = match kind {
+    let (kind, major, minor) = match header.entry_type() {
         EntryType::Fifo => (SFlag::S_IFIFO, 0, 0),
         EntryType::Char => (SFlag::S_IFCHR, number(header.device_major())?, number(header.device_minor())?),
         _ => (SFlag::S_IFBLK, number(header.device_major())?, number(header.device_minor())?),

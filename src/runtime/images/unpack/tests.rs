@@ -22,7 +22,7 @@ impl Builder {
         let gnu = header.as_gnu_mut().unwrap();
         gnu.name[..path.len()].copy_from_slice(path.as_bytes());
         gnu.linkname[..link.len()].copy_from_slice(link.as_bytes());
-        if kind == EntryType::Char {
+        if matches!(kind, EntryType::Char | EntryType::Block) {
             header.set_device_major(1).unwrap();
             header.set_device_minor(3).unwrap();
         }
@@ -219,8 +219,10 @@ fn names_attributes_and_types_of_every_length_and_kind() {
     let (_dir, layers) = stack(vec![
         Builder::new()
             .long(&long, "long")
-            .pax(&[("path", "päx/ü".as_bytes()), ("SCHILY.xattr.user.note", b"a b\0c")])
+            .pax(&[("path", "päx/ü".as_bytes()), ("SCHILY.xattr.user.note", b"a\nb\0c")])
             .file("short", "named by PAX")
+            .pax(&[("uid", b"3000000"), ("gid", b"3000001"), ("linkpath", b"f\xc3\xbcr")])
+            .link("owned", "other")
             .raw(EntryType::Block, "disk", "", 0o660, b"")
             .raw(EntryType::Char, "deletion", "", 0o600, b"")
             .raw(EntryType::Continuous, "contiguous", "", 0o2755, b"c")
@@ -229,7 +231,10 @@ fn names_attributes_and_types_of_every_length_and_kind() {
     let root = &layers[0];
     assert_eq!(fs::read(root.join(&long)).unwrap(), b"long");
     assert_eq!(fs::read(root.join("päx/ü")).unwrap(), b"named by PAX");
-    assert_eq!(xattr::get(root.join("päx/ü"), "user.note").unwrap().unwrap(), b"a b\0c");
+    assert_eq!(xattr::get(root.join("päx/ü"), "user.note").unwrap().unwrap(), b"a\nb\0c");
+    let owned = metadata(root.join("owned"));
+    assert_eq!((owned.uid(), owned.gid()), (3_000_000, 3_000_001));
+    assert_eq!(fs::read_link(root.join("owned")).unwrap(), Path::new("für"));
     assert!(metadata(root.join("disk")).file_type().is_block_device());
     assert_eq!(metadata(root.join("sticky")).mode() & 0o7777, 0o1777);
     assert_eq!(metadata(root.join("contiguous")).mode() & 0o7777, 0o2755);
@@ -250,15 +255,33 @@ fn sparse_files_stay_sparse() {
         ("GNU.sparse.name", b"big"),
         ("GNU.sparse.realsize", b"1048579"),
     ];
-    let entry = Builder::new().pax(headers).raw(EntryType::Regular, "GNUSparseFile.0/big", "", 0o640, &map);
-    let (_dir, layers) = stack(vec![entry]);
-    let file = fs::File::open(layers[0].join("big")).unwrap();
-    let found = file.metadata().unwrap();
-    assert_eq!((found.len(), found.mode() & 0o777, found.uid()), (1_048_579, 0o640, 1000));
-    assert!(found.blocks() * 512 < 100_000);
-    let mut end = [0; 4];
-    file.read_exact_at(&mut end, 1_048_575).unwrap();
-    assert_eq!(&end, b"\0end");
+    let mut entry =
+        Builder::new().pax(headers).raw(EntryType::Regular, "GNUSparseFile.0/big", "", 0o640, &map);
+    // The same in GNU's old format.
+    let mut header = tar::Header::new_gnu();
+    header.set_path("old").unwrap();
+    header.set_entry_type(EntryType::GNUSparse);
+    (header.set_mode(0o640), header.set_uid(1000), header.set_gid(1000), header.set_mtime(1));
+    header.set_size(3);
+    let octal =
+        |field: &mut [u8; 12], value: u64| field[..11].copy_from_slice(format!("{value:011o}").as_bytes());
+    let gnu = header.as_gnu_mut().unwrap();
+    octal(&mut gnu.sparse[0].offset, 1_048_576);
+    octal(&mut gnu.sparse[0].numbytes, 3);
+    octal(&mut gnu.realsize, 1_048_579);
+    header.set_cksum();
+    entry.0.append(&header, &b"end"[..]).unwrap();
+    let (_dir, layers) = stack(vec![entry.file("after", "it")]);
+    for name in ["big", "old"] {
+        let file = fs::File::open(layers[0].join(name)).unwrap();
+        let found = file.metadata().unwrap();
+        assert_eq!((found.len(), found.mode() & 0o777, found.uid()), (1_048_579, 0o640, 1000), "{name}");
+        assert!(found.blocks() * 512 < 100_000);
+        let mut end = [0; 4];
+        file.read_exact_at(&mut end, 1_048_575).unwrap();
+        assert_eq!(&end, b"\0end");
+    }
+    assert_eq!(fs::read(layers[0].join("after")).unwrap(), b"it");
 }
 
 #[test]
