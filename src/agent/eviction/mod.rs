@@ -168,6 +168,10 @@ impl Manager {
     /// Gives back what the node itself can do without, else evicts one pod.
     async fn relieve(&self, decision: &Decision, observations: &Observations) -> Option<String> {
         let threshold = decision.due.first()?;
+        if self.context.evictions.under_way(PATIENCE) {
+            // Begun before the agent was restarted.
+            return None;
+        }
         let (signal, resource) = (threshold.signal, threshold.signal.resource());
         tracing::warn!(resource, "eviction threshold met");
         self.node_event("Warning", "EvictionThresholdMet", format!("Attempting to reclaim {resource}"));

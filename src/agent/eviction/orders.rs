@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,8 @@ struct Entry {
     wake: Option<Arc<Notify>>,
     eviction: Option<Eviction>,
     done: watch::Sender<bool>,
+    /// When it was ordered, or found to have been.
+    since: Option<Instant>,
 }
 
 /// The evictions of this node, by pod uid.
@@ -56,6 +59,9 @@ impl Orders {
         let entry = entries.entry(uid.to_owned()).or_default();
         entry.wake = Some(wake);
         entry.eviction = entry.eviction.take().or(former);
+        if entry.eviction.is_some() {
+            entry.since.get_or_insert_with(Instant::now);
+        }
     }
 
     /// The pod is gone.
@@ -77,6 +83,7 @@ impl Orders {
             tracing::warn!(%error, pod = uid, "an eviction could not be written down");
         }
         entry.eviction = Some(eviction);
+        entry.since = Some(Instant::now());
         if let Some(wake) = &entry.wake {
             wake.notify_one();
         }
@@ -88,6 +95,16 @@ impl Orders {
         if let Some(entry) = self.entries.lock().get(uid) {
             entry.done.send_replace(true);
         }
+    }
+
+    /// Some pod is on its way out, and not for longer than its grace period and `patience`: what it gives
+    /// back is worth waiting for.
+    pub(super) fn under_way(&self, patience: Duration) -> bool {
+        self.entries.lock().values().any(|entry| {
+            let (Some(eviction), Some(since)) = (&entry.eviction, entry.since) else { return false };
+            let grace = Duration::from_secs(u64::try_from(eviction.grace).unwrap_or(0));
+            !*entry.done.borrow() && since.elapsed() < grace + patience
+        })
     }
 
     /// Waits until nothing of the pod runs any more.
@@ -133,8 +150,10 @@ mod tests {
         let restarted = Orders::new(Paths::new(directory.path()));
         restarted.know("u", wake);
         assert_eq!(restarted.of("u"), Some(eviction()));
+        assert!(restarted.under_way(Duration::from_secs(30)) && orders.under_way(Duration::from_secs(30)));
         restarted.done("u");
         restarted.ended("u").await;
+        assert!(!restarted.under_way(Duration::from_secs(30)));
         restarted.forget("u");
         restarted.ended("u").await;
         assert_eq!(restarted.of("u"), None);
