@@ -16,6 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("runtime_sandboxes", &[]),
     ("runtime_security", &[]),
     ("agent_pods", &[]),
+    ("agent_api", &["statistics_of_node_pods_and_containers"]),
 ];
 
 static EXECUTABLES: LazyLock<Vec<std::path::PathBuf>> = LazyLock::new(|| {
@@ -65,4 +66,9 @@ fn security() {
 #[test]
 fn pods() {
     in_a_guest("agent_pods");
+}
+
+#[test]
+fn statistics() {
+    in_a_guest("agent_api");
 }

@@ -220,7 +220,9 @@ fn service_port<'a>(ports: &'a [Value], wanted: &str) -> Option<&'a Value> {
     let number = wanted.parse::<u64>().ok();
     match wanted {
         "" => ports.first(),
-        name => ports.iter().find(|p| p["name"] == name || (number.is_some() && p["port"].as_u64() == number)),
+        name => {
+            ports.iter().find(|p| p["name"] == name || (number.is_some() && p["port"].as_u64() == number))
+        }
     }
 }
 
