@@ -2,7 +2,7 @@
 //!
 //! Types and descriptions come from the JSON schemas of k8s-openapi, list kinds and merge keys from the merge
 //! code in its source, numbers for Protocol Buffers from `build/numbers.txt`. `builtin.schema` is read at start by `src/api/schema/load.rs`; `builtin.docs` holds the
-//! descriptions, deflated, for OpenAPI only.
+//! descriptions, deflated, for OpenAPI only. It also tells the program when it was built.
 
 #[path = "build/encode.rs"]
 mod encode;
@@ -21,11 +21,14 @@ mod usage;
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    println!("cargo::rustc-env=KEDGE_BUILT={}", built()?);
     let source = merge::source_directory()?;
     let merges = merge::scan(&source)?;
     let (mut kinds, mut definitions) = kinds::definitions();
@@ -37,4 +40,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("builtin.schema"), &encoded.schema)?;
     fs::write(out.join("builtin.docs"), encode::deflate(&encoded.docs)?)?;
     Ok(())
+}
+
+/// Seconds since the epoch: no machine that runs the program has an earlier time.
+fn built() -> Result<u64, Box<dyn Error>> {
+    match env::var("SOURCE_DATE_EPOCH") {
+        Ok(given) => Ok(given.trim().parse()?),
+        Err(_) => Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
+    }
 }

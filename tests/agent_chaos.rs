@@ -87,11 +87,21 @@ fn converged(cluster: &Cluster, ns: &str, replicas: usize) {
         found = ["httpd ", "sleep 1000000", "kedge shim"].map(|word| running(cluster, word).len()).to_vec();
         found == vec![replicas; 3]
     });
-    assert!(equal, "servers, sidecars, shims: {found:?}, not {replicas} each\n{}", cluster.tail());
+    assert!(equal, "servers, sidecars, shims: {found:?}, not {replicas} each\n{}", state(cluster, ns));
     let address = cluster.kubectl(&["get", "service", "web", "-n", ns, "-o", "jsonpath={.spec.clusterIP}"]);
     wait_for("an answer", || {
         cluster.host.sh(&format!("curl -s --max-time 3 http://{address}/ || true")).starts_with("web-")
     });
+}
+
+/// What is needed to understand a failure.
+fn state(cluster: &Cluster, ns: &str) -> String {
+    let columns =
+        "custom-columns=N:.metadata.name,U:.metadata.uid,P:.status.phase,D:.metadata.deletionTimestamp";
+    let pods = cluster.kubectl(&["get", "pods", "-n", ns, "-o", columns]);
+    let processes: Vec<_> =
+        inventory::processes(cluster).into_iter().map(|(pid, l)| format!("{pid} {l}")).collect();
+    format!("{pods}\n{}\n{}", processes.join("\n"), cluster.tail())
 }
 
 #[test]
@@ -253,7 +263,7 @@ fn a_registry_that_hangs_and_cuts(cluster: &Cluster, ns: &str) {
     let _ = proxy.kill();
     let _ = proxy.wait();
     cluster.kubectl(&["delete", "pod", "--all", "-n", ns]);
-    let ingest = cluster.data_dir().join("agent/images/ingest");
+    let ingest = cluster.data_dir().join("agent/image-store/ingest");
     assert_eq!(std::fs::read_dir(ingest).map_or(0, |d| d.count()), 0, "nothing half is left");
 }
 
@@ -272,7 +282,7 @@ fn a_layer_that_is_gone(cluster: &Cluster, ns: &str) {
     let pull = cluster.kedge(&["images", "pull", image]).output().expect("kedge runs");
     assert!(pull.status.success(), "{}", harness::show(&pull));
     let found =
-        cluster.host.sh(&format!("grep -rl whole {}/agent/images/layers", cluster.data_dir().display()));
+        cluster.host.sh(&format!("grep -rl whole {}/agent/image-store/layers", cluster.data_dir().display()));
     let page = std::path::Path::new(found.lines().next().expect("a layer has it"));
     let layer = page.ancestors().find(|p| p.ends_with("fs")).expect("in a layer").parent().expect("has one");
     std::fs::remove_dir_all(layer).expect("removed");
@@ -314,4 +324,33 @@ fn a_bridge_that_is_deleted(cluster: &Cluster, ns: &str) {
     cluster.host.sh(&format!("ip link delete {}", end.trim()));
     wait_for("the pod's answer through a new pair of interfaces", answers);
     cluster.kubectl(&["delete", "pod", "linked", "-n", ns]);
+}
+
+/// The data directory's disk is full while pods lose their processes: what can go on goes on, and all is well
+/// once there is room again.
+#[test]
+fn a_full_disk() {
+    let cluster = Cluster::start_on_small_disk("fulldisk", 160);
+    cluster.import_test_images();
+    let ns = &format!("fulldisk-{}", cluster.mark());
+    cluster.kubectl(&["create", "namespace", ns]);
+    cluster.apply(ns, &web(3));
+    converged(&cluster, ns, 3);
+    let fill = cluster.data_dir().join("fill").display().to_string();
+    cluster.host.sh(&format!("dd if=/dev/zero of={fill} bs=64k 2>/dev/null || true; dd if=/dev/zero of={fill}2 bs=1k 2>/dev/null || true"));
+    let mut random = Random::new();
+    strike(&cluster, &mut random, "kedge shim");
+    strike(&cluster, &mut random, "httpd ");
+    // Whether a write is still taken depends on what the log had reserved: both answers are right.
+    cluster
+        .kubectl_command(&["delete", "pod", "-l", "app=web", "-n", ns, "--wait=false"])
+        .output()
+        .expect("runs");
+    cluster.host.sh(&format!("test -e {fill}2 && rm {fill} {fill}2"));
+    converged(&cluster, ns, 3);
+    cluster.kubectl(&["delete", "deployment,service", "web", "-n", ns]);
+    wait_for("the last pod's end", || running(&cluster, "kedge shim").is_empty());
+    wait_for("the last pod's files", || {
+        std::fs::read_dir(cluster.data_dir().join("agent/pods")).map_or(0, |d| d.count()) == 0
+    });
 }

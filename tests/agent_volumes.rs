@@ -99,23 +99,50 @@ fn mountinfo(cluster: &Cluster) -> String {
     cluster.host.sh("cat /proc/self/mountinfo")
 }
 
+/// Runs cases on one cluster. One that fails does not hide what the others have to say.
+fn run(cluster: &Cluster, cases: &[(&str, fn(&Cluster))]) {
+    let only = std::env::var("KEDGE_CASE").unwrap_or_default();
+    let chosen = cases.iter().filter(|(name, _)| name.contains(&only));
+    let failed: Vec<_> = chosen
+        .filter(|(_, case)| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(cluster))).is_err())
+        .map(|(name, _)| name)
+        .collect();
+    assert!(failed.is_empty(), "{failed:?} failed; KEDGE_CASE=NAME runs one");
+}
+
 #[test]
 fn volumes_of_pods() {
     let cluster = Cluster::start("volumes", &[]);
     cluster.import_test_images();
-    empty_dirs(&cluster);
-    host_paths(&cluster);
-    files_of_objects(&cluster);
-    files_that_change(&cluster);
-    projected_sources(&cluster);
-    sub_paths(&cluster);
-    read_only_and_nested(&cluster);
-    claims(&cluster);
-    block_devices(&cluster);
-    groups(&cluster);
-    mounts_that_travel(&cluster);
-    nothing_is_left_and_nothing_else_is_touched(&cluster);
-    killall_unmounts_everything(&cluster);
+    run(
+        &cluster,
+        &[
+            ("empty_dirs", empty_dirs),
+            ("host_paths", host_paths),
+            ("files_of_objects", files_of_objects),
+            ("files_that_change", files_that_change),
+            ("projected_sources", projected_sources),
+            ("sub_paths", sub_paths),
+            ("claims", claims),
+            ("groups", groups),
+            ("nothing_is_left", nothing_is_left_and_nothing_else_is_touched),
+        ],
+    );
+}
+
+#[test]
+fn mounts_and_devices() {
+    let cluster = Cluster::start("mounts", &[]);
+    cluster.import_test_images();
+    run(
+        &cluster,
+        &[
+            ("read_only_and_nested", read_only_and_nested),
+            ("block_devices", block_devices),
+            ("mounts_that_travel", mounts_that_travel),
+            ("killall_unmounts_everything", killall_unmounts_everything),
+        ],
+    );
 }
 
 fn empty_dirs(cluster: &Cluster) {
@@ -292,7 +319,7 @@ fn files_that_change(cluster: &Cluster) {
         {"name": "m", "mountPath": "/fixed", "subPath": "a"}]);
     let resources = json!({"limits": {"cpu": "250m", "memory": "32Mi"}});
     // It looks again and again: files of one generation always fit together.
-    let watch = "while true; do cd /m/..data && x=$(cat a b 2>/dev/null); cd /; case $x in 12|21) > /tmp/torn;; esac; done";
+    let watch = "while ! [ -e /tmp/end ]; do cd /m/..data && x=$(cat a b 2>/dev/null); cd /; case $x in 12|21) > /tmp/torn;; esac; done; sleep 1";
     case.pod("p", volumes, mounts, json!({"resources": resources, "command": ["sh", "-c", watch]}));
     case.ready("p");
     assert_eq!(case.sh("p", "cat /d/cpu; echo; cat /d/mem; echo; cat /d/labels"), "250\n33554432\n");
@@ -308,6 +335,14 @@ fn files_that_change(cluster: &Cluster) {
         "1a\nb\nnew\n2\ncat: can't open '/tmp/torn': No such file or directory\n",
         "a sub-path stays; one generation is there"
     );
+    // Without the ConfigMap the pod goes on with what it has, also with a new container.
+    case.kubectl(&["delete", "configmap", "m"]);
+    case.event("p", "MountVolume.SetUp failed for volume \"m\" : configmap \"m\" not found");
+    case.sh("p", "touch /tmp/end");
+    let restarts = "{.status.containerStatuses[0].restartCount}";
+    cluster.wait_jsonpath(&["pod", "p", "-n", &case.ns], restarts, "1");
+    case.ready("p");
+    assert_eq!(case.sh("p", "cat /m/a"), "2");
     case.delete_all();
 }
 
@@ -536,6 +571,18 @@ fn claims(cluster: &Cluster) {
     for name in ["local", "path", "reader"] {
         case.ready(name);
     }
+    // A claim that is on its way out is not given to another pod.
+    case.kubectl(&[
+        "patch",
+        "pvc",
+        "path",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":["test/kept"]}}"#,
+    ]);
+    case.kubectl(&["delete", "pvc", "path", "--wait=false"]);
+    case.pod("late", claim("path"), mounts.clone(), json!({"pod": {"nodeName": "node-1"}}));
+    case.event("late", "PVC is being deleted");
     assert_eq!(case.sh("local", "echo data > /v/f; cat /v/f"), "data\n");
     assert_eq!(case.sh("path", "echo data > /v/f; cat /v/f"), "data\n");
     assert_eq!(

@@ -259,6 +259,63 @@ fn a_flushed_ruleset_is_repaired() {
 }
 
 #[test]
+fn deleted_links_are_made_again() {
+    isolated("deleted_links_are_made_again", || async {
+        let dir = tempfile::tempdir().expect("directory");
+        let network = PodNetwork::open(config(dir.path())).await.expect("opens");
+        let dns = std::net::Ipv4Addr::new(10, 43, 0, 10);
+        network.add_address(dns).await.expect("added");
+        let pods = [Namespace::new(), Namespace::new()];
+        let mut ends = Vec::new();
+        for (n, pod) in pods.iter().enumerate() {
+            ends.push(network.attach(&format!("p{n}"), pod.path(), &[]).await.expect("attached"));
+        }
+        pods[1].serve(8080, "second");
+        let token = CancellationToken::new();
+        let (watcher, stop) = (network.clone(), token.clone());
+        let task = tokio::spawn(async move { watcher.run(stop).await });
+        // Of one sandbox the namespace's path leads nowhere any more; the others are served all the same.
+        let gone = Namespace::new();
+        let path = dir.path().join("netns");
+        std::os::unix::fs::symlink(gone.path(), &path).expect("link");
+        network.attach("gone", &path, &[]).await.expect("attached");
+        std::fs::remove_file(&path).expect("removed");
+
+        let bridge = config(dir.path()).bridge;
+        let pair = ends[0].interface.clone();
+        for (what, command) in [
+            ("bridge", format!("link delete {bridge}")),
+            ("pair", format!("link delete {pair}")),
+            ("port", format!("link set {pair} nomaster")),
+            ("bridge again", format!("link delete {bridge}")),
+        ] {
+            run("ip", &command.split(' ').collect::<Vec<_>>());
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let target = format!("{}:8080", ends[1].address);
+            while pods[0].ask(&target).is_err() || !run("ip", &["addr"]).contains("10.43.0.10/32") {
+                assert!(
+                    Instant::now() < deadline,
+                    "{what}: {target} is not reached\n{}",
+                    run("ip", &["addr"])
+                );
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        // What is detached stays away.
+        network.detach("p0").await.expect("detached");
+        run("ip", &["link", "delete", &bridge]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !run("ip", &["-o", "link"]).contains(&format!("{bridge}:")) {
+            assert!(Instant::now() < deadline, "the bridge is not there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!run("ip", &["-o", "link"]).contains(&pair), "{}", run("ip", &["link"]));
+        token.cancel();
+        task.await.expect("no panic").expect("ends well");
+    });
+}
+
+#[test]
 fn a_firewall_that_drops_forwarding_lets_pods_through() {
     isolated("a_firewall_that_drops_forwarding_lets_pods_through", || async {
         let dir = tempfile::tempdir().expect("directory");

@@ -5,8 +5,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use kedge::runtime::Error;
 use kedge::runtime::spec::{ContainerSpec, ContainerState, ExecSpec, Resources};
+use kedge::runtime::{Error, Runtime};
 use support::{Fixture, log_lines, read_all, sh};
 use tokio::io::AsyncWriteExt;
 
@@ -201,13 +201,31 @@ async fn memory_limits_are_set_and_their_excess_is_told() {
         .await;
     assert!(raised.contains("refused"), "{raised}");
 
+    let more = Resources { memory_limit: Some(32 << 20), pids_limit: Some(-1), ..Default::default() };
+    f.runtime.update("limited", &more).await.unwrap();
+    assert_eq!(f.runtime.stats("limited").await.unwrap().memory_limit, Some(32 << 20));
+    f.runtime.update("limited", &spec.resources).await.unwrap();
+    assert_eq!(f.runtime.stats("limited").await.unwrap().memory_limit, Some(24 << 20));
+    let error = f.runtime.update("none", &more).await.unwrap_err();
+    assert!(error.to_string().contains("none"), "{error}");
+
     let eat = "x=0123456789abcdef; while :; do x=$x$x$x$x; done";
     f.running("s", &ContainerSpec { args: vec![eat.into()], ..ContainerSpec { id: "oom".into(), ..spec } })
         .await;
     let status = f.ended("oom").await;
     assert!(status.oom_killed, "{status:?}");
     assert_eq!(status.exit_code, Some(137));
-    f.finish().await;
+    let error = f.runtime.update("oom", &more).await.unwrap_err();
+    assert!(error.to_string().contains("change the limits of"), "{error}");
+    // Groups above stay when the last sandbox below them goes, with their limits.
+    let all = Resources { memory_limit: Some(1 << 30), ..Default::default() };
+    f.runtime.set_group("burstable", &all).unwrap();
+    f.runtime.remove_sandbox("s").await.unwrap();
+    assert_eq!(f.runtime.group_stats("burstable").unwrap().memory_limit, Some(1 << 30));
+    assert!(f.runtime.set_group("../other", &all).is_err());
+    f.assert_clean();
+    Runtime::cleanup_all(&f.config).await.unwrap();
+    assert!(f.cgroups().is_empty(), "{:?}", f.cgroups());
 }
 
 #[tokio::test]

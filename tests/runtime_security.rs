@@ -1,4 +1,31 @@
 //! What a container may and may not: users, capabilities, system calls, mounts. Needs root.
+//!
+//! libcontainer 0.7 has its pitfalls; where each is tested:
+//!
+//! | pitfall | test |
+//! |---|---|
+//! | called from a threaded process, creates hang or fail | `thirty_at_once` (sandboxes) |
+//! | the executable can be reached through `/proc/self/exe` | `the_file_behind_the_shim_cannot_be_reached_for_writing` |
+//! | cgroup v1 mounts are writable in spite of `ro` | `memory_limits_are_set_and_their_excess_is_told` (containers) |
+//! | SIGPIPE stays ignored, signals stay blocked | `processes_start_with_a_clean_slate` |
+//! | programs without the others' x bit are refused | `programs_only_their_owner_may_execute_are_executed` |
+//! | errors after `start()` are lost | `failing_entrypoints_are_errors_of_start` (containers) |
+//! | `oomScoreAdj` lands on the shim | `the_shim_keeps_its_own_oom_score` |
+//! | `cwd` must exist | `users_are_found_by_name_in_the_image` |
+//! | `delete()` leaves parent cgroups | `Fixture::finish`, in every test |
+//! | states are not written atomically | `containers_outlive_a_killed_kedge`, `another_boot_starts_from_nothing` (sandboxes) |
+//! | the detail of errors is only traced | `errors_name_their_cause` |
+//! | `noNewPrivileges: false` together with seccomp fails | `the_default_filter_holds_for_the_container_and_for_execs` |
+//! | propagation of single mounts is ignored | `mounts_travel_only_where_they_are_let` |
+//! | AppArmor is an error where the kernel lacks it; idmapped mounts and user namespaces | refused before: `agent_security` |
+//! | exec runs as root, with no-new-privileges, without terminal | `execs_have_what_the_container_has`, `exec_with_a_terminal_can_be_resized` (containers) |
+//! | exec drops the system call filter | `the_default_filter_holds_for_the_container_and_for_execs` |
+//! | failed execs leave processes behind | `failed_execs_leave_no_processes` |
+//! | `kill` writes "Stopped" whatever the signal | `a_signal_that_is_survived_changes_nothing` |
+//! | others outlive the main process without a PID namespace of its own | `what_outlives_the_main_process_is_killed` |
+//! | there is no API for the OOM killer | `memory_limits_are_set_and_their_excess_is_told` (containers) |
+//! | device rules are not applied with cgroup v2 | `ordinary_containers_see_little_and_privileged_ones_all` (also under the test kernel) |
+//! | a pause process can be ended or looked through | `a_shared_pid_namespace_has_a_pause_process_that_cannot_be_ended` (sandboxes) |
 
 #[path = "runtime_support/mod.rs"]
 mod support;
@@ -136,6 +163,7 @@ async fn mounts_show_what_they_should() {
         readonly,
         kind: MountKind::Bind,
         propagation: Propagation::Private,
+        ..Default::default()
     };
     let mounts = vec![
         bind(host.clone(), "/data", false),
@@ -299,5 +327,172 @@ async fn mounts_travel_only_where_they_are_let() {
     f.exec("both", "mount -t tmpfs none /m/container && touch /m/container/both").await;
     assert!(host.join("container/both").exists());
     run("umount container && umount host && cd / && umount -l $OLDPWD");
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn programs_only_their_owner_may_execute_are_executed() {
+    use std::os::unix::fs::PermissionsExt;
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let program = f.dir.path().join("layer/bin/mine");
+    fs::copy("/bin/busybox", &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let run = |uid| ContainerSpec {
+        command: vec!["/bin/mine".into()],
+        args: vec!["true".into()],
+        uid,
+        ..sh(if uid.is_some() { "others" } else { "owner" }, "")
+    };
+    f.running("s", &run(None)).await;
+    assert_eq!(f.ended("owner").await.exit_code, Some(127), "busybox ran, and knows no applet of that name");
+    f.create("s", &run(Some(1000))).await.unwrap();
+    let error = f.runtime.start_container("others").await.unwrap_err().to_string();
+    assert!(error.contains("exec /bin/mine: permission denied"), "{error}");
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn the_shim_keeps_its_own_oom_score() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let score = || {
+        let shim = f.processes().into_iter().find(|p| p.contains("shim\0")).unwrap();
+        fs::read_to_string(format!("/proc/{}/oom_score_adj", shim.split(' ').next().unwrap())).unwrap()
+    };
+    let before = score();
+    f.running("s", &ContainerSpec { oom_score_adj: 987, ..sh("c", "sleep 1000") }).await;
+    assert_eq!(f.exec("c", "cat /proc/1/oom_score_adj /proc/self/oom_score_adj").await, "987\n987\n");
+    assert_eq!(score(), before);
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn errors_name_their_cause() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let file = f.dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    // A file cannot be mounted on a directory.
+    let mount = Mount { source: file, target: "/etc".into(), ..Default::default() };
+    let error = f.create("s", &ContainerSpec { mounts: vec![mount], ..sh("c", "true") }).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("ENOTDIR") || text.to_lowercase().contains("not a directory"), "{text}");
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn execs_have_what_the_container_has() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let spec = ContainerSpec {
+        uid: Some(1000),
+        gid: Some(2000),
+        supplemental_groups: vec![3000],
+        add_capabilities: vec!["NET_ADMIN".into()],
+        seccomp: Seccomp::RuntimeDefault,
+        env: vec![("MINE".into(), "yes".into())],
+        working_dir: Some("/made".into()),
+        ..sh("c", "sleep 1000")
+    };
+    f.running("s", &spec).await;
+    for key in
+        ["Uid", "Gid", "Groups", "CapBnd", "CapEff", "CapAmb", "CapInh", "NoNewPrivs", "Seccomp", "SigBlk"]
+    {
+        let (first, own) = (status_line(&f, "c", "1", key).await, status_line(&f, "c", "self", key).await);
+        assert_eq!(first, own, "{key}");
+    }
+    for file in ["cgroup", "limits", "oom_score_adj", "uid_map"] {
+        let read = format!("cat /proc/1/{file} > /tmp/1; cat /proc/self/{file} > /tmp/self; ");
+        let same = f.exec("c", &format!("{read} busybox cmp /tmp/1 /tmp/self && echo same")).await;
+        assert_eq!(same, "same\n", "{file}");
+    }
+    let spaces =
+        "for n in mnt net pid ipc uts cgroup user; do readlink /proc/self/ns/$n; done; pwd; echo $MINE";
+    let seen = f.exec("c", spaces).await;
+    let pid = f.runtime.container("c").await.unwrap().pid.unwrap();
+    let names = ["mnt", "net", "pid", "ipc", "uts", "cgroup", "user"];
+    let of_container =
+        names.map(|n| fs::read_link(format!("/proc/{pid}/ns/{n}")).unwrap().display().to_string());
+    assert_eq!(seen, format!("{}\n/made\nyes\n", of_container.join("\n")));
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn failed_execs_leave_no_processes() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    f.running("s", &sh("c", "sleep 1000")).await;
+    let before = f.processes().len();
+    for _ in 0..10 {
+        let missing = f.runtime.exec_sync("c", &["/nope".into()], std::time::Duration::from_secs(5)).await;
+        assert!(missing.is_err());
+    }
+    let shim = f.processes().into_iter().find(|p| p.contains("shim\0")).unwrap();
+    let shim = shim.split(' ').next().unwrap();
+    let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap();
+    assert_eq!(children.split_whitespace().count(), 1, "only the container's own, dead or alive: {children}");
+    assert_eq!(f.processes().len(), before);
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn a_signal_that_is_survived_changes_nothing() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let script = "trap 'echo survived' USR1; echo up; while :; do sleep 0.1; done";
+    let spec = ContainerSpec { stop_signal: Some("SIGUSR1".into()), ..sh("c", script) };
+    f.running("s", &spec).await;
+    f.logged("c", "up").await;
+    let stop = f.runtime.stop_container("c", std::time::Duration::from_secs(600), None);
+    let signalled = f.logged("c", "survived");
+    tokio::select! {
+        stopped = stop => panic!("it was to survive: {stopped:?}"),
+        () = signalled => {}
+    }
+    assert_eq!(f.exec("c", "echo here").await, "here\n");
+    let state = f.runtime.container("c").await.unwrap().state;
+    assert_eq!(state, kedge::runtime::spec::ContainerState::Running);
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn what_outlives_the_main_process_is_killed() {
+    let f = Fixture::new().await;
+    let spec = kedge::runtime::spec::SandboxSpec { share_pid: true, ..f.sandbox_spec("s") };
+    f.runtime.run_sandbox(&spec).await.unwrap();
+    f.running("s", &sh("other", "sleep 4321")).await;
+    f.running("s", &sh("c", "sleep 1234 & sleep 0.2")).await;
+    f.ended("c").await;
+    let processes = f.exec("other", "ps").await;
+    assert!(processes.contains("sleep 4321") && !processes.contains("sleep 1234"), "{processes}");
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn groups_of_the_image_count_unless_told_otherwise() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    for (id, strict_groups, expected) in [("merge", false, "4 44 77"), ("strict", true, "44 77")] {
+        let spec = ContainerSpec { strict_groups, supplemental_groups: vec![77], ..sh(id, "sleep 1000") };
+        let image = f.image(|i| i.config.user = "web".into());
+        f.runtime.create_container("s", &spec, &image).await.unwrap();
+        f.runtime.start_container(id).await.unwrap();
+        for process in ["1", "self"] {
+            assert_eq!(status_line(&f, id, process, "Groups").await, expected, "{id} {process}");
+        }
+    }
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn an_open_proc_is_not_masked() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    f.running("s", &ContainerSpec { unmasked: true, ..sh("c", "sleep 1000") }).await;
+    let mounts = f.exec("c", "cat /proc/self/mountinfo").await;
+    assert!(!mounts.contains(" /proc/sys ") && !mounts.contains(" /proc/kcore "), "{mounts}");
+    // The file system of the kernel's devices is not the container's for all that.
+    assert_eq!(status_line(&f, "c", "self", "CapEff").await, "00000000a80425fb");
     f.finish().await;
 }

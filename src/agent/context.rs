@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
@@ -13,7 +13,8 @@ use super::counts::{ProbeCounts, Starts};
 use super::events::Recorder;
 use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
-use super::images::ImageService;
+use super::images::{ImageService, Puller};
+use super::mirrors::Statics;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub runtime: Runtime,
     /// Images.
     pub images: Arc<dyn ImageService>,
+    /// Pulls of images.
+    pub puller: Arc<Puller>,
     /// Notified when an image was pulled: the node's status lists them.
     pub images_changed: Arc<Notify>,
     /// Events.
@@ -50,6 +53,10 @@ pub(crate) struct Context {
     pub pods: Pods,
     /// Results of their probes.
     pub probe_counts: ProbeCounts,
+    /// This node, as last seen; before it is registered, as it is going to be.
+    pub node: watch::Receiver<Arc<Node>>,
+    /// Pods that files of this node define.
+    pub statics: Statics,
     /// Bytes of memory of this machine.
     pub memory_capacity: i64,
     /// What pods of this node may use at most.

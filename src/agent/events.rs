@@ -1,6 +1,9 @@
-//! Events about pods and the node, as kubelet writes them: component `kubelet`, repeated ones counted.
+//! Events about pods and the node, as kubelet writes them: component `kubelet`, repeated ones counted,
+//! similar ones combined ([`correlator`]).
 
-use std::collections::HashMap;
+mod correlator;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,22 +14,26 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::steady;
+use correlator::{Correlator, Known};
+
 /// Events that wait to be written; more are dropped.
 const QUEUE: usize = 1024;
-/// Remembered events, for counting.
-const REMEMBERED: usize = 1024;
-/// Events an object may cause at once, and seconds until it may cause one more (client-go's defaults).
-const BURST: f64 = 25.0;
-const REFILL_SECONDS: f64 = 300.0;
+
+/// The API server is given so long to take an event.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What an event says of an object.
 #[derive(Clone, Debug)]
 struct Record {
     object: ObjectReference,
     type_: &'static str,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     message: String,
+    /// The clock's time.
     at: Timestamp,
+    /// The time that intervals are counted by.
+    steady: Timestamp,
 }
 
 /// Queues events. Clones share the queue.
@@ -67,7 +74,7 @@ impl Recorder {
         pod: &Pod,
         container: Option<&str>,
         type_: &'static str,
-        reason: &'static str,
+        reason: impl Into<Cow<'static, str>>,
         message: String,
     ) {
         let object = ObjectReference {
@@ -79,80 +86,38 @@ impl Recorder {
             resource_version: pod.metadata.resource_version.clone(),
             field_path: container.map(|c| container_path(pod, c)),
         };
-        self.send(object, type_, reason, message);
+        self.send(object, type_, reason.into(), message);
     }
 
     /// An event about the node; it lies in the namespace `default`, with the node's name as uid.
-    pub(crate) fn node(&self, node: &Node, type_: &'static str, reason: &'static str, message: String) {
+    pub(crate) fn node(
+        &self,
+        node: &Node,
+        type_: &'static str,
+        reason: impl Into<Cow<'static, str>>,
+        message: String,
+    ) {
         let object = ObjectReference {
             kind: Some("Node".into()),
             name: node.metadata.name.clone(),
             uid: node.metadata.name.clone(),
             ..ObjectReference::default()
         };
-        self.send(object, type_, reason, message);
+        self.send(object, type_, reason.into(), message);
     }
 
-    fn send(&self, object: ObjectReference, type_: &'static str, reason: &'static str, message: String) {
-        tracing::debug!(object = ?object.name, reason, message, "event");
-        let record = Record { object, type_, reason, message, at: Timestamp::now() };
+    fn send(&self, object: ObjectReference, type_: &'static str, reason: Cow<'static, str>, message: String) {
+        tracing::debug!(object = ?object.name, %reason, message, "event");
+        let record = Record { object, type_, reason, message, at: Timestamp::now(), steady: steady::now() };
         if self.0.try_send(record).is_err() {
             tracing::debug!("too many events, one is dropped");
         }
     }
 }
 
-#[derive(Clone, Debug)]
-struct Known {
-    namespace: String,
-    name: String,
-    count: i32,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: f64,
-    at: Timestamp,
-}
-
-/// Which events repeat, and who causes too many.
-#[derive(Debug, Default)]
-struct Correlator {
-    known: HashMap<String, Known>,
-    buckets: HashMap<String, Bucket>,
-}
-
-impl Correlator {
-    /// Whether the object may cause another event.
-    fn admit(&mut self, record: &Record) -> bool {
-        if self.buckets.len() > REMEMBERED {
-            self.buckets.clear();
-        }
-        let key = record.object.uid.clone().unwrap_or_default();
-        let bucket = self.buckets.entry(key).or_insert(Bucket { tokens: BURST, at: record.at });
-        let seconds = record.at.duration_since(bucket.at).as_secs_f64().max(0.0);
-        bucket.tokens = (bucket.tokens + seconds / REFILL_SECONDS).min(BURST);
-        bucket.at = record.at;
-        if bucket.tokens < 1.0 {
-            return false;
-        }
-        bucket.tokens -= 1.0;
-        true
-    }
-
-    fn key(record: &Record) -> String {
-        let o = &record.object;
-        let parts = [o.uid.as_deref(), o.field_path.as_deref(), Some(record.type_), Some(record.reason)];
-        let parts: Vec<&str> = parts.into_iter().map(Option::unwrap_or_default).collect();
-        format!("{}\0{}", parts.join("\0"), record.message)
-    }
-
-    fn remember(&mut self, key: String, known: Known) {
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
-        }
-        self.known.insert(key, known);
-    }
+/// The message, no longer than the API takes.
+fn text(record: &Record) -> String {
+    record.message.chars().take(1024).collect()
 }
 
 fn event(record: &Record, node: &str) -> Event {
@@ -166,8 +131,8 @@ fn event(record: &Record, node: &str) -> Event {
         },
         involved_object: record.object.clone(),
         type_: Some(record.type_.into()),
-        reason: Some(record.reason.into()),
-        message: Some(record.message.chars().take(1024).collect()),
+        reason: Some(record.reason.to_string()),
+        message: Some(text(record)),
         first_timestamp: Some(record.at.into()),
         last_timestamp: Some(record.at.into()),
         count: Some(1),
@@ -184,11 +149,18 @@ impl Writer {
         let mut queue = self.queue.lock().await;
         let mut correlator = Correlator::default();
         while let Some(record) = tokio::select! { r = queue.recv() => r, () = token.cancelled() => None } {
+            let (key, record) = correlator.aggregate(record);
             if !correlator.admit(&record) {
                 continue;
             }
-            if let Err(error) = write(&client, node, &mut correlator, &record).await {
-                tracing::debug!(%error, reason = record.reason, "an event could not be written");
+            let written =
+                tokio::time::timeout(PATIENCE, write(&client, node, &mut correlator, &key, &record)).await;
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, reason = %record.reason, "an event could not be written")
+                }
+                Err(_) => tracing::debug!(reason = %record.reason, "the API server did not take an event"),
             }
         }
     }
@@ -198,21 +170,16 @@ async fn write(
     client: &kube::Client,
     node: &str,
     correlator: &mut Correlator,
+    key: &str,
     record: &Record,
 ) -> kube::Result<()> {
-    let key = Correlator::key(record);
-    if let Some(known) = correlator.known.get_mut(&key) {
+    if let Some(known) = correlator.known(key, record.steady) {
         let api: Api<Event> = Api::namespaced(client.clone(), &known.namespace);
-        let count = known.count + 1;
         let time = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(record.at);
-        let patch = Patch::Merge(json!({"count": count, "lastTimestamp": time}));
-        match api.patch(&known.name, &PatchParams::default(), &patch).await {
-            Ok(_) => {
-                known.count = count;
-                return Ok(());
-            }
+        let patch = json!({"count": known.count, "lastTimestamp": time, "message": text(record)});
+        match api.patch(&known.name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error),
+            result => return result.map(drop),
         }
     }
     let event = event(record, node);
@@ -220,7 +187,7 @@ async fn write(
     let name = event.metadata.name.clone().unwrap_or_default();
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
     api.create(&PostParams::default(), &event).await?;
-    correlator.remember(key, Known { namespace, name, count: 1 });
+    correlator.remember(key, Known { namespace, name, count: 1, at: record.steady });
     Ok(())
 }
 
@@ -228,25 +195,10 @@ async fn write(
 mod tests {
     use super::*;
 
-    fn record(message: &str, second: i64) -> Record {
+    pub(super) fn record(message: &str, second: i64) -> Record {
         let object = ObjectReference { uid: Some("u".into()), name: Some("p".into()), ..Default::default() };
         let at = Timestamp::from_second(second).expect("in range");
-        Record { object, type_: "Normal", reason: "Started", message: message.into(), at }
-    }
-
-    #[test]
-    fn an_object_may_cause_a_burst_and_then_one_in_five_minutes() {
-        let mut correlator = Correlator::default();
-        let admitted = (0..40).filter(|_| correlator.admit(&record("m", 0))).count();
-        assert_eq!(admitted, 25);
-        assert!(!correlator.admit(&record("m", 299)));
-        assert!(correlator.admit(&record("m", 301)));
-    }
-
-    #[test]
-    fn the_same_message_about_the_same_object_has_the_same_key() {
-        assert_eq!(Correlator::key(&record("m", 0)), Correlator::key(&record("m", 9)));
-        assert_ne!(Correlator::key(&record("m", 0)), Correlator::key(&record("n", 0)));
+        Record { object, type_: "Normal", reason: "Started".into(), message: message.into(), at, steady: at }
     }
 
     #[test]

@@ -62,7 +62,9 @@ fn enforce(context: &Context) -> bool {
         pids_limit: pids(reserved(kubelet, "pid") / 1000),
         ..Resources::default()
     };
-    match context.runtime.set_group(PODS, &limits) {
+    // The group of the installation weighs as much as that of its pods does elsewhere, at the top.
+    let top = context.runtime.set_group("", &only_shares(shares(cpu.max(0))));
+    match top.and_then(|()| context.runtime.set_group(PODS, &limits)) {
         Ok(()) => {
             let text = "Updated Node Allocatable limit across pods";
             event(context, "Normal", "NodeAllocatableEnforced", text.into());
@@ -85,6 +87,12 @@ fn pids(reserved: i64) -> Option<i64> {
 
 /// Without a controller pods run, and nothing holds them to their limits: whoever looks should know.
 fn tell_what_is_missing(context: &Context) {
+    if !may_lower_oom_scores(&std::fs::read_to_string("/proc/self/status").unwrap_or_default()) {
+        tracing::warn!(
+            "without CAP_SYS_RESOURCE the kernel's choice of whom to kill for want of memory does not spare \
+             guaranteed and critical pods"
+        );
+    }
     let missing = context.runtime.missing_controllers();
     if missing.is_empty() {
         return;
@@ -101,8 +109,27 @@ fn tell_what_is_missing(context: &Context) {
     event(context, "Warning", "MissingControlGroups", text);
 }
 
+/// Whether this process has CAP_SYS_RESOURCE, by `/proc/self/status`.
+fn may_lower_oom_scores(status: &str) -> bool {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).is_some_and(|caps| caps & SYS_RESOURCE != 0)
+}
+
 fn event(context: &Context, type_: &'static str, reason: &'static str, text: String) {
     let mut node = Node::default();
     node.metadata.name = Some(context.settings.node_name.clone());
     context.events.node(&node, type_, reason, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read() {
+        assert!(may_lower_oom_scores("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(!may_lower_oom_scores("CapEff:\t00000000a80425fb\n"));
+        assert!(!may_lower_oom_scores(""));
+    }
 }

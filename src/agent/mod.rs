@@ -6,6 +6,7 @@
 //! Everything is driven by events of the API, the runtime and the kernel; the lease is the only
 //! regular timer.
 
+mod admit;
 mod api;
 mod backoff;
 mod container;
@@ -18,8 +19,11 @@ mod eviction;
 mod expand;
 mod fields;
 mod groups;
+mod image_gc;
 mod images;
+mod labels;
 mod logs;
+mod mirrors;
 mod node;
 mod objects;
 mod paths;
@@ -30,6 +34,7 @@ mod quantity;
 mod services;
 mod source;
 mod spec;
+mod statics;
 mod stats;
 mod steady;
 mod volumes;
@@ -48,11 +53,13 @@ use crate::runtime::Runtime;
 use crate::supervisor::{OnFailure, Stage, Supervisor, TaskError};
 use api::{NodeApi, NodeTls};
 use context::{Context, Pods};
+use mirrors::Statics;
 use node::{Machine, Registration};
 use objects::Objects;
 use paths::Paths;
 use services::{Feed, Reflector};
 use source::Source;
+use statics::Directory;
 
 pub use error::Error;
 pub use images::{ImageService, PullError};
@@ -116,14 +123,18 @@ impl Agent {
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
+        let puller = Arc::new(images::Puller::new(Arc::clone(&images), &settings.kubelet));
         let (pressure, pressure_seen) = watch::channel(eviction::Pressure::default());
         let (paths, kubelet) = (Paths::new(&settings.data_dir), settings.kubelet.clone());
+        let directory = Arc::new(Directory::new(&settings.kubelet.pod_manifest_path, &settings.node_name));
+        let (node, node_seen) = watch::channel(Arc::new(machine.node(&settings)));
         let context = Arc::new(Context {
             objects: Objects::new(client.clone(), supervisor.clone()),
             paths: Paths::new(&settings.data_dir),
             settings,
             client: client.clone(),
             runtime: runtime.clone(),
+            puller,
             images,
             images_changed: Arc::clone(&images_changed),
             events: recorder,
@@ -132,6 +143,8 @@ impl Agent {
             services: service_store,
             pods: Pods::default(),
             probe_counts: counts::ProbeCounts::default(),
+            node: node_seen,
+            statics: Statics::new(directory.read()),
             memory_capacity: machine.memory,
             allocatable: machine.allocatable(&kubelet),
             pressure: pressure_seen,
@@ -139,9 +152,9 @@ impl Agent {
         });
         let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));
         let (dns, _) = watch::channel(Arc::default());
-        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network));
+        let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network, node));
         let feed = Arc::new(Feed { context: Arc::clone(&context), slices: slice_store, changed, dns });
-        let tasks = Tasks { context, registration, feed, events: Arc::new(events), tls, eviction };
+        let tasks = Tasks { context, registration, feed, directory, events: Arc::new(events), tls, eviction };
         tasks.spawn(Arc::new(services), Arc::new(slices));
     }
 }
@@ -151,6 +164,7 @@ struct Tasks {
     context: Arc<Context>,
     registration: Arc<Registration>,
     feed: Arc<Feed>,
+    directory: Arc<Directory>,
     events: Arc<events::Writer>,
     tls: NodeTls,
     eviction: Arc<eviction::Manager>,
@@ -158,7 +172,7 @@ struct Tasks {
 
 impl Tasks {
     fn spawn(self, services: Arc<Reflector<Service>>, slices: Arc<Reflector<EndpointSlice>>) {
-        let Self { context, registration, feed, events, tls, eviction } = self;
+        let Self { context, registration, feed, directory, events, tls, eviction } = self;
         let spawn = |name: &'static str, stage: Stage, task: Task| {
             context.supervisor.spawn(name, stage, OnFailure::Restart, task);
         };
@@ -199,8 +213,21 @@ impl Tasks {
             services::run_dns(&context, feed.dns.subscribe(), token).await
         };
         agent("cluster DNS", task((feed, Arc::clone(&context)), answer));
+        let collector = Arc::new(image_gc::ImageGc::new(Arc::clone(&context)));
+        let collect = |collector: Arc<image_gc::ImageGc>, token| async move {
+            collector.run(token).await;
+            Ok(())
+        };
+        agent("image collection", task(collector, collect));
         let source = Arc::new(Source::new(Arc::clone(&context)));
         agent("pods", task(source, |s, token| async move { s.run(token).await }));
+        let read = |(d, c): (Arc<Directory>, Arc<Context>), token| async move { d.run(&c, token).await };
+        agent("static pods", task((directory, Arc::clone(&context)), read));
+        let mirror = |c: Arc<Context>, token| async move {
+            statics::keep_mirrors(&c, token).await;
+            Ok(())
+        };
+        agent("mirror pods", task(Arc::clone(&context), mirror));
         let api = Arc::new(NodeApi::new(Arc::clone(&context), tls));
         let serve = |api: Arc<NodeApi>, token| async move {
             let listener = api.bind().await?;

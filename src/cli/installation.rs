@@ -24,10 +24,15 @@ pub fn images_socket(instance: &Instance) -> PathBuf {
     instance.run_dir().join("images.sock")
 }
 
+/// The directory whose archives become images, as k3s has it.
+pub fn images_directory(data_dir: &Path) -> PathBuf {
+    data_dir.join("agent/images")
+}
+
 /// Opens the image store of a data directory.
 ///
 /// # Errors
-/// A registries file that cannot be used, or a store that cannot be read.
-pub fn open_images(data_dir: &Path, registries: &Path) -> Result<Images, Error> {
-    Ok(Images::open(&data_dir.join("agent/images"), RegistriesConfig::load(registries)?)?)
+/// A store that cannot be read.
+pub fn open_images(data_dir: &Path, registries: RegistriesConfig) -> Result<Images, Error> {
+    Ok(Images::open(&data_dir.join("agent/image-store"), registries)?)
 }

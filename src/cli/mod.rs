@@ -1,6 +1,7 @@
 //! The command line: raw flags, one file a sub-command. Values are checked by [`crate::config`].
 
 pub mod agent;
+mod clock;
 pub mod demo;
 mod files;
 pub mod images;

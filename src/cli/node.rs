@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::Error;
 use super::images::service;
-use super::installation::open_images;
+use super::installation::{images_directory, open_images};
 use crate::agent::{Agent, NodeCredentials};
 use crate::config::{Instance, NodeSettings, ServerSettings};
 use crate::network;
-use crate::runtime::images::Images;
+use crate::runtime::images::{Images, RegistriesConfig};
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::server::Server;
 use crate::supervisor::{OnFailure, Stage, Supervisor};
@@ -29,7 +29,7 @@ fn runtime_config(data_dir: &Path, instance: &Instance) -> RuntimeConfig {
 /// A part cannot be opened: it says why.
 pub async fn start(settings: &ServerSettings, server: &Server, supervisor: &Supervisor) -> Result<(), Error> {
     let node = &settings.node;
-    let images = open_images(&node.data_dir, &node.private_registry)?;
+    let images = open_images(&node.data_dir, RegistriesConfig::load(&node.private_registry)?)?;
     images.self_image().await?;
     let runtime = Runtime::open(runtime_config(&node.data_dir, &node.instance)).await?;
     serve_images(node, &images, &runtime, supervisor)?;
@@ -54,6 +54,11 @@ fn serve_images(
     supervisor: &Supervisor,
 ) -> Result<(), Error> {
     let listener = Arc::new(service::bind(&node.instance)?);
+    let (watching, directory) = (images.clone(), images_directory(&node.data_dir));
+    supervisor.spawn("image directory", Stage::Agent, OnFailure::Restart, move |token| {
+        let (images, directory) = (watching.clone(), directory.clone());
+        async move { Ok(images.watch(&directory, token).await?) }
+    });
     let (images, runtime) = (images.clone(), runtime.clone());
     supervisor.spawn("image socket", Stage::Listener, OnFailure::Restart, move |token| {
         let (listener, images, runtime) = (Arc::clone(&listener), images.clone(), runtime.clone());

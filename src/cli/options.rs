@@ -45,6 +45,12 @@ pub struct NodeOptions {
     /// Label for this node, may be repeated
     #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
     node_label: Vec<String>,
+    /// Taint this node registers with, may be repeated
+    #[arg(long, value_name = "KEY=VALUE:EFFECT", action = ArgAction::Append)]
+    node_taint: Vec<String>,
+    /// Address at which this node is reached from outside, may be repeated
+    #[arg(long, env = "KEDGE_NODE_EXTERNAL_IP", value_name = "IP", action = ArgAction::Append)]
+    node_external_ip: Vec<String>,
     /// Port of the node API (logs, exec) [default: 10250]
     #[arg(long, value_name = "PORT")]
     node_api_port: Option<String>,

@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::installation::server_pid_file;
 use super::pidfile::PidFile;
-use super::{Error, init_logging, node, notify, require_root};
+use super::{Error, clock, init_logging, node, notify, require_root};
 use crate::config::{Instance, Layers, ServerSettings};
 use crate::server::Server;
 use crate::supervisor::Supervisor;
@@ -34,6 +34,11 @@ pub fn run(layers: Layers) -> Result<(), Error> {
 async fn serve(settings: ServerSettings) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = clock::plausible(&settings.node.data_dir) => result?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    }
     let supervisor = Supervisor::new();
     let server = Server::bind(settings.clone(), supervisor.clone()).await?;
     server.run();

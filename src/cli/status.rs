@@ -12,8 +12,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
 
-use super::Error;
 use super::options::DataDir;
+use super::{Error, clock};
 
 /// Pause between two looks while waiting: what is waited for may not have an API to watch yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
@@ -76,7 +76,9 @@ async fn watch(options: &StatusOptions, kubeconfig: &Path) -> Report {
         let report = match look {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => {
-                Report { missing: Some(format!("the API does not answer yet: {error}")), ..Report::default() }
+                let waiting = std::fs::read_to_string(clock::waiting_file(&options.data_dir.path()));
+                let missing = waiting.unwrap_or_else(|_| format!("the API does not answer yet: {error}"));
+                Report { missing: Some(missing), ..Report::default() }
             }
             Err(_) => Report {
                 missing: Some(format!("the API did not answer within {LOOK:?}")),

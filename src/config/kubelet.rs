@@ -69,7 +69,7 @@ pub struct Eviction {
     pub minimum_reclaim: BTreeMap<String, Threshold>,
     /// A pressure condition is kept for so long after the signal recovered.
     pub pressure_transition_period: Duration,
-    /// Longest grace period of a pod that ends for a soft threshold; 0 leaves the pod its own.
+    /// Longest grace period of a pod that ends for a soft threshold; with 0 it is killed at once.
     pub max_pod_grace_period: Duration,
 }
 

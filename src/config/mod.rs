@@ -11,6 +11,7 @@ mod file;
 mod kubelet;
 mod layer;
 mod machine;
+mod registration;
 mod resolve;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 pub use file::load as load_files;
 pub use kubelet::{EVICTION_SIGNALS, Eviction, Kubelet, Threshold};
 pub use layer::{Layer, Layers};
+pub use registration::NodeTaint;
 
 /// Where everything lies unless `--data-dir` says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/kedge";
@@ -199,6 +201,10 @@ pub struct NodeSettings {
     pub node_ip: IpAddr,
     /// Labels the node registers with.
     pub node_labels: Vec<(String, String)>,
+    /// Taints the node registers with.
+    pub node_taints: Vec<NodeTaint>,
+    /// Addresses at which the node is reached from outside.
+    pub node_external_ips: Vec<IpAddr>,
     /// Port of the node API.
     pub node_api_port: u16,
     /// Addresses of pods in the whole cluster.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::layer::Layers;
+use super::registration::{label, taint};
 use super::{
     Authentication, Cidr, DEFAULT_DATA_DIR, DEFAULT_KUBECONFIG, Error, Instance, Kubelet, NodeSettings,
     ProxyMode, ServerSettings, machine,
@@ -70,7 +71,9 @@ impl NodeSettings {
         Ok(Self {
             node_name,
             node_ip,
-            node_labels: labels(layers)?,
+            node_labels: registration(layers, "node-label", label)?,
+            node_taints: registration(layers, "node-taint", taint)?,
+            node_external_ips: addresses(layers, "node-external-ip")?,
             node_api_port: port(layers, "node-api-port")?.unwrap_or(10250),
             cluster_dns: cluster_dns(layers, service_cidr)?,
             cluster_cidr,
@@ -191,14 +194,19 @@ fn list(layers: &Layers, setting: &str) -> Vec<String> {
     found.iter().flat_map(|v| v.split(',')).filter(|v| !v.is_empty()).map(str::to_owned).collect()
 }
 
-fn labels(layers: &Layers) -> Result<Vec<(String, String)>, Error> {
-    list(layers, "node-label")
-        .into_iter()
-        .map(|label| match label.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => Err(bad(layers, "node-label", format!("expected key=value, not {label:?}"))),
-        })
-        .collect()
+fn registration<T>(
+    layers: &Layers,
+    setting: &str,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, Error> {
+    let given = list(layers, setting);
+    given.iter().map(|text| read(text).map_err(|problem| bad(layers, setting, problem))).collect()
+}
+
+fn addresses(layers: &Layers, setting: &str) -> Result<Vec<IpAddr>, Error> {
+    registration(layers, setting, |text| {
+        text.parse().map_err(|e| format!("expected IP addresses: {text:?}: {e}"))
+    })
 }
 
 fn cluster_dns(layers: &Layers, service_cidr: Cidr) -> Result<IpAddr, Error> {

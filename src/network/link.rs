@@ -21,7 +21,7 @@ use super::Cidr;
 use super::netlink::{CREATE, EXCL, Socket};
 
 /// `RTNLGRP_LINK`.
-const GROUP_LINK: u32 = 1;
+pub const GROUP_LINK: u32 = 1;
 /// Longest wait for a carrier.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
@@ -40,6 +40,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its hardware address.
     pub mac: Vec<u8>,
+    /// Index of the bridge it is a port of.
+    pub controller: Option<u32>,
 }
 
 /// A pair of interfaces to be made.
@@ -116,6 +118,17 @@ impl Links {
             .build();
         self.0.request_typed(CREATE | EXCL, &Route::NewLink(message))?;
         let index = self.find(spec.host_name)?.ok_or(io::ErrorKind::NotFound)?.index;
+        self.set_hairpin(index)
+    }
+
+    /// Makes a link a port of a bridge, as [`Self::add_veth`] does.
+    pub fn add_port(&mut self, index: u32, bridge: u32) -> io::Result<()> {
+        let message = LinkUnspec::new_with_index(index).controller(bridge).up().build();
+        self.0.request_typed(0, &Route::SetLink(message))?;
+        self.set_hairpin(index)
+    }
+
+    fn set_hairpin(&mut self, index: u32) -> io::Result<()> {
         let port = LinkBridgePort::new(index).hairpin(true).build();
         self.0.request_typed(0, &Route::NewLink(port))
     }
@@ -266,11 +279,13 @@ fn read_link(message: &LinkMessage) -> Link {
         passes: false,
         mtu: 0,
         mac: Vec::new(),
+        controller: None,
     };
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::OperState(state) => link.passes = *state == State::Up,
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::Address(mac) => link.mac.clone_from(mac),
             LinkAttribute::LinkInfo(infos) => {
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));

@@ -307,12 +307,18 @@ pub struct Image {
 }
 
 /// User name and password, or a token, for one registry.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct RegistryAuth {
     /// User name.
     pub username: String,
     /// Password.
     pub password: String,
+}
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegistryAuth").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// What a container, or another control group, uses.

@@ -121,11 +121,6 @@ impl Runtime {
         Ok(self.0.cgroups.stats(&record.cgroup()))
     }
 
-    /// What all pods of this installation use now.
-    pub fn pods_stats(&self) -> ContainerStats {
-        self.0.cgroups.stats(self.0.config.cgroup_root.trim_matches('/'))
-    }
-
     /// What the whole machine uses now. With cgroup version 2 only its CPU time and faults are told: the kernel
     /// keeps no account of the root group's memory.
     pub fn machine_stats(&self) -> ContainerStats {

@@ -47,11 +47,21 @@ impl Host {
         Self { anchor, directory }
     }
 
+    /// The process that keeps the namespaces.
+    pub fn anchor(&self) -> u32 {
+        self.anchor.id()
+    }
+
     /// A command inside this host's namespaces.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--net", "--mount", "--target", &self.anchor.id().to_string(), "--"]).arg(program);
         command
+    }
+
+    /// A path that opens its network namespace.
+    pub fn network_namespace(&self) -> PathBuf {
+        format!("/proc/{}/ns/net", self.anchor.id()).into()
     }
 
     /// Runs a shell line, which must succeed; gives its output.
@@ -110,7 +120,12 @@ impl Cluster {
 
     /// As [`Self::start`], with the data directory on a file system of its own of that many MiB.
     pub fn start_on_small_disk(name: &str, mebibytes: u32) -> Self {
-        let cluster = Self::on_new_host(name, &[]);
+        Self::start_on_small_disk_with(name, mebibytes, &[])
+    }
+
+    /// As [`Self::start_on_small_disk`], with flags.
+    pub fn start_on_small_disk_with(name: &str, mebibytes: u32, flags: &[&str]) -> Self {
+        let cluster = Self::on_new_host(name, flags);
         let data = cluster.data_dir();
         cluster
             .host

@@ -26,11 +26,25 @@ pub fn write_busybox(path: &Path) {
     }
     let passwd = b"root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/tmp:/bin/sh\n";
     append(&mut layer, "etc/passwd", tar::EntryType::Regular, 0o644, passwd, None);
+    let group = b"root:x:0:\nweb:x:1000:\nlogs:x:4:web\n";
+    append(&mut layer, "etc/group", tar::EntryType::Regular, 0o644, group, None);
     append(&mut layer, "www/index.html", tar::EntryType::Regular, 0o644, b"it works\n", None);
     let layer = layer.into_inner().expect("layer is written");
 
     let config = |version: &str| serde_json::json!({"Cmd": ["sh"], "Env": ["PATH=/bin", format!("VERSION={version}")]});
-    write_archive(path, &[("busybox:1.35", config("1.35")), ("busybox:1.36", config("1.36"))], &layer);
+    let with = |name: &str, value: &str| {
+        let mut config = config("1.36");
+        config[name] = value.into();
+        config
+    };
+    let images = [
+        ("busybox:1.35", config("1.35")),
+        ("busybox:1.36", config("1.36")),
+        ("busybox:web", with("User", "web")),
+        ("busybox:1000", with("User", "1000")),
+        ("busybox:quit", with("StopSignal", "SIGQUIT")),
+    ];
+    write_archive(path, &images, &layer);
 }
 
 /// Writes a `docker save` archive of images that have one layer in common: their names, their `config`.

@@ -29,7 +29,8 @@ impl Inventory {
             // What has ended is forgotten by the kernel in its own time.
             (
                 "conntrack",
-                lines("conntrack -L 2>/dev/null | grep -F 10.42. | grep -Ev 'TIME_WAIT|CLOSE|LAST_ACK|FIN_WAIT' || true".into()),
+                lines("conntrack -L 2>/dev/null | grep -F 10.42. | \
+                     grep -Ev 'TIME_WAIT|CLOSE|LAST_ACK|FIN_WAIT|dst=22[4-9]' | sed -E 's/ +/ /g; s/^([a-z]+ [0-9]+) [0-9]+/\\1/' || true".into()),
             ),
             ("cgroups", lines(format!("find /sys/fs/cgroup -type d -path '*/{name}*' 2>/dev/null || true"))),
             ("files", lines(format!("find {data} {run} 2>/dev/null || true"))),

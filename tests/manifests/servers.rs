@@ -90,7 +90,8 @@ spec:
     let id = || cluster.kubectl(&["get", "pod", "redis", "-n", ns, "-o", old]);
     let before = id();
     // It writes nothing when it goes: what it has again is what it had appended to its file.
-    run(cluster, ns, "redis", "redis-cli shutdown nosave || true");
+    let line = ["exec", "-n", ns, "redis", "--", "redis-cli", "shutdown", "nosave"];
+    cluster.kubectl_command(&line).output().expect("kubectl runs");
     wait_for("another container", || !id().is_empty() && id() != before);
     cluster.wait_pod_ready(ns, "redis");
     assert_eq!(run(cluster, ns, "redis", "redis-cli get answer"), "42\n");

@@ -47,6 +47,8 @@ pub fn settings(dir: &std::path::Path) -> ServerSettings {
             node_name: "test".to_owned(),
             node_ip: "10.0.0.1".parse().unwrap(),
             node_labels: Vec::new(),
+            node_taints: Vec::new(),
+            node_external_ips: Vec::new(),
             node_api_port: 10250,
             cluster_cidr,
             service_cidr,

@@ -1,10 +1,11 @@
 //! Pods that come while the node is short of something.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Taint};
 
 use super::rank::is_critical;
 use super::state::Pressure;
 use crate::agent::qos::{Class, class_of};
+use crate::api::scheduling::tolerations;
 
 /// Why the node does not take a pod now, as the message of reason [`super::REASON`]; `None` if it does.
 /// Short of memory it refuses pods that ask for nothing, short of anything else all but critical ones.
@@ -26,16 +27,13 @@ pub(crate) fn refused(pod: &Pod, pressure: Pressure) -> Option<String> {
 
 /// It tolerates the taint of a node that is short of memory.
 fn tolerates(pod: &Pod) -> bool {
-    let tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());
-    tolerations.into_iter().any(|t| {
-        let key = t.key.as_deref().unwrap_or_default();
-        let exists = t.operator.as_deref() == Some("Exists");
-        let value = t.value.as_deref().unwrap_or_default();
-        let effect = t.effect.as_deref().unwrap_or_default();
-        (key == "node.kubernetes.io/memory-pressure" || (key.is_empty() && exists))
-            && (exists || value.is_empty())
-            && matches!(effect, "" | "NoSchedule")
-    })
+    let taint = Taint {
+        key: "node.kubernetes.io/memory-pressure".into(),
+        effect: "NoSchedule".into(),
+        ..Taint::default()
+    };
+    let mut tolerations = pod.spec.iter().flat_map(|s| s.tolerations.iter().flatten());
+    tolerations.any(|t| tolerations::tolerates(t, &taint))
 }
 
 #[cfg(test)]
@@ -58,7 +56,8 @@ mod tests {
         let both = Pressure { memory: true, disk: true, pids: false };
         let burstable = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]});
         let critical = json!({"priority": 2_000_000_000});
-        let tolerant = |key: &str| json!({"tolerations": [{"key": key, "operator": "Exists", "effect": "NoSchedule"}]});
+        let tolerant =
+            |key: &str| json!({"tolerations": [{"key": key, "operator": "Exists", "effect": "NoSchedule"}]});
         for (spec, pressure, expected) in [
             (json!({}), Pressure::default(), None),
             (json!({}), memory, Some("The node had condition: [MemoryPressure]. ")),
@@ -67,8 +66,16 @@ mod tests {
             (burstable, disk, Some("The node had condition: [DiskPressure]. ")),
             (critical, both, None),
             (tolerant("node.kubernetes.io/memory-pressure"), memory, None),
-            (tolerant("node.kubernetes.io/disk-pressure"), memory, Some("The node had condition: [MemoryPressure]. ")),
-            (tolerant("node.kubernetes.io/disk-pressure"), disk, Some("The node had condition: [DiskPressure]. ")),
+            (
+                tolerant("node.kubernetes.io/disk-pressure"),
+                memory,
+                Some("The node had condition: [MemoryPressure]. "),
+            ),
+            (
+                tolerant("node.kubernetes.io/disk-pressure"),
+                disk,
+                Some("The node had condition: [DiskPressure]. "),
+            ),
         ] {
             assert_eq!(told(spec.clone(), pressure).as_deref(), expected, "{spec} {pressure:?}");
         }

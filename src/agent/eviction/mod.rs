@@ -6,6 +6,7 @@
 //! looked at as soon as the kernel feels it. Pods' files are only counted where a pod has a limit of
 //! them, or to tell who fills a full disk.
 
+mod admit;
 mod limits;
 mod orders;
 mod rank;
@@ -25,15 +26,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::error::Error;
-use super::pod::labels;
+use super::labels;
 use super::spec::{full_name, is_terminal, uid};
-use super::{disk, qos};
+use super::{disk, image_gc, qos};
 use crate::runtime::Stall;
 use rank::{Candidate, Parts, Used};
 use signals::Sources;
 use state::{Decision, State};
 use threshold::{Condition, Observations, Signal, Threshold};
 
+pub(crate) use admit::refused;
 pub(crate) use orders::{Orders, REASON};
 pub(crate) use state::Pressure;
 pub(crate) use threshold::amount;
@@ -198,9 +200,7 @@ impl Manager {
         if files_only && matches!(signal, Signal::NodeFs | Signal::NodeFsInodes) {
             return false;
         }
-        let sandboxes = self.context.runtime.sandboxes().await;
-        let in_use = sandboxes.into_iter().flat_map(|s| s.containers).map(|c| c.image).collect();
-        match self.context.images.collect_all(in_use).await {
+        match image_gc::free(&self.context, u64::MAX).await {
             Ok(bytes) => tracing::info!(bytes, "unused images were removed"),
             Err(error) => {
                 tracing::warn!(%error, "unused images could not be removed");

@@ -22,7 +22,7 @@ impl Sources {
     pub(super) fn of(context: &Context) -> Self {
         Self {
             node: context.paths.pods().to_path_buf(),
-            images: context.settings.data_dir.join("agent/images"),
+            images: context.settings.data_dir.join("agent/image-store"),
             memory: u64::try_from(context.memory_capacity).unwrap_or(0),
         }
     }

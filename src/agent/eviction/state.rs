@@ -71,11 +71,6 @@ impl State {
         let has = |condition| self.seen.contains_key(&condition);
         Pressure { memory: has(Condition::Memory), disk: has(Condition::Disk), pids: has(Condition::Pids) }
     }
-
-    /// When a condition that is seen no more may be taken back.
-    pub(super) fn next_change(&self, transition: Duration) -> Option<Instant> {
-        self.seen.values().map(|at| *at + transition).min()
-    }
 }
 
 #[cfg(test)]
@@ -166,6 +161,5 @@ mod tests {
         assert!(state.observe(&thresholds, &seen(Signal::Pids, 1), Duration::ZERO, now).pressure.pids);
         let later = now + Duration::from_secs(10);
         assert!(!state.observe(&thresholds, &seen(Signal::Pids, 900), Duration::ZERO, later).pressure.pids);
-        assert_eq!(state.next_change(Duration::ZERO), None);
     }
 }

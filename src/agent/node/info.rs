@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::agent::error::Error;
-use crate::config::NodeSettings;
+use crate::config::{NodeSettings, NodeTaint};
 
 /// What does not change while the agent runs.
 #[derive(Clone, Debug)]
@@ -70,10 +70,21 @@ impl Machine {
                 labels: Some(labels),
                 ..ObjectMeta::default()
             },
-            spec: Some(NodeSpec::default()),
+            spec: Some(NodeSpec { taints: taints(settings), ..NodeSpec::default() }),
             status: None,
         }
     }
+}
+
+fn taints(settings: &NodeSettings) -> Option<Vec<Taint>> {
+    let taint = |t: &NodeTaint| Taint {
+        key: t.key.clone(),
+        value: Some(t.value.clone()).filter(|v| !v.is_empty()),
+        effect: t.effect.clone(),
+        time_added: None,
+    };
+    let all: Vec<Taint> = settings.node_taints.iter().map(taint).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 fn read(path: &str) -> Result<String, Error> {

@@ -25,8 +25,11 @@ pub(super) async fn run(client: &kube::Client, name: &str, nodes: &Api<Node>, to
             () = token.cancelled() => return,
             _ = tick.tick() => {}
         }
-        if let Err(error) = renew(&api, name, nodes).await {
-            tracing::warn!(%error, "the node's lease was not renewed");
+        // A server that does not answer must not keep the next attempt from being made.
+        match tokio::time::timeout(RENEW, renew(&api, name, nodes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the node's lease was not renewed"),
+            Err(_) => tracing::warn!("the node's lease was not renewed: the API server did not answer"),
         }
     }
 }

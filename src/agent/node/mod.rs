@@ -9,6 +9,7 @@ mod lease;
 mod resources;
 mod status;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -38,18 +40,36 @@ pub(crate) struct Registration {
     context: Arc<Context>,
     machine: Machine,
     network: watch::Sender<Option<PodNetwork>>,
+    /// The node as last seen, for the other parts.
+    seen: watch::Sender<Arc<Node>>,
     /// The start was told in an event.
     announced: AtomicBool,
+    /// That the network is open is yet to be told.
+    announce_network: AtomicBool,
+    /// What the pod network was opened with, and what ends its guard.
+    opened: Mutex<Option<Cidr>>,
+    guard: Mutex<CancellationToken>,
 }
 
 impl Registration {
-    /// Registers `context`'s node; the network is announced through `network` once it is open.
+    /// Registers `context`'s node; the network is announced through `network` once it is open, the node
+    /// through `seen` whenever it changes.
     pub(crate) fn new(
         context: Arc<Context>,
         machine: Machine,
         network: watch::Sender<Option<PodNetwork>>,
+        seen: watch::Sender<Arc<Node>>,
     ) -> Self {
-        Self { context, machine, network, announced: AtomicBool::new(false) }
+        Self {
+            context,
+            machine,
+            network,
+            seen,
+            announced: AtomicBool::new(false),
+            announce_network: AtomicBool::new(false),
+            opened: Mutex::default(),
+            guard: Mutex::default(),
+        }
     }
 
     fn api(&self) -> Api<Node> {
@@ -63,6 +83,7 @@ impl Registration {
 
     /// Keeps the Node object right until cancelled.
     pub(crate) async fn run(&self, token: CancellationToken) -> Result<(), Error> {
+        self.reopen_network().await;
         let mut node = self.register().await?;
         if !self.announced.swap(true, Ordering::Relaxed) {
             self.context.events.node(&node, "Normal", "Starting", "Starting kubelet.".into());
@@ -72,10 +93,15 @@ impl Registration {
         let mut pressure = self.context.pressure.clone();
         loop {
             pressure.mark_unchanged();
-            if self.network.borrow().is_none()
-                && let Some(cidr) = pod_cidr(&node)
+            self.seen.send_replace(Arc::new(node.clone()));
+            if let Some(cidr) = pod_cidr(&node).transpose()?
+                && *self.opened.lock() != Some(cidr)
             {
-                self.open_network(cidr?).await?;
+                self.open_network(cidr).await?;
+                self.remember(cidr);
+                self.announce_network.store(true, Ordering::Relaxed);
+            }
+            if self.announce_network.swap(false, Ordering::Relaxed) {
                 self.context.events.node(
                     &node,
                     "Normal",
@@ -118,6 +144,27 @@ impl Registration {
         }
     }
 
+    /// Pods have their network again before the API server answers: with the addresses of last time.
+    async fn reopen_network(&self) {
+        let known = std::fs::read_to_string(self.cidr_file()).ok().and_then(|text| text.trim().parse().ok());
+        let Some(cidr) = known.filter(|_| self.network.borrow().is_none()) else { return };
+        match self.open_network(cidr).await {
+            Ok(()) => self.announce_network.store(true, Ordering::Relaxed),
+            Err(error) => tracing::warn!(%error, "the pod network waits for the node's registration"),
+        }
+    }
+
+    fn cidr_file(&self) -> PathBuf {
+        self.context.settings.data_dir.join("agent/pod-cidr")
+    }
+
+    fn remember(&self, cidr: Cidr) {
+        let file = self.cidr_file();
+        if let Err(error) = std::fs::write(&file, cidr.to_string()) {
+            tracing::warn!(file = %file.display(), %error, "the node's pod addresses are not remembered over a restart");
+        }
+    }
+
     async fn open_network(&self, pod_cidr: Cidr) -> Result<(), Error> {
         let settings = &self.context.settings;
         let config = PodNetworkConfig {
@@ -135,10 +182,18 @@ impl Registration {
         let live = self.context.runtime.sandboxes().await.into_iter().map(|s| s.id).collect();
         network.release_stale(&live).await.map_err(|e| Error::Other(format!("pod network: {e}")))?;
         let guard = network.clone();
+        let current = CancellationToken::new();
+        std::mem::replace(&mut *self.guard.lock(), current.clone()).cancel();
         self.context.supervisor.spawn("pod network", Stage::Agent, OnFailure::Restart, move |token| {
-            let guard = guard.clone();
-            async move { Ok(guard.run(token).await?) }
+            let (guard, current) = (guard.clone(), current.clone());
+            async move {
+                tokio::select! {
+                    result = guard.run(token) => Ok(result?),
+                    () = current.cancelled() => Ok(()),
+                }
+            }
         });
+        *self.opened.lock() = Some(pod_cidr);
         tracing::info!(%pod_cidr, "the pod network is ready");
         self.network.send_replace(Some(network));
         Ok(())

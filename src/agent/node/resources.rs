@@ -38,8 +38,9 @@ impl Machine {
             - signed(kept_free(kubelet, "memory.available", unsigned(self.memory)))
             - signed(huge_pages().values().sum());
         let disk = filesystem(&self.storage).map_or(0, |s| s.capacity);
-        let storage = signed(disk.saturating_sub(kept_free(kubelet, "nodefs.available", disk)))
-            - reserved(kubelet, "ephemeral-storage") / 1000;
+        let storage = signed(disk)
+            - reserved(kubelet, "ephemeral-storage") / 1000
+            - signed(kept_free(kubelet, "nodefs.available", disk));
         Allocatable { cpu_milli: cpu.max(0), memory: memory.max(0), storage: storage.max(0) }
     }
 }

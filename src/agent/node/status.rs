@@ -30,14 +30,10 @@ impl Observation<'_> {
     /// The status as it should be.
     pub(super) fn status(&self, node: &Node, settings: &NodeSettings) -> NodeStatus {
         let [capacity, allocatable] = self.machine.resources(settings);
-        let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
         NodeStatus {
             capacity: Some(capacity),
             allocatable: Some(allocatable),
-            addresses: Some(vec![
-                address("InternalIP", settings.node_ip.to_string()),
-                address("Hostname", settings.node_name.clone()),
-            ]),
+            addresses: Some(addresses(settings)),
             conditions: Some(self.conditions(node)),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.node_api_port) }),
@@ -84,6 +80,15 @@ impl Observation<'_> {
         let now = Timestamp::now();
         all.into_iter().map(|(type_, told)| condition(node, type_, told, now)).collect()
     }
+}
+
+fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
+    let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
+    let external = settings.node_external_ips.iter().map(|ip| address("ExternalIP", ip.to_string()));
+    std::iter::once(address("InternalIP", settings.node_ip.to_string()))
+        .chain(external)
+        .chain([address("Hostname", settings.node_name.clone())])
+        .collect()
 }
 
 const NETWORK_NOT_READY: &str = "container runtime network not ready: NetworkReady=false \
@@ -155,6 +160,8 @@ mod tests {
             node_name: "n1".into(),
             node_ip: "10.0.0.1".parse().expect("an address"),
             node_labels: vec![("a".into(), "b".into())],
+            node_taints: Vec::new(),
+            node_external_ips: Vec::new(),
             node_api_port: 10250,
             cluster_cidr: cidr("10.42.0.0/16"),
             service_cidr: cidr("10.43.0.0/16"),

@@ -93,6 +93,10 @@ impl Worker {
         let Some(handler) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
             return Ok(());
         };
+        // Until its hook is done the container counts as waiting, as it did before.
+        let mut observed = self.observe().await;
+        observed.forget(id);
+        self.report(pod, &observed, false).await;
         let address = self.probe_address(pod);
         let hook = Hook { context: &self.context, pod, container, id, address: &address, handler };
         let mut wanted = self.wanted.clone();

@@ -183,9 +183,11 @@ fn past_of(status: &ContainerStatus, now: Timestamp) -> Option<Past> {
         (None, None) => status.last_state.clone()?.terminated?,
     };
     let finished = state.finished_at.as_ref().map_or(now, |t| t.0);
+    // What was removed to begin anew has no end that a policy decides upon.
+    let ended = state.reason.as_deref() != Some(RESTARTING_ALL);
     Some(Past {
         restarts: u32::try_from(status.restart_count).unwrap_or(0),
-        ended: Some((state.exit_code, steady::past(finished))),
+        ended: ended.then_some((state.exit_code, steady::past(finished))),
         state: Some(state),
         image: status.image.clone(),
         image_id: status.image_id.clone(),

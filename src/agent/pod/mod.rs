@@ -4,7 +4,7 @@ mod conditions;
 mod files;
 mod hooks;
 mod images;
-pub(crate) mod labels;
+mod keyring;
 pub(crate) mod memory;
 pub(crate) mod observed;
 pub(crate) mod phase;
@@ -20,4 +20,6 @@ mod words;
 mod worker;
 mod writing;
 
+pub(in crate::agent) use super::labels;
+pub(crate) use memory::Verdict;
 pub(crate) use worker::{Wanted, Worker};

@@ -35,6 +35,14 @@ impl Observed {
         Self { sandbox, containers, messages: BTreeMap::new(), ends: BTreeMap::new() }
     }
 
+    /// Leaves a container out.
+    pub(crate) fn forget(&mut self, id: &str) {
+        for attempts in self.containers.values_mut() {
+            attempts.retain(|c| c.id != id);
+        }
+        self.containers.retain(|_, attempts| !attempts.is_empty());
+    }
+
     /// The newest attempt of a container.
     pub(crate) fn newest(&self, name: &str) -> Option<&ContainerStatus> {
         self.containers.get(name)?.first()

@@ -110,6 +110,9 @@ impl Inputs<'_> {
         if self.restarts_all(spec) {
             return Plan { restart_all: true, ..Plan::default() };
         }
+        if !self.observed.ready() && self.all_settled(spec) {
+            return Plan { finish: true, ..Plan::default() };
+        }
         let init = spec.init_containers.as_deref().unwrap_or_default();
         let initialised = spec.containers.iter().any(|c| self.active(&c.name).is_some());
         let outcome = self.init_containers(init, initialised, &mut plan);
@@ -149,6 +152,12 @@ impl Inputs<'_> {
         };
         let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
         containers.any(|c| code(c).is_some_and(|code| restart::all(c, code)))
+    }
+
+    /// Every ordinary container has ended for good: no new sandbox, and no init container, runs for it.
+    fn all_settled(&self, spec: &PodSpec) -> bool {
+        let settled = |c: &Container| self.last_end(&c.name).is_some_and(|(code, _)| !self.again(c, code));
+        spec.containers.iter().all(settled)
     }
 
     /// Exit code and time of a container's last end, in whichever sandbox.

@@ -207,6 +207,37 @@ fn what_ended_for_good_is_not_started_in_a_new_sandbox() {
 }
 
 #[test]
+fn nothing_is_initialised_again_for_what_ended_for_good() {
+    let spec =
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
+    let pod = pod(spec);
+    let ended = vec![exited(&pod, "i", 0, 0), exited(&pod, "a", 0, 1)];
+    assert!(Case::new(pod.clone(), observed(true, ended.clone())).plan().finish);
+    assert!(Case::new(pod.clone(), observed(false, ended)).plan().finish, "its sandbox was given up");
+}
+
+#[test]
+fn rules_of_a_container_come_before_the_policy() {
+    let rule = |action: &str| json!([{"action": action, "exitCodes": {"operator": "In", "values": [42]}}]);
+    let spec = json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"},
+        {"name": "b", "restartPolicy": "Never", "restartPolicyRules": rule("Restart")}]});
+    let mut one = pod(spec);
+    let ended =
+        |pod: &Pod, code: i32| vec![exited(pod, "i", 0, 0), running(pod, "a"), exited(pod, "b", 0, code)];
+    assert_eq!(Case::new(one.clone(), observed(true, ended(&one, 42))).starts(), ["b/1"]);
+    assert!(Case::new(one.clone(), observed(true, ended(&one, 1))).starts().is_empty());
+    let all = serde_json::from_value(rule("RestartAllContainers")).expect("rules");
+    one.spec.as_mut().expect("spec").containers[1].restart_policy_rules = Some(all);
+    let mut case = Case::new(one.clone(), observed(true, ended(&one, 42)));
+    assert_eq!(case.plan(), Plan { restart_all: true, ..Plan::default() });
+    case.memory.begin_anew(&case.observed.clone());
+    case.observed = observed(true, vec![]);
+    assert_eq!(case.starts(), ["i/1"], "all begin anew in the same sandbox");
+    case.observed = observed(true, vec![exited(&one, "i", 1, 0)]);
+    assert_eq!(case.starts(), ["a/1", "b/1"]);
+}
+
+#[test]
 fn failed_probes_and_changed_images_end_the_container() {
     let spec = json!({"containers": [
         {"name": "a", "image": "x", "livenessProbe": {"terminationGracePeriodSeconds": 3}}]});
@@ -217,6 +248,9 @@ fn failed_probes_and_changed_images_end_the_container() {
     let kill = &case.plan().kill[0];
     assert_eq!(kill.message, "Container a failed liveness probe, will be restarted");
     assert_eq!(kill.grace, Some(3));
+    case.pod.spec.as_mut().expect("spec").restart_policy = Some("Never".into());
+    assert_eq!(case.plan().kill[0].message, "Container a failed liveness probe");
+    case.pod.spec.as_mut().expect("spec").restart_policy = None;
     case.memory.probes.clear();
     let containers = &mut case.pod.spec.as_mut().expect("spec").containers;
     containers[0].image = Some("y".into());

@@ -15,7 +15,7 @@ use crate::agent::spec::{all_containers, container_id, name, namespace, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
 use crate::agent::volumes::stage::Stage;
-use crate::runtime::spec::Image;
+use crate::runtime::spec::{ContainerState, Image};
 
 /// Pause before a container that could not be made is tried again, as kubelet's.
 const RETRY: SignedDuration = SignedDuration::from_secs(10);
@@ -99,6 +99,7 @@ impl Worker {
         let rootfs = self.context.images.rootfs(&image.id).await;
         let rootfs = rootfs.map_err(|e| ("CreateContainerError", e.to_string()))?;
         let runtime = self.context.runtime.clone();
+        self.remove_unstarted(&container.name).await;
         if let Some(ended) = start.ended {
             let key = backoff_key(container);
             self.backoff.next_after(&key, ended, steady::now());
@@ -174,6 +175,17 @@ impl Worker {
             container_id: Some(container_id(id)),
         };
         self.memory.history.insert(container.name.clone(), past);
+    }
+
+    /// Removes what an agent that was killed had made and not started: it would wait for ever.
+    async fn remove_unstarted(&mut self, name: &str) {
+        let observed = self.observe_quietly().await;
+        let all = observed.containers.get(name).into_iter().flatten();
+        for container in all.filter(|c| c.state == ContainerState::Created) {
+            if let Err(error) = self.context.runtime.remove_container(&container.id).await {
+                tracing::warn!(container = container.id, %error, "a container nobody started was not removed");
+            }
+        }
     }
 
     /// Keeps the newest ended attempt beside the running one, for `logs --previous`.

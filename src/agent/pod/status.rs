@@ -63,6 +63,11 @@ impl Inputs<'_> {
         if let Some(verdict) = self.memory.failed.as_ref().filter(|_| self.memory.rejected) {
             return self.rejected(&spec, old, verdict);
         }
+        let over = matches!(old.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if over && self.observed.containers.is_empty() && self.memory.history.is_empty() {
+            // It ended before anything of it ran: there is nothing to add.
+            return PodStatus { observed_generation: self.pod.metadata.generation, ..old };
+        }
         let waiting = if spec.init_containers.as_ref().is_some_and(|i| !i.is_empty()) {
             "PodInitializing"
         } else {
@@ -262,7 +267,10 @@ fn volume_mounts(container: &Container) -> Option<Vec<k8s_openapi::api::core::v1
             name: m.name.clone(),
             mount_path: m.mount_path.clone(),
             read_only: m.read_only,
-            recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+            recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
+                let wanted = matches!(m.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+                if wanted { "Enabled" } else { "Disabled" }.to_owned()
+            }),
             ..Default::default()
         })
         .collect();

@@ -10,7 +10,7 @@ use super::start::Started;
 use super::worker::{RETRY, Worker};
 use crate::agent::spec::{find_container, full_name};
 use crate::agent::steady;
-use crate::agent::volumes::Mounted;
+use crate::agent::volumes::{Mounted, SetUp};
 use crate::runtime::spec::ContainerState;
 
 impl Worker {
@@ -55,20 +55,16 @@ impl Worker {
     /// The pod's volumes, brought up to date; a failure is told in an event.
     async fn set_up_volumes(&mut self, pod: &Pod) -> Option<Mounted> {
         let addresses = self.addresses(pod);
-        match self.volumes.set_up(pod, &addresses).await {
-            Ok(mounted) => Some(mounted),
-            Err(errors) => {
-                self.retry_at(Some(steady::now() + RETRY));
-                let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-                if self.last_failure != told {
-                    self.last_failure = told;
-                    for error in errors {
-                        self.context.events.pod(pod, None, "Warning", error.reason(), error.to_string());
-                    }
-                }
-                None
+        let SetUp { mounted, errors, retry } = self.volumes.set_up(pod, &addresses).await;
+        self.retry_at(retry.map(|pause| steady::now() + pause));
+        let told = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        if !errors.is_empty() && self.last_failure != told {
+            self.last_failure = told;
+            for error in errors {
+                self.context.events.pod(pod, None, "Warning", error.reason(), error.to_string());
             }
         }
+        mounted
     }
 
     async fn new_sandbox(&mut self, pod: &Pod, observed: &Observed) -> bool {

@@ -19,12 +19,15 @@ use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
 use crate::agent::eviction::REASON as EVICTED;
+use crate::agent::mirrors::is_static;
 use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Volumes;
 use crate::runtime::spec::{ContainerState, SandboxStatus};
 
+/// A round may take so much longer than the agent.
+const LAST_ROUND: Duration = Duration::from_secs(1);
 /// A failed step is tried again after this long.
 pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -108,7 +111,12 @@ impl Worker {
         let mut network = self.context.network.clone();
         loop {
             self.wake_at = None;
-            if self.sync().await {
+            let ended = tokio::select! {
+                ended = self.sync() => ended,
+                // Neither a hook nor a long grace holds the agent up; what was begun is found again.
+                () = stopping(&token) => return false,
+            };
+            if ended {
                 return true;
             }
             let waits_for_network = self.sandbox.is_none() && network.borrow_and_update().is_none();
@@ -204,6 +212,9 @@ impl Worker {
 
     /// The newest of what the watch shows and what our own writes returned.
     pub(super) fn newest(&self, pod: &Arc<Pod>) -> Pod {
+        if is_static(pod) {
+            return self.context.statics.joined(pod);
+        }
         let version =
             |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         match &self.known {
@@ -279,9 +290,13 @@ impl Worker {
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
         let plan = inputs.plan();
-        if is_terminal(pod) || self.memory.failed.is_some() || plan.finish {
+        if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
+            // That a container is being created, and Init:0/1, is to be seen before it takes its time.
+            if pod.status.as_ref().is_none_or(|status| status.container_statuses.is_none()) {
+                self.report_soon(pod, &observed, false);
+            }
             self.perform(pod, &observed, plan).await;
             self.retry_at(deadline);
         }
@@ -310,7 +325,9 @@ impl Worker {
         self.probes.stop();
         let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
         let own = super::terminate::grace_seconds(pod);
-        self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await;
+        if !self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await {
+            return;
+        }
         match self.give_up_sandbox(pod).await {
             Ok(()) => {
                 self.finished = true;
@@ -341,6 +358,12 @@ impl Worker {
         let address = self.probe_address(pod);
         self.probes.reconcile(pod, &address, running.collect());
     }
+}
+
+/// Answers when the agent has been stopping for a moment, in which most rounds come to their end.
+async fn stopping(token: &CancellationToken) {
+    token.cancelled().await;
+    tokio::time::sleep(LAST_ROUND).await;
 }
 
 /// What the API's status says of a container's probes: after a restart of the agent a ready container

@@ -1,6 +1,7 @@
 //! Writing a pod's status beside the worker's other work: an API server that is slow or away holds
 //! nothing up. One write is under way at a time; what changes meanwhile is written after it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::observed::Observed;
 use super::worker::{RETRY, Worker};
 use super::{report, status};
+use crate::agent::mirrors::{is_mirror, is_static};
 use crate::agent::spec::name;
 use crate::agent::steady;
 
@@ -70,6 +72,7 @@ impl Worker {
     /// Takes note of how a write went; whether another is due now.
     pub(super) fn written(&mut self, written: Written) -> bool {
         match written {
+            Ok(Some(mirror)) if is_mirror(&mirror) => self.context.statics.set_mirror(Arc::new(mirror)),
             Ok(Some(pod)) => self.known = Some(pod),
             Ok(None) => {}
             Err(error) => {
@@ -88,6 +91,11 @@ impl Worker {
         ended: bool,
     ) -> Option<impl Future<Output = Written> + Send + 'static> {
         let base = match &self.known {
+            // A static pod's status is its mirror's, if there is one.
+            _ if is_static(pod) => {
+                let mirror = self.context.statics.mirror_of(pod)?;
+                Pod { spec: pod.spec.clone(), ..Pod::clone(&mirror) }
+            }
             Some(known) if known.metadata.uid == pod.metadata.uid => self.newest(&pod.clone().into()),
             _ => pod.clone(),
         };

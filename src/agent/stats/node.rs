@@ -62,7 +62,7 @@ pub(super) fn read(context: &Context, rates: &Rates, interfaces: &[Interface]) -
     let attached = context.network.borrow().as_ref().map(|n| n.attachments()).unwrap_or_default();
     let outer = interfaces.iter().filter(|i| i.is_outer() && !attached.iter().any(|a| a.interface == i.name));
     let routes = text("/proc/net/route");
-    let pods = context.runtime.pods_stats();
+    let pods = context.runtime.group_stats(crate::agent::qos::PODS).unwrap_or_default();
     let own = own_process(&text("/proc/self/stat"), &text("/proc/self/status"), booted);
     let part = |name, started, stats: ContainerStats| Part {
         name,

@@ -45,6 +45,11 @@ pub(super) fn fingerprint(files: &Files) -> Fingerprint {
     digest.finalize().into()
 }
 
+/// A generation of files was written there completely.
+pub(super) fn is_written(directory: &Path) -> bool {
+    directory.join(DATA).is_dir()
+}
+
 const DATA: &str = "..data";
 const DATA_TMP: &str = "..data_tmp";
 

@@ -4,6 +4,7 @@
 mod atomic;
 mod claim;
 mod empty_dir;
+mod error;
 mod host_path;
 mod local;
 mod mounting;
@@ -12,16 +13,16 @@ mod payload;
 mod removal;
 pub(crate) mod stage;
 mod subpath;
+mod tear_down;
 mod token;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
-use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::context::Context;
@@ -29,10 +30,13 @@ use super::error::Error;
 use super::objects::{Reference, Watched, references};
 use super::spec::{self, uid};
 use empty_dir::Medium;
+use error::{Failed, SetUpError, unsupported};
 use ownership::Group;
+use tear_down::{FIRST_RETRY, LAST_RETRY};
 
 pub(crate) use local::is_local;
 pub(crate) use mounting::allows;
+pub(crate) use tear_down::{prepare, remove_orphans, tear_down, unmount_all};
 
 /// Where a volume is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,64 +58,15 @@ impl Source {
 /// The pod's volumes by name.
 pub(crate) type Mounted = BTreeMap<String, Source>;
 
-/// A volume that cannot be had now; the text is the event's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SetUpError {
-    /// A step of making it failed.
-    #[error("{step} failed for volume \"{volume}\" : {problem}")]
-    Step {
-        /// Upstream's name of the step.
-        step: &'static str,
-        /// Name of the volume, or of the PersistentVolume.
-        volume: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// Its claim cannot be used.
-    #[error(
-        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], \
-         failed to process volumes=[{volume}]: {problem}"
-    )]
-    Claim {
-        /// The volume's name.
-        volume: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-impl SetUpError {
-    /// The event's reason.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            Self::Step { step, .. } if step.starts_with("MapVolume") => "FailedMapVolume",
-            _ => "FailedMount",
-        }
-    }
-}
-
-/// Why one volume cannot be had, before its name is added.
-enum Failed {
-    SetUp(String),
-    Claim(String),
-    Step { step: &'static str, volume: String, problem: String },
-}
-
-impl From<String> for Failed {
-    fn from(problem: String) -> Self {
-        Self::SetUp(problem)
-    }
-}
-
-impl Failed {
-    fn of(self, volume: &str) -> SetUpError {
-        let volume = volume.to_owned();
-        match self {
-            Self::SetUp(problem) => SetUpError::Step { step: "MountVolume.SetUp", volume, problem },
-            Self::Claim(problem) => SetUpError::Claim { volume, problem },
-            Self::Step { step, volume, problem } => SetUpError::Step { step, volume, problem },
-        }
-    }
+/// How far the volumes of a pod are.
+#[derive(Debug, Default)]
+pub(crate) struct SetUp {
+    /// All of them, once containers can have them.
+    pub mounted: Option<Mounted>,
+    /// What is wrong with some. Files that cannot be brought up to date stay as they were.
+    pub errors: Vec<SetUpError>,
+    /// When to try again, if that may help.
+    pub retry: Option<SignedDuration>,
 }
 
 /// Who owns the files of a volume.
@@ -144,7 +99,12 @@ pub(crate) struct Volumes {
     made: Mounted,
     /// The files of volumes of files, as they were written last.
     written: BTreeMap<String, atomic::Fingerprint>,
+    /// How often in a row not all volumes could be had.
+    failures: u32,
 }
+
+/// A node may not watch claims: it looks whether one is bound.
+const CLAIM_RETRY: SignedDuration = SignedDuration::from_secs(10);
 
 impl Volumes {
     /// No volume yet; `wake` is notified when one of them should be brought up to date.
@@ -157,26 +117,47 @@ impl Volumes {
             secrets: BTreeMap::new(),
             made: Mounted::new(),
             written: BTreeMap::new(),
+            failures: 0,
         }
     }
 
     /// Makes all volumes, or brings them up to date. One that cannot be had does not hold up the others.
-    pub(crate) async fn set_up(
-        &mut self,
-        pod: &Pod,
-        addresses: &[IpAddr],
-    ) -> Result<Mounted, Vec<SetUpError>> {
+    pub(crate) async fn set_up(&mut self, pod: &Pod, addresses: &[IpAddr]) -> SetUp {
         self.watch_all(pod);
-        let (mut mounted, mut errors) = (Mounted::new(), Vec::new());
+        let (mut mounted, mut errors, mut missing) = (Mounted::new(), Vec::new(), false);
         for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-            match self.one(pod, volume, addresses).await {
-                Ok(source) => {
-                    mounted.insert(volume.name.clone(), source);
+            let source = match self.one(pod, volume, addresses).await {
+                Ok(source) => Some(source),
+                Err(failed) => {
+                    errors.push(failed.of(&volume.name));
+                    self.former(pod, volume)
                 }
-                Err(failed) => errors.push(failed.of(&volume.name)),
-            }
+            };
+            missing |= source.is_none();
+            mounted.extend(source.map(|s| (volume.name.clone(), s)));
         }
-        if errors.is_empty() { Ok(mounted) } else { Err(errors) }
+        let retry = self.retry_after(&errors);
+        SetUp { mounted: (!missing).then_some(mounted), errors, retry }
+    }
+
+    /// The pause before the next try. What is watched brings itself to notice.
+    fn retry_after(&mut self, errors: &[SetUpError]) -> Option<SignedDuration> {
+        if errors.is_empty() {
+            self.failures = 0;
+            return None;
+        }
+        let pause = FIRST_RETRY * 2i32.saturating_pow(self.failures.min(16));
+        self.failures += 1;
+        let claims = errors.iter().any(|e| matches!(e, SetUpError::Claim { .. }));
+        Some(pause.min(if claims { CLAIM_RETRY } else { LAST_RETRY }))
+    }
+
+    /// A volume of files as it was made before: what becomes of its ConfigMap does not take it from the pod.
+    fn former(&self, pod: &Pod, volume: &Volume) -> Option<Source> {
+        let (plugin, in_memory) = payload::plugin(volume)?;
+        let path = self.context.paths.volume(uid(pod), plugin, &volume.name);
+        let there = atomic::is_written(&path) && (!in_memory || mounting::is_mount_point(&path));
+        there.then(|| Source::mounted(path, true))
     }
 
     /// When a token has to be renewed.
@@ -206,7 +187,8 @@ impl Volumes {
         if let Some(source) = self.made.get(&volume.name) {
             return Ok(source.clone());
         }
-        if let Some((plugin, in_memory, files)) = self.files(pod, volume, addresses).await? {
+        if let Some((plugin, in_memory)) = payload::plugin(volume) {
+            let files = self.files(pod, volume, addresses).await?;
             let path = self.context.paths.volume(uid(pod), plugin, &volume.name);
             return self.write(pod, volume, path, in_memory, files).await;
         }
@@ -287,38 +269,6 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it was given up: {e}")))
 }
 
-/// What a volume is that this node cannot have: the one field that names its source.
-fn unsupported(volume: &impl Serialize) -> String {
-    const ASIDE: [&str; 10] = [
-        "name",
-        "accessModes",
-        "capacity",
-        "claimRef",
-        "mountOptions",
-        "nodeAffinity",
-        "persistentVolumeReclaimPolicy",
-        "storageClassName",
-        "volumeAttributesClassName",
-        "volumeMode",
-    ];
-    let value = serde_json::to_value(volume).unwrap_or_default();
-    let mut fields = value.as_object().into_iter().flatten();
-    let Some((kind, source)) = fields.find(|(k, _)| !ASIDE.contains(&k.as_str())) else {
-        return "the volume has no source".into();
-    };
-    if kind == "csi" {
-        let driver = source["driver"].as_str().unwrap_or_default();
-        return format!(
-            "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {driver} not found in the \
-             list of registered CSI drivers"
-        );
-    }
-    format!(
-        "volumes of kind {kind} are not supported by this node: mount it on the node and name the directory in a \
-         hostPath volume or in a local PersistentVolume"
-    )
-}
-
 /// The pod's `fsGroup`, and the user all its containers run as.
 fn owner(pod: &Pod) -> Owner {
     let Some(spec) = &pod.spec else { return Owner::default() };
@@ -339,68 +289,10 @@ fn owner(pod: &Pod) -> Owner {
     }
 }
 
-/// Makes the directory of all pods ready: volumes that containers share mounts through must lie on a
-/// shared mount.
-///
-/// # Errors
-/// The directory cannot be made. That mounts cannot be shared is only told.
-pub(crate) fn prepare(pods: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(pods).map_err(Error::io("make", pods))?;
-    if let Err(error) = mounting::share(pods) {
-        tracing::warn!(%error, "mountPropagation: Bidirectional will not work with volumes of pods");
-    }
-    Ok(())
-}
-
-/// Unmounts and removes all that is left of a pod below a directory of its own.
-///
-/// # Errors
-/// What could not be unmounted or removed; nothing is removed below a mount.
-pub(crate) async fn tear_down(directory: &Path) -> Result<(), Error> {
-    let directory = directory.to_path_buf();
-    let work = move || {
-        mounting::unmount_below(&directory)?;
-        removal::remove(&directory)
-    };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(Error::Other(format!("removing a pod's files was given up: {e}"))))
-}
-
-/// Unmounts the volumes of all pods of an installation, for `kedge killall`.
-pub(crate) fn unmount_all(pods: &Path) -> Result<(), Error> {
-    mounting::unmount_below(pods)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::PersistentVolumeSpec;
     use serde_json::json;
-
-    #[test]
-    fn what_is_not_supported_is_named() {
-        let of = |source: serde_json::Value| {
-            let mut volume = json!({"name": "v"});
-            volume.as_object_mut().expect("an object").extend(source.as_object().expect("an object").clone());
-            unsupported(&serde_json::from_value::<Volume>(volume).expect("a volume"))
-        };
-        for (source, start) in [
-            (json!({"nfs": {"server": "s", "path": "/"}}), "volumes of kind nfs are not supported"),
-            (json!({"image": {"reference": "r"}}), "volumes of kind image are not supported"),
-            (
-                json!({"csi": {"driver": "d.io"}}),
-                "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name d.io not found",
-            ),
-            (json!({}), "the volume has no source"),
-        ] {
-            assert!(of(source.clone()).starts_with(start), "{source}: {}", of(source.clone()));
-        }
-        let volume: PersistentVolumeSpec = serde_json::from_value(json!({"accessModes": ["ReadWriteOnce"],
-            "capacity": {"storage": "1Gi"}, "volumeMode": "Filesystem",
-            "iscsi": {"targetPortal": "t", "iqn": "i", "lun": 0}}))
-        .expect("a volume");
-        assert!(unsupported(&volume).starts_with("volumes of kind iscsi"), "{}", unsupported(&volume));
-    }
 
     #[test]
     fn the_owner_of_files() {
@@ -417,23 +309,5 @@ mod tests {
         let pod = json!({"securityContext": {"runAsUser": 5, "fsGroup": 6,
             "fsGroupChangePolicy": "OnRootMismatch"}, "containers": [{"name": "c"}]});
         assert_eq!(owner_of(pod), Owner { group: Some(6), on_root_mismatch: true, user: Some(5) });
-    }
-
-    #[test]
-    fn errors_are_upstreams_events() {
-        let error = Failed::SetUp("configmap \"c\" not found".into()).of("v");
-        assert_eq!(
-            error.to_string(),
-            "MountVolume.SetUp failed for volume \"v\" : configmap \"c\" not found"
-        );
-        let error = Failed::Claim("error processing PVC ns/c: PVC is not bound".into()).of("v");
-        assert_eq!(
-            (error.reason(), error.to_string().as_str()),
-            (
-                "FailedMount",
-                "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], \
-                 failed to process volumes=[v]: error processing PVC ns/c: PVC is not bound"
-            )
-        );
     }
 }

@@ -88,37 +88,42 @@ fn secret_files(
     select(get, keys, items, default, optional, "references non-existent secret key")
 }
 
-/// Plugin name, whether its files are kept in memory, and the files.
-type Content = (&'static str, bool, Files);
+/// The plugin of a volume that consists of files, and whether these are kept in memory.
+pub(super) fn plugin(volume: &Volume) -> Option<(&'static str, bool)> {
+    let kinds = [
+        (volume.config_map.is_some(), "configmap", false),
+        (volume.secret.is_some(), "secret", true),
+        (volume.downward_api.is_some(), "downward-api", true),
+        (volume.projected.is_some(), "projected", true),
+    ];
+    kinds.iter().find(|(is, ..)| *is).map(|(_, name, in_memory)| (*name, *in_memory))
+}
 
 impl Volumes {
-    /// The files of a volume that consists of files; `None` if it is another kind.
+    /// The files of a volume that consists of files; none if it is another kind.
     pub(super) async fn files(
         &mut self,
         pod: &Pod,
         volume: &Volume,
         addresses: &[IpAddr],
-    ) -> Result<Option<Content>, String> {
+    ) -> Result<Files, String> {
         let ns = namespace(pod);
         if let Some(source) = &volume.config_map {
             let (optional, mode) =
                 (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
             let object = self.config_map(ns, &source.name, optional).await?;
-            let files = config_map_files(object.as_deref(), source.items.as_ref(), mode, optional)?;
-            return Ok(Some(("configmap", false, files)));
+            return config_map_files(object.as_deref(), source.items.as_ref(), mode, optional);
         }
         if let Some(source) = &volume.secret {
             let (optional, mode) =
                 (source.optional.unwrap_or(false), source.default_mode.unwrap_or(DEFAULT_MODE));
             let name = source.secret_name.as_deref().unwrap_or_default();
             let object = self.secret(ns, name, optional).await?;
-            let files = secret_files(object.as_deref(), source.items.as_ref(), mode, optional)?;
-            return Ok(Some(("secret", true, files)));
+            return secret_files(object.as_deref(), source.items.as_ref(), mode, optional);
         }
         if let Some(source) = &volume.downward_api {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-            let files = self.downward(pod, addresses, source.items.as_deref().unwrap_or_default(), mode)?;
-            return Ok(Some(("downward-api", true, files)));
+            return self.downward(pod, addresses, source.items.as_deref().unwrap_or_default(), mode);
         }
         if let Some(source) = &volume.projected {
             let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
@@ -131,12 +136,12 @@ impl Volumes {
                 }
             }
             return match &problems[..] {
-                [] => Ok(Some(("projected", true, files))),
+                [] => Ok(files),
                 [one] => Err(one.clone()),
                 several => Err(format!("[{}]", several.join(", "))),
             };
         }
-        Ok(None)
+        Ok(Files::new())
     }
 
     async fn projection(

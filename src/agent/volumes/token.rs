@@ -113,6 +113,8 @@ fn refresh_at(issued: Timestamp, expires: Timestamp, jitter: SignedDuration) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn renewed_after_four_fifths_but_daily_at_least() {
@@ -122,5 +124,52 @@ mod tests {
         assert_eq!(refresh_at(at(0), at(365 * 86_400), none), at(86_400));
         assert_eq!(refresh_at(at(0), at(3600), SignedDuration::from_secs(10)), at(2870));
         assert_eq!(refresh_at(at(0), at(50), SignedDuration::from_secs(10)), at(36));
+    }
+
+    /// An API that hands out tokens with the numbers of its answers, `limit` of them.
+    fn api(limit: usize) -> kube::Client {
+        use http_body_util::Full;
+        let count = AtomicUsize::new(0);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            assert_eq!(request.uri().path(), "/api/v1/namespaces/ns/serviceaccounts/robot/token");
+            let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+            let expires = Timestamp::now() + SignedDuration::from_hours(1);
+            let mut answer = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {},
+                "spec": {"audiences": []}, "status": {"token": number.to_string(), "expirationTimestamp": expires}});
+            let code = if number <= limit { 201 } else { 403 };
+            if code == 403 {
+                answer = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+                    "message": "serviceaccounts \"robot\" is forbidden", "reason": "Forbidden", "code": 403});
+            }
+            let body = Full::new(bytes::Bytes::from(serde_json::to_vec(&answer).expect("JSON")));
+            let answer = http::Response::builder().status(code).body(body).expect("an answer");
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        kube::Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_due_is_replaced_and_kept_while_the_api_refuses() {
+        let client = api(2);
+        let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"},
+            "spec": {"serviceAccountName": "robot", "containers": []}});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let source = ServiceAccountTokenProjection { expiration_seconds: Some(600), ..Default::default() };
+        let mut tokens = Tokens::default();
+        assert_eq!(tokens.refresh_at(), None);
+        for _ in 0..3 {
+            assert_eq!(tokens.get(&client, &pod, &source).await.as_deref(), Ok("1"), "asked for once");
+        }
+        let due = tokens.refresh_at().expect("there is one");
+        let in_minutes = due.duration_since(Timestamp::now()).as_mins();
+        assert!((46..=48).contains(&in_minutes), "four fifths of what the API gave: {in_minutes}");
+        let now = Timestamp::now();
+        tokens.0.values_mut().for_each(|t| t.refresh_at = now);
+        assert_eq!(tokens.get(&client, &pod, &source).await.as_deref(), Ok("2"));
+        tokens.0.values_mut().for_each(|t| t.refresh_at = now);
+        assert_eq!(tokens.get(&client, &pod, &source).await.as_deref(), Ok("2"), "it is valid still");
+        tokens.0.values_mut().for_each(|t| (t.refresh_at, t.expires_at) = (now, now));
+        let refused = tokens.get(&client, &pod, &source).await.expect_err("refused");
+        assert_eq!(refused, "failed to fetch token: serviceaccounts \"robot\" is forbidden");
     }
 }

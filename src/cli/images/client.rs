@@ -1,14 +1,16 @@
 //! The asking side of `kedge images`.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::super::installation::{images_socket, server_pid_file};
 use super::super::pidfile::PidFile;
-use super::wire::{Answer, Request};
+use super::source::Source;
+use super::wire::{Answer, FileId, Request};
 use super::{Error, service, show};
 use crate::config::Instance;
 
@@ -20,31 +22,35 @@ pub fn ask(data_dir: &Path, request: &Request) -> Result<(), Error> {
     run(data_dir, request, None, request_name(request))
 }
 
-/// Imports an archive, `-` being standard input.
+/// Imports an archive, `-` being standard input; `name` is for its only image.
 ///
 /// # Errors
 /// The file cannot be read or is no archive of images; it is named.
-pub fn import(data_dir: &Path, path: &Path) -> Result<(), Error> {
-    let source: Box<dyn Read + Send> = match path.as_os_str() == "-" {
-        true => Box::new(std::io::stdin()),
-        false => Box::new(File::open(path).map_err(|e| format!("{}: {e}", path.display()))?),
+pub fn import(data_dir: &Path, path: &Path, name: Option<&str>) -> Result<(), Error> {
+    let name = name.map(str::to_owned);
+    let (source, file) = match path.as_os_str() == "-" {
+        true => (Source::Input, None),
+        false => {
+            let at = |e: std::io::Error| format!("{}: {e}", path.display());
+            let file = File::open(path).map_err(at)?;
+            let metadata = file.metadata().map_err(at)?;
+            let (path, id) = (path.canonicalize().map_err(at)?, (metadata.dev(), metadata.ino()));
+            // A pipe is not there for another process.
+            let id = metadata.is_file().then_some(FileId { path, id });
+            (Source::File(file), id)
+        }
     };
-    run(data_dir, &Request::Import, Some(source), &path.display().to_string())
+    run(data_dir, &Request::Import { name, file }, Some(source), &path.display().to_string())
 }
 
 fn request_name(request: &Request) -> &str {
     match request {
         Request::Remove { name } | Request::Pull { name, .. } => name,
-        Request::Import | Request::List => "",
+        Request::Import { .. } | Request::List | Request::Prune => "",
     }
 }
 
-fn run(
-    data_dir: &Path,
-    request: &Request,
-    archive: Option<Box<dyn Read + Send>>,
-    what: &str,
-) -> Result<(), Error> {
+fn run(data_dir: &Path, request: &Request, archive: Option<Source>, what: &str) -> Result<(), Error> {
     let instance = Instance::of(data_dir);
     let mut shown = show::Shown::new(request);
     let answered = if PidFile::holder(&server_pid_file(&instance)).is_some() {
@@ -58,7 +64,7 @@ fn run(
 fn ask_server(
     instance: &Instance,
     request: &Request,
-    archive: Option<Box<dyn Read + Send>>,
+    mut archive: Option<Source>,
     show: &mut dyn FnMut(Answer),
 ) -> Result<(), Error> {
     let path = images_socket(instance);
@@ -68,15 +74,24 @@ fn ask_server(
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
+    let mut sent = Ok(0);
     // A server that refuses early closes its end: its answer says why, not the broken pipe here.
-    let sent = archive.map(|mut archive| std::io::copy(&mut archive, &mut stream));
-    let _ = stream.shutdown(Shutdown::Write);
-    for line in BufReader::new(stream).lines() {
+    let mut send = |sent: &mut std::io::Result<u64>| {
+        if let Some(mut archive) = archive.take() {
+            *sent = std::io::copy(&mut archive, &mut &stream);
+        }
+        let _ = stream.shutdown(Shutdown::Write);
+    };
+    if !matches!(request, Request::Import { file: Some(_), .. }) {
+        send(&mut sent);
+    }
+    for line in BufReader::new(stream.try_clone()?).lines() {
         match serde_json::from_str(&line?)? {
             Answer::Error(error) => return Err(error.into()),
+            Answer::Send => send(&mut sent),
             answer => show(answer),
         }
     }
-    sent.transpose()?;
+    sent?;
     Ok(())
 }

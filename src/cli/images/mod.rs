@@ -2,8 +2,10 @@
 //! directory, since one process at a time works on the image store; without one, the store is opened here.
 
 mod client;
+mod local;
 pub mod service;
 mod show;
+mod source;
 mod wire;
 
 use std::path::PathBuf;
@@ -27,15 +29,48 @@ enum ImagesCommand {
     Import {
         #[command(flatten)]
         data_dir: DataDir,
+        /// Name of the archive's only image, instead of the one it has
+        #[arg(long)]
+        name: Option<String>,
         /// The archive; `-` is standard input
         #[arg(required = true)]
         archive: Vec<PathBuf>,
+    },
+    /// Write an archive of images, for `docker load` and `kedge images import`
+    Export {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// File to write; `-` is standard output
+        #[arg(short, long, default_value = "-")]
+        output: PathBuf,
+        /// Names or ids
+        #[arg(required = true)]
+        image: Vec<String>,
+    },
+    /// Show all that is known of an image, as JSON
+    Inspect {
+        #[command(flatten)]
+        data_dir: DataDir,
+        /// Names or ids
+        #[arg(required = true)]
+        image: Vec<String>,
+    },
+    /// Remove all images that no container uses
+    Prune {
+        #[command(flatten)]
+        data_dir: DataDir,
     },
     /// List the node's images
     #[command(visible_alias = "ls")]
     List {
         #[command(flatten)]
         data_dir: DataDir,
+        /// Only ids
+        #[arg(short, long, conflicts_with = "output")]
+        quiet: bool,
+        /// `table`, or `json` in the form of `crictl images`
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
     },
     /// Remove images by name or id
     #[command(visible_alias = "remove")]
@@ -65,6 +100,14 @@ enum ImagesCommand {
     },
 }
 
+/// How a list is printed.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Output {
+    #[default]
+    Table,
+    Json,
+}
+
 /// Runs the sub-command.
 ///
 /// # Errors
@@ -72,12 +115,19 @@ enum ImagesCommand {
 pub fn run(options: ImagesOptions) -> Result<(), Error> {
     require_root("kedge images")?;
     match options.command {
-        ImagesCommand::Import { data_dir, archive } => {
+        ImagesCommand::Import { data_dir, name, archive } => {
             for path in archive {
-                client::import(&data_dir.path(), &path)?;
+                client::import(&data_dir.path(), &path, name.as_deref())?;
             }
         }
-        ImagesCommand::List { data_dir } => client::ask(&data_dir.path(), &Request::List)?,
+        ImagesCommand::Export { data_dir, output, image } => {
+            local::export(&data_dir.path(), &image, &output)?;
+        }
+        ImagesCommand::Inspect { data_dir, image } => local::inspect(&data_dir.path(), &image)?,
+        ImagesCommand::Prune { data_dir } => client::ask(&data_dir.path(), &Request::Prune)?,
+        ImagesCommand::List { data_dir, quiet: true, .. } => local::ids(&data_dir.path())?,
+        ImagesCommand::List { data_dir, output: Output::Json, .. } => local::json(&data_dir.path())?,
+        ImagesCommand::List { data_dir, .. } => client::ask(&data_dir.path(), &Request::List)?,
         ImagesCommand::Rm { data_dir, image } => {
             for name in image {
                 client::ask(&data_dir.path(), &Request::Remove { name })?;

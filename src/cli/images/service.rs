@@ -1,8 +1,9 @@
 //! The answering side of `kedge images`: in the server, for its node's image store.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -13,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::installation::{DEFAULT_REGISTRIES, images_socket, open_images};
 use super::Error;
-use super::wire::{Answer, Layer, Request};
+use super::source::Source;
+use super::wire::{Answer, FileId, Layer, Request};
 use crate::config::Instance;
 use crate::runtime::Runtime;
-use crate::runtime::images::{Images, Progress};
+use crate::runtime::images::{Collection, Images, ImportOptions, Progress, RegistriesConfig};
 use crate::runtime::spec::RegistryAuth;
 
 /// A request's line is at most this long.
@@ -72,8 +74,18 @@ async fn connection(stream: UnixStream, images: &Images, runtime: &Runtime) -> R
     let request: Request = serde_json::from_slice(&line)?;
     let (answers, mut answered) = mpsc::channel(WAITING);
     let in_use = containers(runtime).await;
-    let archive = (request == Request::Import)
-        .then(|| Box::new(ReadToEnd(SyncIoBridge::new(read))) as Box<dyn Read + Send>);
+    let stream = |read| Archive::Stream(Box::new(ReadToEnd(SyncIoBridge::new(read))));
+    let archive = match &request {
+        Request::Import { file: Some(file), .. } => match open(file) {
+            Some(file) => Some(Archive::File(file)),
+            None => {
+                answers.send(Answer::Send).await?;
+                Some(stream(read))
+            }
+        },
+        Request::Import { file: None, .. } => Some(stream(read)),
+        _ => None,
+    };
     let work = answer(images, &in_use, request, archive, answers);
     let send = async {
         while let Some(answer) = answered.recv().await {
@@ -85,6 +97,21 @@ async fn connection(stream: UnixStream, images: &Images, runtime: &Runtime) -> R
     };
     let ((), sent) = tokio::join!(work, send);
     sent
+}
+
+/// An archive to import.
+pub(super) enum Archive {
+    /// A file that can be read in any order.
+    File(File),
+    /// Anything else.
+    Stream(Box<dyn Read + Send>),
+}
+
+/// The file a client means, if this process can open that one.
+fn open(wanted: &FileId) -> Option<File> {
+    let file = File::open(&wanted.path).ok()?;
+    let metadata = file.metadata().ok()?;
+    ((metadata.dev(), metadata.ino()) == wanted.id).then_some(file)
 }
 
 /// Reads what is left when it is dropped: closing a socket with unread input resets the connection,
@@ -115,16 +142,26 @@ async fn answer(
     images: &Images,
     in_use: &HashSet<String>,
     request: Request,
-    archive: Option<Box<dyn Read + Send>>,
+    archive: Option<Archive>,
     answers: mpsc::Sender<Answer>,
 ) {
     let result = match request {
         Request::List => Ok(Answer::Images(images.list())),
         Request::Remove { name } => images.remove(&name, in_use).map(|()| Answer::Removed(name)),
-        Request::Import => match archive {
-            Some(archive) => images.import(archive).await.map(Answer::Images),
-            None => Ok(Answer::Error("no archive was sent".into())),
-        },
+        Request::Prune => {
+            let all = Collection { in_use: in_use.clone(), bytes: u64::MAX, ..Collection::default() };
+            let images = images.clone();
+            let work = tokio::task::spawn_blocking(move || images.collect(&all));
+            work.await.unwrap_or(Ok(0)).map(Answer::Freed)
+        }
+        Request::Import { name, .. } => {
+            let options = ImportOptions { name, ..ImportOptions::default() };
+            match archive {
+                Some(Archive::File(file)) => images.import_file(file, options).await.map(Answer::Images),
+                Some(Archive::Stream(archive)) => images.import(archive, options).await.map(Answer::Images),
+                None => Ok(Answer::Error("no archive was sent".into())),
+            }
+        }
         Request::Pull { name, user } => {
             let auth = user.map(|(username, password)| RegistryAuth { username, password });
             let report = answers.clone();
@@ -145,6 +182,7 @@ fn layers(progress: &Progress) -> Vec<Layer> {
         digest: l.digest.clone(),
         current: l.current,
         total: l.total,
+        state: l.state.to_string(),
     };
     progress.layers.iter().map(layer).collect()
 }
@@ -156,15 +194,19 @@ fn layers(progress: &Progress) -> Vec<Layer> {
 pub fn answer_here(
     data_dir: &Path,
     request: Request,
-    archive: Option<Box<dyn Read + Send>>,
+    archive: Option<Source>,
     show: &mut dyn FnMut(Answer),
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let images = open_images(data_dir, Path::new(DEFAULT_REGISTRIES))?;
+        let images = open_images(data_dir, RegistriesConfig::load(Path::new(DEFAULT_REGISTRIES))?)?;
         let (answers, mut answered) = mpsc::channel(WAITING);
         // Nothing runs, but containers that ended keep their image: removal by id is the user's word.
         let in_use = HashSet::new();
+        let archive = archive.map(|source| match source {
+            Source::File(file) => Archive::File(file),
+            input @ Source::Input => Archive::Stream(Box::new(input)),
+        });
         let work = answer(&images, &in_use, request, archive, answers);
         let receive = async {
             while let Some(answer) = answered.recv().await {

@@ -13,18 +13,20 @@ pub(super) struct Shown {
     verb: &'static str,
     bars: Option<MultiProgress>,
     layers: BTreeMap<String, ProgressBar>,
+    /// The last state of each layer, where there are no bars.
+    told: BTreeMap<String, String>,
 }
 
 impl Shown {
     pub(super) fn new(request: &Request) -> Self {
         let verb = match request {
-            Request::Import => "imported",
+            Request::Import { .. } => "imported",
             Request::Pull { .. } => "pulled",
             Request::List => "",
-            Request::Remove { .. } => "removed",
+            Request::Remove { .. } | Request::Prune => "removed",
         };
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { verb, bars, layers: BTreeMap::new() }
+        Self { verb, bars, layers: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, answer: Answer) {
@@ -38,12 +40,18 @@ impl Shown {
                 }
             }
             Answer::Removed(name) => println!("removed {name}"),
-            Answer::Error(_) => {}
+            Answer::Freed(bytes) => println!("{} became free", size(bytes)),
+            Answer::Error(_) | Answer::Send => {}
         }
     }
 
     fn progress(&mut self, layer: &Layer) {
-        let Some(bars) = &self.bars else { return };
+        let Some(bars) = &self.bars else {
+            if let Some(line) = line(&mut self.told, layer) {
+                eprintln!("{line}");
+            }
+            return;
+        };
         let bar = self.layers.entry(layer.digest.clone()).or_insert_with(|| {
             let bar = bars.add(ProgressBar::new(layer.total));
             let template = "{prefix} {bar:30} {bytes:>10}/{total_bytes:10} {bytes_per_sec}";
@@ -58,13 +66,20 @@ impl Shown {
     }
 }
 
+/// What a log should say of a layer: each of its states once.
+fn line(told: &mut BTreeMap<String, String>, layer: &Layer) -> Option<String> {
+    let is_new = told.insert(layer.digest.clone(), layer.state.clone()).as_ref() != Some(&layer.state);
+    let (name, state, all) = (short(&layer.digest), &layer.state, size(layer.total));
+    (is_new && state != "Waiting").then(|| format!("{name}: {state} ({all})"))
+}
+
 /// The first twelve digits of a digest, as people know ids.
 fn short(digest: &str) -> &str {
     let digits = digest.strip_prefix("sha256:").unwrap_or(digest);
     digits.get(..12).unwrap_or(digits)
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
@@ -73,7 +88,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-fn table(images: &[Image]) -> String {
+pub(super) fn table(images: &[Image]) -> String {
     let rows: Vec<[String; 3]> = images
         .iter()
         .flat_map(|image| {
@@ -108,6 +123,20 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert_eq!(lines[1], "docker.io/library/nginx:1.24  abababababab  12.3 MB");
         assert!(lines[2].starts_with("local/web:1  "));
+    }
+
+    #[test]
+    fn a_log_has_a_line_a_state() {
+        let mut told = BTreeMap::new();
+        let mut lines = Vec::new();
+        for (state, current) in
+            [("Waiting", 0), ("Downloading", 1), ("Downloading", 2), ("Extracting", 3), ("Pull complete", 3)]
+        {
+            let digest = format!("sha256:{}", "ab".repeat(32));
+            lines.extend(line(&mut told, &Layer { digest, current, total: 3, state: state.into() }));
+        }
+        let expected = ["Downloading", "Extracting", "Pull complete"];
+        assert_eq!(lines, expected.map(|state| format!("abababababab: {state} (3 B)")));
     }
 
     #[test]

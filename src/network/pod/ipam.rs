@@ -209,6 +209,7 @@ mod tests {
             mac: String::new(),
             interface: format!("veth{sandbox}"),
             host_ports: host_ports.to_vec(),
+            netns: std::path::PathBuf::new(),
         }
     }
 

@@ -5,6 +5,7 @@ mod bridge;
 pub(super) mod firewall;
 mod ipam;
 pub(super) mod names;
+mod restore;
 mod sysctl;
 pub(super) mod tables;
 
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +75,9 @@ pub struct Attachment {
     pub interface: String,
     /// Its host ports.
     pub host_ports: Vec<HostPort>,
+    /// A path that opens its network namespace.
+    #[serde(default)]
+    pub netns: PathBuf,
 }
 
 impl PodNetworkConfig {
@@ -90,7 +94,11 @@ pub struct PodNetwork(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: PodNetworkConfig,
-    bridge: Bridge,
+    bridge: Mutex<Bridge>,
+    /// The bridge's further addresses.
+    further: Mutex<Vec<Ipv4Addr>>,
+    /// Written to while links are looked after: none comes or goes then.
+    links: RwLock<()>,
     ipam: Mutex<Ipam>,
     /// Locked before `ipam` where both are.
     nft: Mutex<Socket>,
@@ -110,8 +118,15 @@ impl PodNetwork {
             write_tables(&mut socket, &config, &ipam)?;
             let bridge = bridge::make_equal(&config)?;
             let nft_port = socket.port();
-            let inner = Inner { config, bridge, ipam: Mutex::new(ipam), nft: Mutex::new(socket), nft_port };
-            Ok(Self(Arc::new(inner)))
+            Ok(Self(Arc::new(Inner {
+                config,
+                bridge: Mutex::new(bridge),
+                further: Mutex::default(),
+                links: RwLock::default(),
+                ipam: Mutex::new(ipam),
+                nft: Mutex::new(socket),
+                nft_port,
+            })))
         })
         .await
     }
@@ -148,20 +163,15 @@ impl PodNetwork {
     /// Gives the bridge a further address (`/32`), such as the cluster's DNS address, that this
     /// process then listens on. Nothing happens if it has it.
     pub async fn add_address(&self, address: Ipv4Addr) -> Result<()> {
-        let index = self.0.bridge.index;
-        let bridge = self.0.config.bridge.clone();
+        let inner = Arc::clone(&self.0);
         blocking(move || {
-            let add = || {
-                let mut links = Links::open()?;
-                if links.addresses(index)?.iter().any(|(a, _)| *a == address) {
-                    return Ok(());
-                }
-                links.add_address(index, address, 32)
-            };
-            add().map_err(|source| Error::Kernel {
-                doing: format!("add {address} to the bridge {bridge}"),
-                source,
-            })
+            let _links = inner.links.read();
+            inner.add_address(address)?;
+            let mut further = inner.further.lock();
+            if !further.contains(&address) {
+                further.push(address);
+            }
+            Ok(())
         })
         .await
     }
@@ -171,22 +181,31 @@ impl PodNetwork {
         self.0.config.gateway()
     }
 
-    /// Re-creates the tables when something else changes or removes them. Ends when `token` is
-    /// cancelled.
+    /// Re-creates tables, bridge and pairs when something else changes or removes them. Ends when `token`
+    /// is cancelled.
     pub async fn run(&self, token: CancellationToken) -> Result<()> {
         let failed = |source| Error::Kernel { doing: "watch nf_tables".to_owned(), source };
         let mut monitor = Monitor::open().map_err(failed)?;
+        let mut ends = restore::Monitor::open()
+            .map_err(|source| Error::Kernel { doing: "watch links".to_owned(), source })?;
         // What happened before the subscription.
         let inner = Arc::clone(&self.0);
-        blocking(move || inner.write_tables()).await?;
+        blocking(move || inner.write_tables().and_then(|()| inner.restore_links(None))).await?;
         let own = [self.0.nft_port];
         loop {
-            let change = tokio::select! {
-                () = token.cancelled() => return Ok(()),
-                change = monitor.next(&own) => change.map_err(failed)?,
-            };
             let inner = Arc::clone(&self.0);
-            blocking(move || inner.restore(&change)).await?;
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                change = monitor.next(&own) => {
+                    let change = change.map_err(failed)?;
+                    blocking(move || inner.restore(&change)).await?;
+                }
+                ended = ends.next() => {
+                    let failed = |source| Error::Kernel { doing: "watch links".to_owned(), source };
+                    let ended = ended.map_err(failed)?;
+                    blocking(move || inner.restore_links(ended.as_deref())).await?;
+                }
+            }
         }
     }
 }
@@ -245,7 +264,23 @@ impl Inner {
         Ok(())
     }
 
+    fn add_address(&self, address: Ipv4Addr) -> Result<()> {
+        let index = self.bridge.lock().index;
+        let add = || {
+            let mut links = Links::open()?;
+            if links.addresses(index)?.iter().any(|(a, _)| *a == address) {
+                return Ok(());
+            }
+            links.add_address(index, address, 32)
+        };
+        add().map_err(|source| Error::Kernel {
+            doing: format!("add {address} to the bridge {}", self.config.bridge),
+            source,
+        })
+    }
+
     fn attach(&self, sandbox: &str, netns: &Path, host_ports: &[HostPort]) -> Result<Attachment> {
+        let _links = self.links.read();
         let fresh = self.ipam.lock().get(sandbox).is_none();
         let attachment = self.ipam.lock().reserve(sandbox, host_ports, |address| Attachment {
             sandbox: sandbox.to_owned(),
@@ -254,8 +289,10 @@ impl Inner {
             mac: names::mac_text(names::mac(address)),
             interface: names::interface(&self.config.bridge, sandbox),
             host_ports: host_ports.to_vec(),
+            netns: netns.to_owned(),
         })?;
-        if let Err(error) = attach::connect(&attachment, netns, self.bridge, &self.config.bridge) {
+        let bridge = *self.bridge.lock();
+        if let Err(error) = attach::connect(&attachment, netns, bridge, &self.config.bridge) {
             if fresh {
                 self.ipam.lock().release(sandbox)?;
             }
@@ -268,6 +305,7 @@ impl Inner {
     }
 
     fn detach(&self, sandbox: &str) -> Result<()> {
+        let _links = self.links.read();
         let Some(attachment) = self.ipam.lock().get(sandbox).cloned() else {
             return Ok(());
         };

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name is not one.
-    #[error("invalid reference format: {name:?}: {reason}")]
+    #[error("invalid reference format{reason}")]
     InvalidName {
         /// What was given.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with it, after a colon, as far as that is known.
         reason: String,
     },
     /// The registry answered, and has no such image.
@@ -44,6 +44,16 @@ pub enum Error {
         /// Who was asked.
         registry: String,
         /// What happened, such as `connection refused`.
+        reason: String,
+    },
+    /// The registry says itself that it cannot serve now.
+    #[error("failed to pull image {name:?}: {registry} is unavailable: {reason}")]
+    Unavailable {
+        /// The image.
+        name: String,
+        /// Who was asked.
+        registry: String,
+        /// Its words.
         reason: String,
     },
     /// What came is not what was asked for.

@@ -34,6 +34,12 @@ pub(super) struct Record {
     pub manifest: String,
     /// Milliseconds since the epoch.
     pub added: u64,
+    /// When a container used it last, the same; 0 if none has.
+    #[serde(default)]
+    pub used: u64,
+    /// Never collected.
+    #[serde(default)]
+    pub pinned: bool,
 }
 
 impl Record {
@@ -74,7 +80,7 @@ impl Index {
 
     /// The id of the image with this name, or with this id.
     pub(super) fn find(&self, name: &str) -> Option<String> {
-        let id = super::with_algorithm(name);
+        let id = with_algorithm(name);
         if self.images.contains_key(&id) {
             return Some(id);
         }
@@ -106,6 +112,12 @@ impl Index {
         record.tags.is_empty() && record.digests.is_empty()
     }
 
+    /// Whether an image would have no name without this one.
+    pub(super) fn is_last_name(&self, id: &str, name: &str) -> bool {
+        let mut trial = self.clone();
+        trial.untag(id, name)
+    }
+
     /// The manifests and configurations of all images.
     pub(super) fn blobs(&self) -> HashSet<String> {
         self.images.iter().flat_map(|(id, record)| [id.clone(), record.manifest.clone()]).collect()
@@ -114,6 +126,14 @@ impl Index {
     /// The layers of all images.
     pub(super) fn layers(&self) -> HashSet<String> {
         self.images.values().flat_map(|record| record.layers.iter().cloned()).collect()
+    }
+}
+
+/// An id in full.
+pub(super) fn with_algorithm(id: &str) -> String {
+    match id.starts_with("sha256:") {
+        true => id.to_owned(),
+        false => format!("sha256:{id}"),
     }
 }
 

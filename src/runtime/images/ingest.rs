@@ -6,11 +6,18 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::error::{Context, Error};
+
+/// A layer that no image has, and a blob that did not come whole, are kept this long at a start: the pull
+/// they came with may be tried again.
+pub(super) const KEEP_UNUSED: Duration = Duration::from_secs(24 * 3600);
+
+const PARTIAL: &str = "partial-";
 
 /// While it lives, no process removes a layer.
 #[derive(Debug)]
@@ -23,12 +30,25 @@ pub(super) fn path(root: &Path) -> PathBuf {
     root.join("ingest").join(format!("{}-{number}", std::process::id()))
 }
 
-/// Removes what processes that have ended left behind.
+/// Where a blob lies while it is downloaded, also after a restart.
+pub(super) fn partial(root: &Path, digest: &str) -> PathBuf {
+    root.join("ingest").join(format!("{PARTIAL}{}", digest.trim_start_matches("sha256:")))
+}
+
+/// Removes what processes that have ended left behind, and blobs that nobody asked for again.
 pub(super) fn clean(root: &Path) -> Result<(), Error> {
     let dir = root.join("ingest");
     for entry in fs::read_dir(&dir).on(&dir)? {
-        let path = entry.on(&dir)?.path();
+        let entry = entry.on(&dir)?;
+        let path = entry.path();
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with(PARTIAL) {
+            let age = entry.metadata().and_then(|m| m.modified()).map(|m| m.elapsed().unwrap_or_default());
+            if age.on(&path)? > KEEP_UNUSED {
+                remove(&path)?;
+            }
+            continue;
+        }
         let pid = name.split('-').next().unwrap_or_default();
         if pid.is_empty() || !Path::new("/proc").join(pid).exists() {
             remove(&path)?;
@@ -115,7 +135,11 @@ mod tests {
             names.sort();
             names
         };
+        let (old, new) = (ingest.join("partial-a"), ingest.join("partial-b"));
+        fs::write(&new, "some").unwrap();
+        let long_ago = std::time::SystemTime::now() - 2 * KEEP_UNUSED;
+        fs::File::create(&old).unwrap().set_modified(long_ago).unwrap();
         clean(dir.path()).unwrap();
-        assert_eq!(left(), ["1-0", ours.as_str()], "processes that live keep theirs");
+        assert_eq!(left(), ["1-0", ours.as_str(), "partial-b"], "processes that live keep theirs");
     }
 }

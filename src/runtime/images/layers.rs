@@ -1,17 +1,19 @@
 //! Unpacked layers: each stack of layers is a directory named by its chain id, made whole or not at all.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::Locks;
-use super::compression;
-use super::digest::{self, HashingReader};
+use parking_lot::Mutex;
+
+use super::digest;
 use super::error::{Context, Error};
 use super::ingest;
+use super::pipeline;
 use super::unpack;
 
 /// The directory of layers. All it knows lies there, so that several processes may use it.
@@ -38,7 +40,7 @@ impl Layers {
 
     /// Whether it is there. Only for who keeps it from being removed, see [`ingest::keep_layers`].
     pub(super) fn exists(&self, chain: &str) -> bool {
-        self.dir(chain).join("size").exists()
+        self.dir(chain).join("size").exists() && self.path(chain).is_dir()
     }
 
     /// Makes the layer `chain` from a tar archive, compressed or not, whose uncompressed bytes must
@@ -48,13 +50,13 @@ impl Layers {
         chain: &str,
         diff_id: &str,
         below: &[String],
-        archive: impl Read,
+        archive: impl Read + Send,
     ) -> Result<(), Error> {
         let lower: Vec<PathBuf> = below.iter().rev().map(|chain| self.path(chain)).collect();
         self.make_with(chain, |target| {
-            let mut reader = HashingReader::new(compression::open(archive).on(target)?);
-            let size = unpack::unpack(&mut reader, target, &lower)?;
-            let found = reader.finish().on(target)?;
+            let unpack = |tar: &mut dyn Read| unpack::unpack(tar, target, &lower);
+            let (size, found) = pipeline::hashed(archive, unpack)?;
+            let found = found.map_err(|e| Error::invalid(format!("layer {diff_id}"), e))?;
             digest::equal(&format!("layer {diff_id}"), diff_id, &found)?;
             Ok(size)
         })
@@ -90,6 +92,13 @@ impl Layers {
         match fs::rename(staging, &target) {
             Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && self.exists(chain) => {
                 return fs::remove_dir_all(staging).on(staging);
+            }
+            // What the disk has left of it is in the way.
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                let trash = ingest::path(&self.root);
+                fs::rename(&target, &trash).on(&target)?;
+                fs::rename(staging, &target).on(&target)?;
+                fs::remove_dir_all(&trash).on(&trash)?;
             }
             result => result.on(&target)?,
         }
@@ -131,4 +140,19 @@ impl Layers {
 
 fn size(layer: &Path) -> Option<u64> {
     fs::read_to_string(layer.join("size")).ok()?.trim().parse().ok()
+}
+
+/// Locks by name, for work that should be done once.
+#[derive(Debug, Default)]
+pub(super) struct Locks(Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    pub(super) async fn lock(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock();
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(locks.entry(name.to_owned()).or_default())
+        };
+        lock.lock_owned().await
+    }
 }

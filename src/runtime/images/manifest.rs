@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::digest;
 use super::error::Error;
+use super::platform::Platform;
 
 /// What is accepted from a registry.
 pub(super) const ACCEPTED: &[&str] = &[
@@ -27,15 +29,9 @@ pub(super) struct Descriptor {
     pub platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
-}
-
-/// What an image runs on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Platform {
-    pub architecture: String,
-    pub os: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub variant: String,
+    /// Where a layer lies that registries must not distribute.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
 }
 
 /// What a name or a digest leads to.
@@ -59,6 +55,8 @@ pub(super) struct Manifest {
 struct Raw {
     schema_version: u32,
     #[serde(default)]
+    artifact_type: String,
+    #[serde(default)]
     manifests: Option<Vec<Descriptor>>,
     #[serde(default)]
     config: Option<Descriptor>,
@@ -66,85 +64,61 @@ struct Raw {
     layers: Option<Vec<Descriptor>>,
 }
 
+/// Configurations of images. Some old tools left the type away, or knew none.
+const IMAGES: &[&str] = &[
+    "",
+    "application/octet-stream",
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+];
+
 impl Document {
     pub(super) fn parse(name: &str, bytes: &[u8]) -> Result<Self, Error> {
         let raw: Raw = serde_json::from_slice(bytes).map_err(|e| Error::invalid(name, e))?;
         if raw.schema_version != 2 {
-            let reason = format!("its manifest has schema version {}, not 2", raw.schema_version);
+            let reason = match raw.schema_version {
+                1 => "it has the old format Docker schema 1, which no current runtime takes: \
+                      push it again with a current tool"
+                    .to_owned(),
+                other => format!("its manifest has schema version {other}, not 2"),
+            };
             return Err(Error::invalid(name, reason));
         }
         match (raw.manifests, raw.config, raw.layers) {
             (Some(manifests), ..) => Ok(Self::Index(manifests)),
-            (None, Some(config), Some(layers)) => Ok(Self::Manifest(Manifest { config, layers })),
+            (None, Some(config), Some(layers)) => {
+                let manifest = Manifest { config, layers };
+                manifest.check(name, &raw.artifact_type)?;
+                Ok(Self::Manifest(manifest))
+            }
             _ => Err(Error::invalid(name, "its manifest has neither manifests nor config and layers")),
         }
     }
 }
 
-impl Platform {
-    /// This machine.
-    pub(super) fn host() -> Self {
-        let machine = nix::sys::utsname::uname().ok();
-        let machine = machine.and_then(|u| u.machine().to_str().map(str::to_owned)).unwrap_or_default();
-        let (architecture, variant) = match std::env::consts::ARCH {
-            "x86_64" => ("amd64", ""),
-            "x86" => ("386", ""),
-            "aarch64" => ("arm64", "v8"),
-            "arm" if machine.starts_with("armv6") => ("arm", "v6"),
-            "arm" if machine.starts_with("armv5") => ("arm", "v5"),
-            "arm" => ("arm", "v7"),
-            "riscv64" => ("riscv64", ""),
-            "powerpc64" => ("ppc64le", ""),
-            other => (other, ""),
-        };
-        Self { architecture: architecture.to_owned(), os: "linux".to_owned(), variant: variant.to_owned() }
-    }
-
-    /// How well an image for `other` runs here: less is better, `None` is not at all.
-    fn fit(&self, other: &Self) -> Option<u32> {
-        if other.os != self.os || other.architecture != self.architecture {
-            return None;
+impl Manifest {
+    /// An error if this is something else than an image of layers in tar format.
+    fn check(&self, name: &str, artifact: &str) -> Result<(), Error> {
+        let kind = self.config.media_type.as_str();
+        if !IMAGES.contains(&kind) {
+            let kind = if artifact.is_empty() { kind } else { artifact };
+            return Err(Error::invalid(
+                name,
+                format!("it is an artifact of type {kind}, not a container image"),
+            ));
         }
-        match self.architecture.as_str() {
-            "arm" => {
-                // A processor runs what is made for it and for its predecessors.
-                let level = |v: &str| v.trim_start_matches('v').parse().unwrap_or(7u32);
-                level(&self.variant).checked_sub(level(&other.variant))
+        for layer in &self.layers {
+            let kind = layer.media_type.as_str();
+            if kind.contains("+encrypted") {
+                return Err(Error::invalid(name, format!("its layer {} is encrypted", layer.digest)));
             }
-            "amd64" if !matches!(other.variant.as_str(), "" | "v1") => None,
-            _ => Some(0),
+            if !kind.is_empty() && kind != "application/octet-stream" && !kind.contains("tar") {
+                let what = format!("its layer {} is no tar archive, but of type {kind}", layer.digest);
+                return Err(Error::invalid(name, what));
+            }
         }
+        Ok(())
     }
-}
-
-impl std::fmt::Display for Platform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        match self.variant.as_str() {
-            "" => Ok(()),
-            variant => write!(f, "/{variant}"),
-        }
-    }
-}
-
-/// The manifest of an index that fits this platform best; of equal ones the first.
-pub(super) fn choose<'a>(
-    name: &str,
-    manifests: &'a [Descriptor],
-    host: &Platform,
-) -> Result<&'a Descriptor, Error> {
-    let fit = |d: &&Descriptor| match &d.platform {
-        Some(platform) => host.fit(platform),
-        // An index of a single image needs no platform.
-        None => (manifests.len() == 1).then_some(0),
-    };
-    let best = manifests.iter().filter(|d| fit(d).is_some()).min_by_key(fit);
-    best.ok_or_else(|| {
-        let found: Vec<_> =
-            manifests.iter().filter_map(|d| d.platform.as_ref()).map(Platform::to_string).collect();
-        let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-        Error::NoPlatform { name: name.to_owned(), wanted: host.to_string(), found }
-    })
 }
 
 /// What a container of an image runs unless told otherwise.
@@ -170,12 +144,8 @@ pub struct ImageConfig {
 
 #[derive(Deserialize)]
 struct RawConfig {
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    variant: String,
+    #[serde(flatten)]
+    platform: Platform,
     #[serde(default)]
     config: Option<RawRun>,
     rootfs: RawRootfs,
@@ -229,23 +199,20 @@ impl Config {
                 labels: run.labels.unwrap_or_default(),
             },
             diff_ids: raw.rootfs.diff_ids.unwrap_or_default(),
-            platform: Platform { architecture: raw.architecture, os: raw.os, variant: raw.variant },
+            platform: raw.platform,
         })
     }
 
-    /// An error if it is for another machine.
-    pub(super) fn check_platform(&self, name: &str) -> Result<(), Error> {
-        let host = Platform::host();
-        // Images for arm often leave their variant out here; the index has told.
-        let found = Platform { variant: String::new(), ..self.platform.clone() };
-        match host.architecture == found.architecture && host.os == found.os {
-            true => Ok(()),
-            false => Err(Error::NoPlatform {
-                name: name.to_owned(),
-                wanted: host.to_string(),
-                found: self.platform.to_string(),
-            }),
+    /// The names of the stacks of its layers, of which the manifest has so many.
+    pub(super) fn chains(&self, name: &str, layers: usize) -> Result<Vec<String>, Error> {
+        if layers != self.diff_ids.len() {
+            let reason = format!("{layers} layers, but {} diff_ids", self.diff_ids.len());
+            return Err(Error::invalid(name, reason));
         }
+        for diff_id in &self.diff_ids {
+            digest::validate(name, diff_id)?;
+        }
+        Ok(digest::chain_ids(&self.diff_ids))
     }
 }
 
@@ -253,55 +220,46 @@ impl Config {
 mod tests {
     use super::*;
 
-    fn platform(os: &str, architecture: &str, variant: &str) -> Platform {
-        Platform { os: os.into(), architecture: architecture.into(), variant: variant.into() }
-    }
-
-    fn index(platforms: &[(&str, &str, &str)]) -> Vec<Descriptor> {
-        let descriptor = |(n, (os, arch, variant)): (usize, &(&str, &str, &str))| Descriptor {
-            digest: n.to_string(),
-            platform: Some(platform(os, arch, variant)),
-            ..Descriptor::default()
-        };
-        platforms.iter().enumerate().map(descriptor).collect()
-    }
-
-    #[test]
-    fn the_best_platform_is_chosen() {
-        let all = index(&[
-            ("windows", "amd64", ""),
-            ("linux", "arm", "v5"),
-            ("linux", "arm", "v7"),
-            ("linux", "arm", "v6"),
-            ("linux", "amd64", "v3"),
-            ("linux", "amd64", ""),
-            ("linux", "arm64", "v8"),
-            ("unknown", "unknown", ""),
-        ]);
-        let chosen = |arch, variant| {
-            choose("x", &all, &platform("linux", arch, variant)).map(|d| d.digest.clone()).ok()
-        };
-        assert_eq!(chosen("amd64", "").as_deref(), Some("5"));
-        assert_eq!(chosen("arm64", "v8").as_deref(), Some("6"));
-        assert_eq!(chosen("arm", "v7").as_deref(), Some("2"));
-        assert_eq!(chosen("arm", "v6").as_deref(), Some("3"));
-        assert_eq!(chosen("arm", "v5").as_deref(), Some("1"));
-        assert_eq!(chosen("riscv64", ""), None);
-        let error = choose("x", &all[..1], &platform("linux", "arm", "v7")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no match for platform linux/arm/v7 in image \"x\": it has windows/amd64"
-        );
-    }
-
     #[test]
     fn both_kinds_of_documents_are_read() {
         let text = r#"{"schemaVersion":2,"config":{"digest":"sha256:1","size":3},"layers":[]}"#;
         assert!(matches!(Document::parse("x", text.as_bytes()), Ok(Document::Manifest(_))));
         let text = r#"{"schemaVersion":2,"manifests":[]}"#;
         assert_eq!(Document::parse("x", text.as_bytes()).ok(), Some(Document::Index(Vec::new())));
-        for bad in [r#"{"schemaVersion":1}"#, r#"{"schemaVersion":2}"#, "not json"] {
-            assert!(matches!(Document::parse("x", bad.as_bytes()), Err(Error::Invalid { .. })), "{bad}");
+        let helm = "application/vnd.cncf.helm.config.v1+json";
+        let manifest = |config: &str, layer: &str| {
+            format!(
+                r#"{{"schemaVersion":2,"config":{{"mediaType":"{config}","digest":"d"}},
+                    "layers":[{{"mediaType":"{layer}","digest":"l"}}]}}"#
+            )
+        };
+        for (bad, says) in [
+            (r#"{"schemaVersion":1}"#.to_owned(), "Docker schema 1"),
+            (r#"{"schemaVersion":3}"#.to_owned(), "schema version 3"),
+            (r#"{"schemaVersion":2}"#.to_owned(), "neither manifests nor config"),
+            ("not json".to_owned(), "expected"),
+            (
+                manifest(helm, ""),
+                "an artifact of type application/vnd.cncf.helm.config.v1+json, not a container image",
+            ),
+            (manifest("", "application/wasm"), "its layer l is no tar archive, but of type application/wasm"),
+            (
+                manifest("", "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"),
+                "its layer l is encrypted",
+            ),
+        ] {
+            let error = Document::parse("x", bad.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, Error::Invalid { .. }) && error.to_string().contains(says),
+                "{bad}: {error}"
+            );
+        }
+        for layer in [
+            "",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+        ] {
+            assert!(Document::parse("x", manifest("", layer).as_bytes()).is_ok(), "{layer}");
         }
     }
 
@@ -316,6 +274,6 @@ mod tests {
         assert_eq!(config.diff_ids, ["sha256:1"]);
         let empty = Config::parse("x", br#"{"rootfs":{"diff_ids":null}}"#).unwrap();
         assert_eq!(empty.run, ImageConfig::default());
-        assert!(empty.check_platform("x").is_err());
+        assert!(empty.platform.check("x", &Platform::host()).is_err());
     }
 }

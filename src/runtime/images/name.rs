@@ -1,17 +1,24 @@
 //! Names of images, completed as Docker does: `nginx` is `docker.io/library/nginx:latest`.
 
-use oci_client::Reference;
+use oci_spec::distribution::Reference;
 
 use super::error::Error;
 
 /// Reads a name with an optional tag and digest. Without either the tag is `latest`.
 pub(super) fn parse(name: &str) -> Result<Reference, Error> {
-    let reason = match name {
-        "" => "it is empty".to_owned(),
-        _ => match name.parse::<Reference>() {
-            Ok(reference) => return Ok(reference),
-            Err(error) => error.to_string(),
-        },
+    if let Ok(reference) = name.parse::<Reference>() {
+        return Ok(reference);
+    }
+    let reason = match name.to_lowercase().parse::<Reference>() {
+        Ok(lower) if lower.digest().is_none() => {
+            let start = name.split_once('/').map_or("", |(host, _)| host);
+            let is_host = start.contains(['.', ':']) || start == "localhost";
+            let path = if is_host { name.split_once('/').map_or(name, |(_, path)| path) } else { name };
+            let path = path.split(':').next().unwrap_or_default();
+            let library = if is_host || path.contains('/') { "" } else { "library/" };
+            format!(": repository name ({library}{path}) must be lowercase")
+        }
+        _ => String::new(),
     };
     Err(Error::InvalidName { name: name.to_owned(), reason })
 }
@@ -61,6 +68,14 @@ mod tests {
         for name in ["", "UPPER", "a b", "-x", "x:y:z/", "nginx@sha256:12"] {
             let error = parse(name).unwrap_err().to_string();
             assert!(error.starts_with("invalid reference format"), "{error}");
+        }
+        for (name, says) in [
+            ("UPPER", ": repository name (library/UPPER) must be lowercase"),
+            ("ghcr.io/Team/app:1", ": repository name (Team/app) must be lowercase"),
+            ("a b", ""),
+        ] {
+            let error = parse(name).unwrap_err().to_string();
+            assert_eq!(error, format!("invalid reference format{says}"));
         }
     }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::digest::{self, HashingReader};
 use super::error::{Context, Error};
 use super::ingest;
-use super::manifest::Platform;
-use super::{Finished, Inner};
+use super::platform::Platform;
+use super::store::{Finished, Inner};
 use crate::runtime::spec::Image;
 
 /// The name of the image made of the executable. Its only program is `/kedge demo`; there is no shell.
@@ -60,10 +60,9 @@ pub(super) fn make(inner: &Inner, exe: &Path) -> Result<Image, Error> {
     inner.layers.make_with(&chains[0], |target| fill(target, exe))?;
     inner.add(Finished {
         config: config.to_string().into_bytes(),
-        manifest: None,
         layers: chains,
         tags: vec![SELF_IMAGE.to_owned()],
-        digests: Vec::new(),
+        ..Finished::default()
     })
 }
 

@@ -11,8 +11,9 @@ use super::digest;
 use super::error::Error;
 use super::ingest;
 use super::manifest::{Config, Descriptor};
+use super::name;
 use super::remote::Remote;
-use super::{Finished, Inner, name};
+use super::store::{Finished, Inner};
 use crate::runtime::spec::{Image, RegistryAuth};
 
 /// Layers of one image downloaded at a time.
@@ -125,19 +126,11 @@ async fn from(
     name: &str,
     progress: &watch::Sender<Progress>,
 ) -> Result<Image, Error> {
-    let found = remote.manifest().await?;
-    let config_bytes = remote.blob(&found.manifest.config).await?;
-    let config = Config::parse(name, &config_bytes)?;
-    config.check_platform(name)?;
+    let reference = name::parse(name)?;
+    let found = remote.find(reference.digest().or(reference.tag()).unwrap_or("latest")).await?;
+    let config = Config::parse(name, &found.config)?;
     let layers = found.manifest.layers;
-    if layers.len() != config.diff_ids.len() {
-        let reason = format!("{} layers, but {} diff_ids", layers.len(), config.diff_ids.len());
-        return Err(Error::invalid(name, reason));
-    }
-    for digest in &config.diff_ids {
-        digest::validate(name, digest)?;
-    }
-    let chains = digest::chain_ids(&config.diff_ids);
+    let chains = config.chains(name, layers.len())?;
     let _kept = ingest::keep_layers(&inner.root)?;
     progress.send_replace(Progress { layers: layers.iter().map(waiting).collect() });
 
@@ -163,13 +156,13 @@ async fn from(
         task.await.unwrap_or_else(|e| Err(Error::invalid(name, e)))?;
     }
 
-    let reference = name::parse(name)?;
     inner.add(Finished {
-        config: config_bytes,
+        config: found.config,
         manifest: Some(found.bytes),
         layers: chains,
         tags: name::tagged(&reference).into_iter().collect(),
         digests: vec![name::with_digest(&reference, &found.digest)],
+        pinned: false,
     })
 }
 
@@ -205,12 +198,11 @@ impl Layer {
     ) -> Result<(), Error> {
         let _once = self.inner.layers.locks.lock(&self.chain).await;
         if !self.inner.layers.exists(&self.chain) {
-            let file = {
+            let partial = {
                 let _permit = permits.acquire().await;
                 self.tell(|p| p.state = LayerState::Downloading);
-                let path = ingest::path(&self.inner.root);
                 let arrived = |bytes| self.tell(|p| p.current = bytes);
-                self.remote.download(&self.descriptor, &path, arrived).await?
+                self.remote.download(&self.descriptor, &self.inner.root, arrived).await?
             };
             self.tell(|p| p.state = LayerState::Unpacking);
             if let Some(below) = below
@@ -219,7 +211,9 @@ impl Layer {
                 // That one says why.
                 return Ok(());
             }
-            self.unpack(file).await?;
+            let unpacked = self.unpack(partial.file()?).await;
+            partial.discard();
+            unpacked?;
         }
         self.tell(|p| (p.state, p.current) = (LayerState::Done, p.total));
         // Nobody waits for the top one.

@@ -1,11 +1,11 @@
 //! `registries.yaml`, in the format of k3s: mirrors, credentials and TLS of private registries.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
-use oci_client::Reference;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use oci_client::secrets::RegistryAuth as ClientAuth;
+use base64::Engine;
+use oci_spec::distribution::Reference;
 use regex::Regex;
 use serde::Deserialize;
 
@@ -20,6 +20,27 @@ pub struct RegistriesConfig {
     mirrors: BTreeMap<String, Mirror>,
     /// By host and port of an endpoint or registry; `*` as above.
     configs: BTreeMap<String, HostConfig>,
+    /// The old place of credentials, by URL or host.
+    auths: BTreeMap<String, AuthConfig>,
+    #[serde(skip)]
+    patience: Patience,
+}
+
+/// How long a registry is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// A connection that brings nothing for so long is given up.
+    pub silence: Duration,
+    /// So often something is tried without any progress.
+    pub attempts: u32,
+    /// Pause before the second attempt; it doubles with each. A registry's `Retry-After` counts more.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(60), attempts: 5, pause: Duration::from_millis(500) }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -66,14 +87,37 @@ struct TlsConfig {
 /// One place to ask for an image.
 #[derive(Debug)]
 pub(super) struct Endpoint {
-    /// The image as it is called there.
-    pub reference: Reference,
-    /// Host and port.
+    /// The image's repository as it is called there.
+    pub repository: String,
+    /// Host and port, as users write them.
     pub host: String,
-    /// Encrypted or not.
-    pub protocol: ClientProtocol,
+    /// What comes before the repository in URLs, such as `https://registry-1.docker.io/v2`.
+    pub base: String,
+    /// The registry this one stands for, if it is a mirror: told in `ns`, as containerd does.
+    pub namespace: Option<String>,
     /// Credentials.
-    pub auth: ClientAuth,
+    pub credentials: Credentials,
+}
+
+/// Who asks.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Credentials {
+    /// Nobody in particular.
+    Anonymous,
+    /// User name and password.
+    Basic(String, String),
+    /// A refresh token of OAuth 2.
+    Identity(String),
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Basic(..) => "Basic(..)",
+            Self::Identity(_) => "Identity(..)",
+        })
+    }
 }
 
 impl RegistriesConfig {
@@ -103,92 +147,119 @@ impl RegistriesConfig {
         for (registry, mirror) in &config.mirrors {
             let at = |e: &dyn ToString| Error::Config(format!("mirrors.{registry}: {}", e.to_string()));
             for endpoint in &mirror.endpoint {
-                parse_endpoint(endpoint).map_err(|e| at(&e))?;
+                Url::parse(endpoint).map_err(|e| at(&e))?;
             }
             for pattern in mirror.rewrite.keys() {
                 Regex::new(pattern).map_err(|e| at(&e))?;
             }
         }
         for (host, HostConfig { tls, .. }) in &config.configs {
-            if tls.as_ref().is_some_and(|t| !t.cert_file.is_empty() || !t.key_file.is_empty()) {
-                let what = "client certificates (cert_file, key_file) are not supported: use auth";
+            if tls.as_ref().is_some_and(|t| t.cert_file.is_empty() != t.key_file.is_empty()) {
+                let what = "a client certificate needs both cert_file and key_file";
                 return Err(Error::Config(format!("configs.{host}.tls: {what}")));
             }
         }
         Ok(config)
     }
 
+    /// The same with another patience.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
+    }
+
     /// Where to ask for `image`, in order. `auth` is for the image's own registry only.
     pub(super) fn endpoints(&self, image: &Reference, auth: Option<&RegistryAuth>) -> Vec<Endpoint> {
-        let mirror = self.mirrors.get(image.registry()).or_else(|| self.mirrors.get("*"));
+        let registry = image.registry();
+        let mirror = self.mirrors.get(registry).or_else(|| self.mirrors.get("*"));
+        let own = |host: &str| (host == registry).then_some(auth).flatten();
         let mut endpoints = Vec::new();
         for url in mirror.iter().flat_map(|m| &m.endpoint) {
             // Checked when the configuration was read.
-            let Ok((protocol, host, prefix)) = parse_endpoint(url) else { continue };
+            let Ok(Url { base, host }) = Url::parse(url) else { continue };
             let repository = mirror.map_or(image.repository().to_owned(), |m| m.rewrite(image.repository()));
-            let reference = renamed(image, &host, &format!("{prefix}{repository}"));
-            let own = (host == image.registry()).then_some(auth).flatten();
-            let auth = own.map_or_else(|| self.auth(&host), given);
-            endpoints.push(Endpoint { reference, host, protocol, auth });
+            let credentials = own(&host).map_or_else(|| self.credentials(&host), given);
+            let namespace = (host != registry).then(|| registry.to_owned());
+            endpoints.push(Endpoint { repository, host, base, namespace, credentials });
         }
-        let host = image.registry().to_owned();
-        if !endpoints.iter().any(|e| e.host == host) {
-            let auth = auth.map_or_else(|| self.auth(&host), given);
-            let protocol = match is_local(&host) && self.host(&host).and_then(|c| c.tls.as_ref()).is_none() {
-                true => ClientProtocol::Http,
-                false => ClientProtocol::Https,
-            };
-            endpoints.push(Endpoint { reference: image.clone(), host, protocol, auth });
+        if !endpoints.iter().any(|e| e.host == registry) {
+            let credentials = auth.map_or_else(|| self.credentials(registry), given);
+            let plain = is_local(registry) && self.tls(registry).is_none();
+            let scheme = if plain { "http" } else { "https" };
+            let real = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
+            let base = format!("{scheme}://{real}/v2");
+            let (repository, host) = (image.repository().to_owned(), registry.to_owned());
+            endpoints.push(Endpoint { repository, host, base, namespace: None, credentials });
         }
         endpoints
     }
 
-    /// How to reach an endpoint.
-    pub(super) fn client_config(&self, endpoint: &Endpoint) -> Result<ClientConfig, Error> {
-        let mut config = ClientConfig {
-            protocol: endpoint.protocol.clone(),
-            platform_resolver: None,
-            connect_timeout: Some(std::time::Duration::from_secs(15)),
-            read_timeout: Some(std::time::Duration::from_secs(60)),
-            user_agent: concat!("kedge/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        if let Some(tls) = self.host(&endpoint.host).and_then(|c| c.tls.as_ref()) {
-            config.accept_invalid_certificates = tls.insecure_skip_verify;
+    /// A client for an endpoint, which keeps its connections.
+    pub(super) fn client(&self, endpoint: &Endpoint) -> Result<reqwest::Client, Error> {
+        // Whoever comes first decides for the process; all of kedge wants the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let host = &endpoint.host;
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("kedge/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.patience.silence.min(Duration::from_secs(15)))
+            .read_timeout(self.patience.silence)
+            .referer(false);
+        if let Some(tls) = self.tls(host) {
+            let refused = |file: &str, e: &dyn std::error::Error| {
+                Error::Config(format!("configs.{host}.tls: {file}: {}", super::error::chain(e)))
+            };
+            builder = builder.tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
             if !tls.ca_file.is_empty() {
-                let path = PathBuf::from(&tls.ca_file);
-                let data = std::fs::read(&path).on(&path)?;
-                let encoding = CertificateEncoding::Pem;
-                config.extra_root_certificates.push(Certificate { encoding, data });
+                let bundle = reqwest::Certificate::from_pem_bundle(&read(&tls.ca_file)?);
+                builder = builder.tls_certs_merge(bundle.map_err(|e| refused(&tls.ca_file, &e))?);
+            }
+            if !tls.cert_file.is_empty() {
+                let pem = [read(&tls.key_file)?, b"\n".to_vec(), read(&tls.cert_file)?].concat();
+                let identity = reqwest::Identity::from_pem(&pem);
+                builder = builder.identity(identity.map_err(|e| refused(&tls.cert_file, &e))?);
             }
         }
-        Ok(config)
+        builder.build().map_err(|e| Error::Config(format!("configs.{host}: {}", super::error::chain(&e))))
     }
 
-    fn host(&self, host: &str) -> Option<&HostConfig> {
-        // The Hub's own names for itself are one.
-        let names: &[&str] = match host {
-            "docker.io" => &["docker.io", "registry-1.docker.io", "index.docker.io", "*"],
-            _ => &[host, "*"],
-        };
-        names.iter().find_map(|name| self.configs.get(*name))
+    fn tls(&self, host: &str) -> Option<&TlsConfig> {
+        names(host).iter().find_map(|name| self.configs.get(*name)?.tls.as_ref())
     }
 
-    fn auth(&self, host: &str) -> ClientAuth {
-        let Some(auth) = self.host(host).and_then(|c| c.auth.as_ref()) else {
-            return ClientAuth::Anonymous;
-        };
+    fn credentials(&self, host: &str) -> Credentials {
+        let configured = names(host).iter().find_map(|name| self.configs.get(*name)?.auth.as_ref());
+        let Some(auth) = configured.or_else(|| self.old_auth(host)) else { return Credentials::Anonymous };
         if !auth.identity_token.is_empty() {
-            return ClientAuth::Bearer(auth.identity_token.clone());
+            return Credentials::Identity(auth.identity_token.clone());
         }
-        use base64::Engine;
         let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).unwrap_or_default();
         let decoded = String::from_utf8(decoded).unwrap_or_default();
         match decoded.trim_end_matches('\0').split_once(':') {
-            Some((username, password)) => ClientAuth::Basic(username.to_owned(), password.to_owned()),
-            None if auth.username.is_empty() => ClientAuth::Anonymous,
-            None => ClientAuth::Basic(auth.username.clone(), auth.password.clone()),
+            Some((username, password)) => Credentials::Basic(username.to_owned(), password.to_owned()),
+            None if auth.username.is_empty() => Credentials::Anonymous,
+            None => Credentials::Basic(auth.username.clone(), auth.password.clone()),
         }
+    }
+
+    fn old_auth(&self, host: &str) -> Option<&AuthConfig> {
+        let mut all = self.auths.iter();
+        all.find(|(url, _)| Url::parse(url).is_ok_and(|u| u.host == host)).map(|(_, auth)| auth)
+    }
+}
+
+fn read(path: &str) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).on(Path::new(path))
+}
+
+/// Names under which a host may be configured: the Hub has several.
+fn names(host: &str) -> Vec<&str> {
+    match host {
+        "docker.io" => vec!["docker.io", "registry-1.docker.io", "index.docker.io", "*"],
+        _ => vec![host, "*"],
     }
 }
 
@@ -224,8 +295,8 @@ fn braced(replacement: &str) -> String {
     out + rest
 }
 
-fn given(auth: &RegistryAuth) -> ClientAuth {
-    ClientAuth::Basic(auth.username.clone(), auth.password.clone())
+fn given(auth: &RegistryAuth) -> Credentials {
+    Credentials::Basic(auth.username.clone(), auth.password.clone())
 }
 
 /// Docker talks to registries on the machine itself without TLS.
@@ -237,33 +308,31 @@ fn is_local(host: &str) -> bool {
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Scheme, host and port, and what comes before repository names.
-fn parse_endpoint(url: &str) -> Result<(ClientProtocol, String, String), String> {
-    let (protocol, rest) = match url.split_once("://") {
-        Some(("http", rest)) => (ClientProtocol::Http, rest),
-        Some(("https", rest)) => (ClientProtocol::Https, rest),
-        Some((scheme, _)) => return Err(format!("endpoint {url:?}: unknown scheme {scheme:?}")),
-        None if is_local(url) => (ClientProtocol::Http, url),
-        None => (ClientProtocol::Https, url),
-    };
-    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    if host.is_empty() || host.contains('@') {
-        return Err(format!("endpoint {url:?}: it should be like https://mirror.example.com:5000"));
-    }
-    match path.trim_end_matches('/') {
-        "" | "v2" => Ok((protocol, host.to_owned(), String::new())),
-        path => match path.strip_prefix("v2/") {
-            Some(prefix) => Ok((protocol, host.to_owned(), format!("{prefix}/"))),
-            None => Err(format!("endpoint {url:?}: a path must begin with /v2, it is part of the protocol")),
-        },
-    }
+/// Where a mirror is.
+struct Url {
+    base: String,
+    host: String,
 }
 
-fn renamed(image: &Reference, host: &str, repository: &str) -> Reference {
-    let (host, repository) = (host.to_owned(), repository.to_owned());
-    match (image.digest(), image.tag()) {
-        (Some(digest), _) => Reference::with_digest(host, repository, digest.to_owned()),
-        (None, tag) => Reference::with_tag(host, repository, tag.unwrap_or("latest").to_owned()),
+impl Url {
+    /// A URL, or a host with a port. Without a path, `/v2` is meant; another path takes its place, as
+    /// k3s's `override_path` does.
+    fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = match url.split_once("://") {
+            Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
+            Some((scheme, _)) => return Err(format!("endpoint {url:?}: unknown scheme {scheme:?}")),
+            None if is_local(url) => ("http", url),
+            None => ("https", url),
+        };
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if host.is_empty() || host.contains(['@', ' ']) || path.contains(['?', '#']) {
+            return Err(format!("endpoint {url:?}: it should be like https://mirror.example.com:5000"));
+        }
+        let path = match path.trim_end_matches('/') {
+            "" => "v2",
+            path => path,
+        };
+        Ok(Self { base: format!("{scheme}://{host}/{path}"), host: host.to_owned() })
     }
 }
 

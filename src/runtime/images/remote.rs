@@ -1,260 +1,175 @@
-//! One registry, spoken to by oci-client.
+//! An image at one registry: its manifest, its configuration, its layers.
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
 use std::path::Path;
 
-use futures::StreamExt;
-use oci_client::Client;
-use oci_client::client::BlobResponse;
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use sha2::{Digest, Sha256};
+use reqwest::{Response, StatusCode};
 
 use super::digest;
-use super::error::{Context, Error, chain};
-use super::manifest::{ACCEPTED, Descriptor, Document, Manifest, Platform, choose};
+use super::error::Error;
+use super::manifest::{ACCEPTED, Config, Descriptor, Document, Manifest};
+use super::partial::Partial;
+use super::platform::Platform;
 use super::registries::{Endpoint, RegistriesConfig};
-
-/// How often a download that stopped is gone on with, if each time something came.
-const ATTEMPTS: u32 = 5;
-/// Configurations and manifests are small; more is no such thing.
-const MAX_DOCUMENT: u64 = 8 << 20;
+use super::search::Search;
+use super::session::{Failure, Session};
 
 /// An image at one endpoint.
 pub(super) struct Remote {
-    client: Client,
-    endpoint: Endpoint,
+    session: Session,
     /// The image as the user called it, for errors.
     name: String,
 }
 
-/// A manifest for this machine.
+/// An image for this machine.
 #[derive(Debug)]
 pub(super) struct Found {
     pub manifest: Manifest,
     pub bytes: Vec<u8>,
     /// What the name leads to: the digest of the manifest, or of the index it was chosen from.
     pub digest: String,
+    /// The configuration's bytes.
+    pub config: Vec<u8>,
 }
 
 impl Remote {
     pub(super) fn new(registries: &RegistriesConfig, endpoint: Endpoint, name: &str) -> Result<Self, Error> {
-        // Whoever comes first decides for the process; all of kedge wants the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = registries.client_config(&endpoint)?;
-        let client = Client::try_from(config)
-            .map_err(|e| Error::Config(format!("configs.{}: {}", endpoint.host, chain(&e))))?;
-        Ok(Self { client, endpoint, name: name.to_owned() })
+        Ok(Self { session: Session::new(registries, endpoint, name)?, name: name.to_owned() })
     }
 
-    pub(super) fn host(&self) -> &str {
-        &self.endpoint.host
-    }
-
-    /// The manifest for this machine, verified.
-    pub(super) async fn manifest(&self) -> Result<Found, Error> {
-        let (bytes, digest) = self.document(None).await?;
-        match Document::parse(&self.name, &bytes)? {
-            Document::Manifest(manifest) => Ok(Found { manifest, bytes, digest }),
-            Document::Index(manifests) => {
-                let chosen = choose(&self.name, &manifests, &Platform::host())?;
-                digest::validate(&self.name, &chosen.digest)?;
-                let (bytes, _) = self.document(Some(&chosen.digest)).await?;
-                match Document::parse(&self.name, &bytes)? {
-                    Document::Manifest(manifest) => Ok(Found { manifest, bytes, digest }),
-                    Document::Index(_) => Err(Error::invalid(&self.name, "an index within an index")),
-                }
+    /// The image that `reference`, a tag or a digest, leads to on this machine, verified.
+    pub(super) async fn find(&self, reference: &str) -> Result<Found, Error> {
+        let host = Platform::host();
+        let bytes = self.document(reference).await?;
+        let digest = digest::of(&bytes);
+        let mut search = match Document::parse(&self.name, &bytes)? {
+            Document::Manifest(manifest) => {
+                let config = self.config(&manifest).await?;
+                Config::parse(&self.name, &config)?.platform.check(&self.name, &host)?;
+                return Ok(Found { manifest, bytes, digest, config });
             }
-        }
-    }
-
-    /// The manifest or index that the name, or this digest, leads to; and its digest.
-    async fn document(&self, digest: Option<&str>) -> Result<(Vec<u8>, String), Error> {
-        let reference = match digest {
-            Some(digest) => self.endpoint.reference.clone_with_digest(digest.to_owned()),
-            None => self.endpoint.reference.clone(),
+            Document::Index(manifests) => Search::new(&self.name, host, &manifests),
         };
-        let pulled = self.client.pull_manifest_raw(&reference, &self.endpoint.auth, ACCEPTED).await;
-        let (bytes, _) = pulled.map_err(|e| self.failure(&e))?;
-        let found = digest::of(&bytes);
-        if let Some(expected) = reference.digest() {
-            digest::equal(&format!("manifest of {}", self.name), expected, &found)?;
+        loop {
+            let (chosen, depth) = search.next()?;
+            digest::validate(&self.name, &chosen.digest)?;
+            let bytes = self.document(&chosen.digest).await?;
+            match Document::parse(&self.name, &bytes) {
+                Ok(Document::Index(manifests)) => search.push(&manifests, depth),
+                Ok(Document::Manifest(manifest)) => {
+                    let config = self.config(&manifest).await?;
+                    let platform = Config::parse(&self.name, &config)?.platform;
+                    if search.accepts(Some(&chosen), &platform) {
+                        return Ok(Found { manifest, bytes, digest, config });
+                    }
+                }
+                // Such as a signature beside the images.
+                Err(Error::Invalid { .. }) if chosen.platform.is_none() => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok((bytes.to_vec(), found))
     }
 
-    /// A small blob, verified.
-    pub(super) async fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>, Error> {
-        digest::validate(&self.name, &descriptor.digest)?;
-        let stream = self.client.pull_blob_stream(&self.endpoint.reference, descriptor.digest.as_str());
-        let mut stream = stream.await.map_err(|e| self.failure(&e))?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            match chunk {
-                Ok(chunk) => bytes.extend_from_slice(&chunk),
-                // Probably because of the digest, which is looked at below.
-                Err(_) if !bytes.is_empty() => break,
-                Err(e) => return Err(self.broken(&e)),
-            }
-            if bytes.len() as u64 > MAX_DOCUMENT {
-                return Err(Error::invalid(&self.name, "its configuration is too large"));
-            }
+    /// A manifest or index; verified if asked for by digest.
+    async fn document(&self, reference: &str) -> Result<Vec<u8>, Error> {
+        let path = format!("manifests/{reference}");
+        let bytes = self.session.document(&path, ACCEPTED).await?;
+        if reference.contains(':') {
+            digest::check(&format!("manifest of {}", self.name), reference, &bytes)?;
         }
-        digest::check(&format!("configuration of {}", self.name), &descriptor.digest, &bytes)?;
         Ok(bytes)
     }
 
-    /// Downloads a blob to `path`, verifies it, and answers the file at its start. `arrived` is told
-    /// how many bytes there are.
+    async fn config(&self, manifest: &Manifest) -> Result<Vec<u8>, Error> {
+        let digest = manifest.config.digest.as_str();
+        digest::validate(&self.name, digest)?;
+        let path = format!("blobs/{digest}");
+        let bytes = self.session.document(&path, &["*/*"]).await?;
+        digest::check(&format!("configuration of {}", self.name), digest, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Downloads a layer, going on with what has come before, and verifies it. `arrived` is told how
+    /// many bytes there are.
     pub(super) async fn download(
         &self,
         descriptor: &Descriptor,
-        path: &Path,
+        root: &Path,
         arrived: impl Fn(u64),
-    ) -> Result<File, Error> {
+    ) -> Result<Partial, Error> {
         digest::validate(&self.name, &descriptor.digest)?;
-        let mut options = File::options();
-        let mut file = options.read(true).write(true).create_new(true).open(path).on(path)?;
-        // Nobody else needs its name, and nothing has to be cleaned up.
-        std::fs::remove_file(path).on(path)?;
-        let mut part = Part { size: 0, hasher: Sha256::new(), descriptor };
-        let mut attempts = 0;
-        while let Err(error) = self.go_on(&mut part, &mut file, path, &arrived).await {
-            attempts += 1;
-            let hopeless = matches!(error, Error::NotFound { .. } | Error::Unauthorized { .. });
-            let ours = matches!(error, Error::Io { .. } | Error::Full { .. } | Error::DigestMismatch { .. });
-            if attempts == ATTEMPTS || hopeless || ours || part.size == 0 {
-                return Err(error);
-            }
-            tracing::info!(%error, digest = descriptor.digest, bytes = part.size, "download goes on where it stopped");
+        let mut partial = Partial::open(root, descriptor).await?;
+        let is_old = partial.size() > 0;
+        let mut result = self.complete(&mut partial, &arrived).await;
+        if is_old && matches!(result, Err(Error::DigestMismatch { .. })) {
+            // What an earlier attempt has left was no good: once more, from the beginning.
+            partial.restart().await?;
+            result = self.complete(&mut partial, &arrived).await;
         }
-        file.rewind().on(path)?;
-        Ok(file)
+        let Err(error) = result else { return Ok(partial) };
+        if partial.size() == 0 || matches!(error, Error::Full { .. } | Error::DigestMismatch { .. }) {
+            partial.discard();
+        }
+        Err(error)
     }
 
-    /// Downloads what is missing.
-    async fn go_on(
-        &self,
-        part: &mut Part<'_>,
-        file: &mut File,
-        path: &Path,
-        arrived: &impl Fn(u64),
-    ) -> Result<(), Error> {
-        let (image, digest) = (&self.endpoint.reference, part.descriptor.digest.as_str());
-        let stream = match part.size {
-            0 => self.client.pull_blob_stream(image, digest).await,
-            size => match self.client.pull_blob_stream_partial(image, digest, size, None).await {
-                Ok(BlobResponse::Partial(stream)) => Ok(stream),
-                Ok(BlobResponse::Full(stream)) => {
-                    part.restart(file).on(path)?;
-                    Ok(stream)
-                }
-                Err(e) => Err(e),
-            },
-        };
-        let mut stream = stream.map_err(|e| self.failure(&e))?;
-        while let Some(chunk) = stream.next().await {
-            match chunk {
-                Ok(chunk) => {
-                    // Written at once: chunks are small and go to the page cache.
-                    file.write_all(&chunk).on(path)?;
-                    part.add(&chunk);
-                    arrived(part.size);
-                    part.check_size()?;
-                }
-                // All is there, but not what it should be.
-                Err(_) if part.is_complete() => break,
-                Err(e) => return Err(self.broken(&e)),
+    async fn complete(&self, partial: &mut Partial, arrived: &impl Fn(u64)) -> Result<(), Error> {
+        arrived(partial.size());
+        let mut failures = 0;
+        while !partial.is_complete() {
+            let before = partial.size();
+            let Err(failure) = self.go_on(partial, arrived).await else { break };
+            failures = if partial.size() > before { 1 } else { failures + 1 };
+            partial.flush().await?;
+            if partial.is_complete() {
+                break;
             }
+            if failures >= self.session.attempts() {
+                return Err(failure.error);
+            }
+            self.session.pause(failure, failures).await?;
         }
-        if part.descriptor.size > part.size {
-            let reason = format!("connection closed after {} of {} bytes", part.size, part.descriptor.size);
-            return Err(self.registry(reason));
-        }
-        digest::equal("a layer", digest, &digest::finish(part.hasher.clone()))
+        partial.verify()
     }
 
-    fn broken(&self, error: &io::Error) -> Error {
-        self.registry(chain(error))
-    }
-
-    fn registry(&self, reason: String) -> Error {
-        Error::Registry { name: self.name.clone(), registry: self.host().to_owned(), reason }
-    }
-
-    /// Tells apart what users can do something about.
-    fn failure(&self, error: &OciDistributionError) -> Error {
-        let (name, registry) = (self.name.clone(), self.host().to_owned());
-        let unauthorized =
-            |reason: String| Error::Unauthorized { name: name.clone(), registry: registry.clone(), reason };
-        match error {
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let has = |codes: &[OciErrorCode]| envelope.errors.iter().any(|e| codes.contains(&e.code));
-                let text = envelope.errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join(", ");
-                use OciErrorCode::{
-                    BlobUnknown, Denied, ManifestUnknown, NameUnknown, NotFound, Unauthorized,
-                };
-                match () {
-                    () if has(&[Unauthorized, Denied]) => unauthorized(text),
-                    () if has(&[ManifestUnknown, NameUnknown, NotFound, BlobUnknown]) => {
-                        Error::NotFound { name, registry }
-                    }
-                    () => self.registry(text),
-                }
-            }
-            OciDistributionError::UnauthorizedError { .. } => unauthorized("401 Unauthorized".to_owned()),
-            OciDistributionError::ServerError { code: 401 | 403, message, .. } => {
-                unauthorized(message.trim().to_owned())
-            }
-            OciDistributionError::AuthenticationFailure(reason) => unauthorized(reason.trim().to_owned()),
-            OciDistributionError::ServerError { code: 404, .. }
-            | OciDistributionError::ImageManifestNotFoundError(_) => Error::NotFound { name, registry },
-            OciDistributionError::DigestError(oci_client::errors::DigestError::VerificationError {
-                expected,
-                actual,
-            }) => Error::DigestMismatch {
-                what: format!("manifest of {name}"),
-                expected: expected.clone(),
-                found: actual.clone(),
-            },
-            other => self.registry(chain(other)),
+    /// Downloads what is missing, as far as the connection lasts.
+    async fn go_on(&self, partial: &mut Partial, arrived: &impl Fn(u64)) -> Result<(), Failure> {
+        let mut response = self.response(partial).await?;
+        let is_rest =
+            response.status() == StatusCode::PARTIAL_CONTENT && begins_at(&response, partial.size());
+        if partial.size() > 0 && !is_rest {
+            partial.restart().await?;
         }
+        while let Some(chunk) = self.session.chunk(&mut response).await? {
+            partial.write(chunk).await?;
+            arrived(partial.size());
+        }
+        partial.flush().await?;
+        match partial.missing() {
+            None => Ok(()),
+            Some(told) => Err(Failure { error: self.session.failed(told), again: Some(None) }),
+        }
+    }
+
+    async fn response(&self, partial: &Partial) -> Result<Response, Failure> {
+        let descriptor = partial.descriptor();
+        let own = self.session.blob(&descriptor.digest, partial.size()).await;
+        match own {
+            Err(Failure { error: Error::NotFound { .. }, .. }) => {}
+            own => return own,
+        }
+        let mut failure = Failure::from(self.session.failed(format!("blob {} unknown", descriptor.digest)));
+        for url in &descriptor.urls {
+            match self.session.foreign(url, partial.size()).await {
+                Ok(response) => return Ok(response),
+                Err(other) => failure = other,
+            }
+        }
+        Err(failure)
     }
 }
 
-/// What has come of a blob.
-struct Part<'a> {
-    size: u64,
-    hasher: Sha256,
-    descriptor: &'a Descriptor,
-}
-
-impl Part<'_> {
-    fn add(&mut self, chunk: &[u8]) {
-        self.size += chunk.len() as u64;
-        self.hasher.update(chunk);
-    }
-
-    fn restart(&mut self, file: &mut File) -> io::Result<()> {
-        (self.size, self.hasher) = (0, Sha256::new());
-        file.set_len(0)?;
-        file.rewind()
-    }
-
-    fn is_complete(&self) -> bool {
-        self.descriptor.size > 0 && self.size == self.descriptor.size
-    }
-
-    /// A registry that sends more than it said would fill the disk.
-    fn check_size(&self) -> Result<(), Error> {
-        let expected = self.descriptor.size;
-        match expected > 0 && self.size > expected {
-            true => Err(Error::DigestMismatch {
-                what: "a layer".to_owned(),
-                expected: format!("{} of {expected} bytes", self.descriptor.digest),
-                found: format!("at least {} bytes", self.size),
-            }),
-            false => Ok(()),
-        }
-    }
+/// Whether the bytes that come are those asked for.
+fn begins_at(response: &Response, from: u64) -> bool {
+    let range = response.headers().get(reqwest::header::CONTENT_RANGE).and_then(|v| v.to_str().ok());
+    range.is_none_or(|range| range.trim_start().starts_with(&format!("bytes {from}-")))
 }

@@ -34,7 +34,7 @@ fn config(layers: &[&[u8]], architecture: &str) -> Vec<u8> {
 }
 
 fn host() -> String {
-    manifest::Platform::host().architecture
+    platform::Platform::host().architecture
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -92,7 +92,12 @@ fn open(root: &Path) -> Images {
 }
 
 async fn import(images: &Images, archive: Vec<u8>) -> Result<Vec<Image>, Error> {
-    images.import(std::io::Cursor::new(archive)).await
+    images.import(std::io::Cursor::new(archive), ImportOptions::default()).await
+}
+
+/// Everything that may go.
+fn collect(images: &Images, in_use: &HashSet<String>, bytes: u64) -> u64 {
+    images.collect(&Collection { in_use: in_use.clone(), bytes, ..Collection::default() }).unwrap()
 }
 
 fn none() -> HashSet<String> {
@@ -127,6 +132,31 @@ async fn docker_archives_bring_all_their_images_and_share_layers() {
     assert_eq!((run.working_dir.as_str(), run.stop_signal.as_str()), ("/srv", "SIGQUIT"));
     drop(images);
     assert_eq!(open(dir.path()).resolve("me/app:1"), Some(app), "after a restart");
+}
+
+#[tokio::test]
+async fn an_image_whose_files_are_lost_is_absent_until_it_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let archive = docker_archive(&[(&["app:1"], &[&tar(&[("app", b"program")])])]);
+    import(&images, archive.clone()).await.unwrap();
+    let app = images.resolve("app:1").unwrap();
+    let layer = images.layers(&app.id).unwrap().remove(0);
+    let config = dir.path().join("blobs/sha256").join(app.id.trim_start_matches("sha256:"));
+    let lose: [&dyn Fn(); 4] = [
+        &|| fs::remove_dir_all(layer.parent().unwrap()).unwrap(),
+        &|| fs::remove_dir_all(&layer).unwrap(),
+        &|| fs::remove_file(layer.with_file_name("size")).unwrap(),
+        &|| fs::write(&config, b"{}").unwrap(),
+    ];
+    for lose in lose {
+        lose();
+        assert_eq!(images.resolve("app:1"), None);
+        import(&images, archive.clone()).await.unwrap();
+        assert_eq!(images.resolve("app:1"), Some(app.clone()));
+        assert_eq!(fs::read(layer.join("app")).unwrap(), b"program");
+    }
+    assert_eq!(count(dir.path().join("ingest")), 0);
 }
 
 #[tokio::test]
@@ -195,10 +225,10 @@ async fn removing_names_and_images_keeps_what_others_need() {
     assert_eq!((images.list().len(), count(dir.path().join("layers"))), (1, 2), "app needs it");
     let in_use = HashSet::from([app.clone()]);
     assert!(matches!(images.remove(&app, &in_use), Err(Error::InUse(_))));
-    images.remove("app:1", &in_use).unwrap();
+    assert!(matches!(images.remove("app:1", &in_use), Err(Error::InUse(_))), "its last name");
     assert_eq!(images.layers(&app).unwrap().len(), 2, "its containers go on");
-    assert_eq!(images.collect(&in_use, 0).unwrap(), 0);
-    assert_eq!(images.collect(&none(), 0).unwrap(), 7);
+    assert_eq!(collect(&images, &in_use, u64::MAX), 0);
+    assert_eq!(collect(&images, &none(), u64::MAX), 7);
     assert_eq!((images.list().len(), images.used_bytes()), (0, 0));
     for left in ["layers", "blobs/sha256", "ingest"] {
         assert_eq!(count(dir.path().join(left)), 0, "{left}");
@@ -215,9 +245,9 @@ async fn a_tag_moves_and_its_old_image_is_collected_first() {
         import(&images, docker_archive(&[(&[tag], &[&layer])])).await.unwrap();
     }
     assert_eq!((images.list().len(), images.used_bytes()), (3, 3));
-    assert_eq!(images.collect(&none(), 2).unwrap(), 1);
+    assert_eq!(collect(&images, &none(), 1), 1);
     assert!(images.resolve("app:1").is_some() && images.resolve("other:1").is_some());
-    assert_eq!(images.collect(&none(), 1).unwrap(), 1);
+    assert_eq!(collect(&images, &none(), 1), 1);
     assert!(images.resolve("app:1").is_some() && images.resolve("other:1").is_none(), "the oldest first");
 }
 
@@ -265,8 +295,145 @@ async fn the_executable_makes_an_image_of_itself_once() {
     assert_ne!(second.id, first.id);
     assert_eq!(images.resolve(SELF_IMAGE).unwrap().id, second.id);
     assert_eq!(fs::read(root.join("kedge")).unwrap(), b"program", "the old one stays for its containers");
-    images.collect(&none(), 0).unwrap();
+    collect(&images, &none(), u64::MAX);
     assert_eq!(images.list().len(), 1, "only the one without a name is collected");
     let real = images.self_image().await.unwrap();
     assert_eq!(real.size, fs::metadata(std::env::current_exe().unwrap()).unwrap().len());
+}
+
+#[tokio::test]
+async fn what_was_used_last_goes_last_and_what_is_pinned_or_young_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(dir.path());
+    let mut ids = Vec::new();
+    for name in ["a:1", "b:1", "c:1", "d:1"] {
+        let layer = tar(&[("x", name.as_bytes())]);
+        ids.push(import(&images, docker_archive(&[(&[name], &[&layer])])).await.unwrap()[0].id.clone());
+    }
+    let (a, c) = (ids[0].as_str(), ids[2].as_str());
+    images.mark_used([a]);
+    images.pin(c, true).unwrap();
+    drop(images);
+    let images = open(dir.path());
+    assert!(images.history(a).unwrap().1 > 0, "the use is remembered");
+    assert!(images.history(c).unwrap().2);
+    let hour = std::time::Duration::from_secs(3600);
+    let young = Collection { bytes: u64::MAX, min_age: hour, ..Collection::default() };
+    assert_eq!(images.collect(&young).unwrap(), 0);
+    assert_eq!(collect(&images, &none(), 1), 3, "one image, the oldest that was never used");
+    let names = || images.list().into_iter().flat_map(|i| i.tags).collect::<HashSet<_>>();
+    let full =
+        |names: &[&str]| names.iter().map(|n| format!("docker.io/library/{n}")).collect::<HashSet<_>>();
+    assert_eq!(names(), full(&["a:1", "c:1", "d:1"]));
+    let old = Collection { max_age: Some(std::time::Duration::ZERO), ..Collection::default() };
+    images.mark_used([a]);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    assert_eq!(images.collect(&old).unwrap(), 6, "what is too old goes without need");
+    assert_eq!(names(), full(&["c:1"]));
+    images.remove("c:1", &none()).unwrap();
+    assert!(images.list().is_empty(), "by name, also a pinned one");
+}
+
+#[tokio::test]
+async fn a_file_is_read_where_it_lies_and_may_get_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = open(&dir.path().join("store"));
+    let (one, two) = (tar(&[("x", b"1")]), tar(&[("x", b"2")]));
+    let path = dir.path().join("one.tar");
+    fs::write(&path, docker_archive(&[(&["a:1"], &[&one])])).unwrap();
+    let named = |name: &str| ImportOptions { name: Some(name.into()), pinned: false };
+    let take = |options| {
+        let file = fs::File::open(&path).unwrap();
+        async { images.import_file(file, options).await }
+    };
+    assert_eq!(take(named("ghcr.io/me/b:2")).await.unwrap()[0].tags, ["ghcr.io/me/b:2"]);
+    assert!(images.resolve("a:1").is_none());
+    assert!(matches!(take(named("Not a name")).await, Err(Error::InvalidName { .. })));
+    fs::write(&path, docker_archive(&[(&["a:1"], &[&one]), (&["b:1"], &[&two])])).unwrap();
+    let error = take(named("c:1")).await.unwrap_err().to_string();
+    assert!(error.contains("it has 2 images, which cannot all be called c:1"), "{error}");
+    assert_eq!(take(ImportOptions::default()).await.unwrap().len(), 2);
+    // Cut in the middle: an error, nothing half.
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 4000]).unwrap();
+    assert!(take(ImportOptions::default()).await.is_err());
+    assert_eq!(count(dir.path().join("store/ingest")), 0);
+}
+
+#[tokio::test]
+async fn what_is_exported_can_be_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, to) = (open(&dir.path().join("from")), open(&dir.path().join("to")));
+    let (base, top) = (tar(&[("etc/a", b"1"), ("etc/b", b"2")]), tar(&[("etc/.wh.a", b""), ("app", b"3")]));
+    import(&from, docker_archive(&[(&["base:1"], &[&base]), (&["app:1", "app:2"], &[&base, &top])]))
+        .await
+        .unwrap();
+    let mut archive = Vec::new();
+    from.export(&["app:1".to_owned(), "base:1".to_owned()], &mut archive).unwrap();
+    let found = import(&to, archive.clone()).await.unwrap();
+    assert_eq!(found.len(), 2);
+    let app = to.resolve("app:2").unwrap();
+    assert_eq!(app.tags, ["docker.io/library/app:1", "docker.io/library/app:2"]);
+    let layers = to.layers(&app.id).unwrap();
+    assert_eq!(fs::read(layers[0].join("app")).unwrap(), b"3");
+    assert!(tree::is_whiteout(&fs::symlink_metadata(layers[0].join("etc/a")).unwrap()));
+    assert_eq!(to.config(&app.id).unwrap(), from.config(&from.resolve("app:1").unwrap().id).unwrap());
+    assert_eq!(count(dir.path().join("to/layers")), 2, "the layer they share is there once");
+    let mut again = Vec::new();
+    to.export(&["app:1".to_owned(), "base:1".to_owned()], &mut again).unwrap();
+    assert!(archive == again, "the same image, the same archive");
+    // As an OCI layout, too.
+    let mut members = tar::Archive::new(&archive[..]);
+    let mut oci = tar::Builder::new(Vec::new());
+    for entry in members.entries().unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().unwrap() != Path::new("manifest.json") {
+            oci.append(&entry.header().clone(), entry).unwrap();
+        }
+    }
+    let third = open(&dir.path().join("third"));
+    let found = import(&third, oci.into_inner().unwrap()).await.unwrap();
+    assert_eq!(third.resolve("app:1").unwrap().id, app.id, "{found:?}");
+    assert!(matches!(from.export(&["none:1".to_owned()], &mut Vec::new()), Err(Error::Unknown(_))));
+}
+
+#[tokio::test]
+async fn what_lies_in_the_directory_becomes_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let (images, drop_in) = (open(&dir.path().join("store")), dir.path().join("drop"));
+    fs::create_dir(&drop_in).unwrap();
+    let archive = |name: &str| docker_archive(&[(&[name], &[&tar(&[("x", name.as_bytes())])])]);
+    fs::write(drop_in.join("first.tar"), archive("first:1")).unwrap();
+    fs::write(drop_in.join("readme.md"), "no image").unwrap();
+    fs::write(drop_in.join("broken.tar.gz"), "no archive").unwrap();
+    let token = tokio_util::sync::CancellationToken::new();
+    let mut changes = images.changes();
+    let watching = tokio::spawn({
+        let (images, drop_in, token) = (images.clone(), drop_in.clone(), token.clone());
+        async move { images.watch(&drop_in, token).await }
+    });
+    let mut until = async |what: &dyn Fn() -> bool| {
+        let wait = async {
+            while !what() {
+                changes.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.unwrap();
+    };
+    let pinned = |name: &str| images.resolve(name).and_then(|i| images.history(&i.id)).is_some_and(|h| h.2);
+    until(&|| pinned("first:1")).await;
+    // Put there while it is watched: by a rename, and by writing.
+    fs::write(dir.path().join("second"), gzip(&archive("second:1"))).unwrap();
+    fs::rename(dir.path().join("second"), drop_in.join("second.tgz")).unwrap();
+    until(&|| pinned("second:1")).await;
+    fs::write(drop_in.join("first.tar"), archive("first:2")).unwrap();
+    until(&|| pinned("first:2")).await;
+    let first = images.resolve("first:1").unwrap().id;
+    until(&|| !images.history(&first).unwrap().2).await;
+    fs::remove_file(drop_in.join("second.tgz")).unwrap();
+    until(&|| !pinned("second:1")).await;
+    token.cancel();
+    watching.await.unwrap().unwrap();
+    let memo = fs::read_to_string(dir.path().join("store/imports.json")).unwrap();
+    assert!(memo.contains("first.tar") && !memo.contains("second") && !memo.contains("readme"), "{memo}");
 }

@@ -4,34 +4,46 @@
 //! the attribute `trusted.overlay.opaque`. Directories that an archive only implies get the
 //! owner and mode they have in the layers below, as if it had been unpacked onto them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, Metadata};
-use std::io::{self, Read};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, SFlag, UtimensatFlags, makedev, mknod, utimensat};
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, futimens, makedev, mknod, utimensat};
 use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, fchown};
 use tar::EntryType;
 
 use super::error::{Context, Error};
+use super::sparse::{self, Sparse};
 use super::tree::{self, OPAQUE, Tree};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 /// Attributes in PAX headers.
 const PAX_XATTR: &[u8] = b"SCHILY.xattr.";
+/// Files are copied in pieces of this size.
+const BUFFER: usize = 128 << 10;
 
 /// Unpacks `archive` to `target`, an empty directory; `lower` are the layers below, top first.
 /// Answers the bytes of all files.
 pub(super) fn unpack(archive: impl Read, target: &Path, lower: &[PathBuf]) -> Result<u64, Error> {
     let mut archive = tar::Archive::new(archive);
-    let tree = Tree::new(target, lower);
-    let mut unpacker = Unpacker { target, tree, times: BTreeMap::new(), bytes: 0 };
-    for entry in archive.entries().on(target)? {
-        unpacker.entry(entry.on(target)?)?;
+    let mut unpacker = Unpacker {
+        target,
+        lower,
+        tree: Tree::new(target, lower),
+        times: BTreeMap::new(),
+        parents: HashMap::new(),
+        bytes: 0,
+        buffer: vec![0; BUFFER],
+    };
+    for entry in archive.entries().map_err(|e| unreadable(target, e))? {
+        unpacker.entry(entry.map_err(|e| unreadable(target, e))?)?;
     }
     // Last, since each file changes its directory's; the deepest first.
     for (path, time) in unpacker.times.iter().rev() {
@@ -42,10 +54,14 @@ pub(super) fn unpack(archive: impl Read, target: &Path, lower: &[PathBuf]) -> Re
 
 struct Unpacker<'a> {
     target: &'a Path,
+    lower: &'a [PathBuf],
     tree: Tree<'a>,
     /// Modification times of directories.
     times: BTreeMap<PathBuf, TimeSpec>,
+    /// Where directories are, as entries call them: looking them up takes a walk through all layers.
+    parents: HashMap<Vec<OsString>, PathBuf>,
     bytes: u64,
+    buffer: Vec<u8>,
 }
 
 /// What an entry says beside its content.
@@ -56,6 +72,7 @@ struct Attributes {
     mode: u32,
     time: TimeSpec,
     xattrs: Vec<(OsString, Vec<u8>)>,
+    sparse: Sparse,
 }
 
 impl Unpacker<'_> {
@@ -64,30 +81,29 @@ impl Unpacker<'_> {
         if matches!(kind, EntryType::XGlobalHeader) {
             return Ok(());
         }
-        let path = entry.path_bytes().into_owned();
+        let mut attributes = attributes(&mut entry).map_err(|e| unreadable(self.target, e))?;
+        let path = attributes.sparse.name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
         let Some(mut names) = tree::clean(&path) else { return Err(self.escapes(&path)) };
-        let attributes = attributes(&mut entry).on(self.target)?;
         let Some(name) = names.pop() else {
             // The root itself.
             return self.dress(self.target.to_owned(), &attributes, true);
         };
-        let parent = self.parent(&names)?;
+        let parent = self.parent(names)?;
         if name.as_bytes() == OPAQUE_WHITEOUT {
-            return make_opaque(&parent);
+            return self.opaque(&parent);
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
             return self.white_out(&parent, hidden, &path);
         }
         let place = parent.join(&name);
-        if kind == EntryType::Directory {
-            self.directory(&place)?;
-            return self.dress(place, &attributes, true);
-        }
-        self.clear(&place)?;
         match kind {
+            EntryType::Directory => {
+                self.directory(&place)?;
+                return self.dress(place, &attributes, true);
+            }
             EntryType::Symlink => {
                 let link = entry.link_name_bytes().unwrap_or_default();
-                symlink(OsStr::from_bytes(&link), &place).on(&place)?;
+                self.instead(&place, || symlink(OsStr::from_bytes(&link), &place))?;
             }
             // It shares the attributes of what it links to.
             EntryType::Link => {
@@ -95,47 +111,93 @@ impl Unpacker<'_> {
                 return self.hard_link(&link, &place);
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
-                if !make_node(&place, kind, &entry)? {
-                    return Ok(());
-                }
+                let Some((kind, device)) = node(&place, kind, &entry)? else { return self.clear(&place) };
+                self.instead(&place, || Ok(mknod(&place, kind, Mode::empty(), device)?))?;
             }
-            _ => {
-                let mut file = fs::File::create_new(&place).on(&place)?;
-                self.bytes += io::copy(&mut entry, &mut file).on(&place)?;
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                return self.file(&place, &mut entry, attributes);
+            }
+            other => {
+                let (path, other) = (String::from_utf8_lossy(&path), char::from(other.as_byte()));
+                return Err(Error::invalid(
+                    "layer",
+                    format!("its entry {path:?} is of unknown type {other:?}"),
+                ));
             }
         }
         self.dress(place, &attributes, false)
     }
 
+    /// Writes a file and dresses it while it is open.
+    fn file<R: Read>(
+        &mut self,
+        place: &Path,
+        entry: &mut tar::Entry<'_, R>,
+        mut attributes: Attributes,
+    ) -> Result<(), Error> {
+        let mut file = self.instead(place, || File::create_new(place))?;
+        if attributes.sparse.is_some() {
+            let sparse = std::mem::take(&mut attributes.sparse);
+            self.bytes += sparse.write(entry, &mut file).map_err(|e| unreadable(place, e))?;
+        } else if entry.header().entry_type() == EntryType::GNUSparse {
+            self.bytes += sparse::copy_with_holes(entry, &mut file).map_err(|e| unreadable(place, e))?;
+        } else {
+            loop {
+                match entry.read(&mut self.buffer).map_err(|e| unreadable(place, e))? {
+                    0 => break,
+                    n => {
+                        file.write_all(&self.buffer[..n]).on(place)?;
+                        self.bytes += n as u64;
+                    }
+                }
+            }
+        }
+        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+        let fd = file.as_raw_fd();
+        fchown(fd, Some(uid), Some(gid)).on(place)?;
+        fchmod(fd, Mode::from_bits_truncate(attributes.mode & 0o7777)).on(place)?;
+        for (name, value) in &attributes.xattrs {
+            set_xattr(place, name, value)?;
+        }
+        futimens(fd, &attributes.time, &attributes.time).on(place)
+    }
+
+    /// Makes something, in the place of what an earlier entry has put there.
+    fn instead<T>(&mut self, place: &Path, make: impl Fn() -> io::Result<T>) -> Result<T, Error> {
+        match make() {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.clear(place)?;
+                make().on(place)
+            }
+            result => result.on(place),
+        }
+    }
+
     /// Makes the directory `names` as far as it is missing, and answers where it is.
-    fn parent(&self, names: &[OsString]) -> Result<PathBuf, Error> {
+    fn parent(&mut self, names: Vec<OsString>) -> Result<PathBuf, Error> {
+        if let Some(known) = self.parents.get(&names) {
+            return Ok(known.clone());
+        }
         let place = |names: &[OsString]| names.iter().fold(self.target.to_owned(), |p, n| p.join(n));
-        let resolved = self.tree.resolve(names, |names, below| {
+        let resolved = self.tree.resolve(&names, |names, below| {
             let place = place(names);
-            self.directory(&place)?;
+            make_directory(&place)?;
             match below {
                 Some((from, metadata)) => copy_attributes(&from, &metadata, &place),
                 None => Ok(()),
             }
         })?;
-        Ok(place(&resolved))
+        let place = place(&resolved);
+        self.parents.insert(names, place.clone());
+        Ok(place)
     }
 
-    /// Makes a directory, unless it is there. One that takes the place of a deletion shows
-    /// nothing of what was deleted.
-    fn directory(&self, place: &Path) -> Result<(), Error> {
-        match fs::symlink_metadata(place) {
-            Ok(metadata) if metadata.is_dir() => Ok(()),
-            Ok(metadata) => {
-                fs::remove_file(place).on(place)?;
-                fs::create_dir(place).on(place)?;
-                match tree::is_whiteout(&metadata) {
-                    true => make_opaque(place),
-                    false => Ok(()),
-                }
-            }
-            Err(_) => fs::create_dir(place).on(place),
+    /// Makes a directory, unless it is there.
+    fn directory(&mut self, place: &Path) -> Result<(), Error> {
+        if make_directory(place)? {
+            self.parents.clear();
         }
+        Ok(())
     }
 
     /// Removes what an earlier entry has put here.
@@ -143,11 +205,32 @@ impl Unpacker<'_> {
         match fs::symlink_metadata(place) {
             Ok(metadata) if metadata.is_dir() => {
                 self.times.retain(|path, _| !path.starts_with(place));
+                self.parents.clear();
                 fs::remove_dir_all(place).on(place)
             }
-            Ok(_) => fs::remove_file(place).on(place),
+            Ok(metadata) => {
+                if metadata.is_symlink() {
+                    self.parents.clear();
+                }
+                fs::remove_file(place).on(place)
+            }
             Err(_) => Ok(()),
         }
+    }
+
+    /// Hides all that the layers below have in a directory.
+    fn opaque(&self, place: &Path) -> Result<(), Error> {
+        if place != self.target {
+            return make_opaque(place);
+        }
+        // overlayfs does not look at the root's own attribute.
+        for layer in self.lower {
+            for entry in fs::read_dir(layer).on(layer)? {
+                let name = entry.on(layer)?.file_name();
+                self.hide(&place.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Hides `name` of the layers below; what this layer has itself stays.
@@ -159,11 +242,14 @@ impl Unpacker<'_> {
         if matches!(name, b"" | b"." | b"..") {
             return Err(self.escapes(path));
         }
-        let place = parent.join(OsStr::from_bytes(name));
-        match fs::symlink_metadata(&place) {
-            Ok(metadata) if metadata.is_dir() => make_opaque(&place),
+        self.hide(&parent.join(OsStr::from_bytes(name)))
+    }
+
+    fn hide(&self, place: &Path) -> Result<(), Error> {
+        match fs::symlink_metadata(place) {
+            Ok(metadata) if metadata.is_dir() => make_opaque(place),
             Ok(_) => Ok(()),
-            Err(_) => mknod(&place, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).on(&place),
+            Err(_) => mknod(place, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).on(place),
         }
     }
 
@@ -172,16 +258,23 @@ impl Unpacker<'_> {
         let last = names.pop();
         let mut resolved = self.tree.resolve(&names, |_, _| Ok(()))?;
         resolved.extend(last);
-        match self.tree.find(&resolved)? {
-            Some((0, from, _)) => fs::hard_link(&from, place).on(place),
-            Some((_, from, metadata)) if metadata.is_file() => {
-                self.bytes += fs::copy(&from, place).on(place)?;
-                copy_attributes(&from, &metadata, place)
+        let from = match self.tree.find(&resolved)? {
+            Some((0, from, _)) => from,
+            // Both names must lead to one file: that of the layer below is taken into this one first.
+            Some((_, from, metadata)) if !metadata.is_dir() => {
+                let name = resolved.pop().unwrap_or_default();
+                let copy = self.parent(resolved)?.join(name);
+                self.bytes += copy_up(&from, &metadata, &copy)?;
+                copy
             }
             _ => {
                 let what = String::from_utf8_lossy(link).into_owned();
-                Err(Error::invalid("layer", format!("a hard link to {what:?}, which is not there")))
+                return Err(Error::invalid("layer", format!("a hard link to {what:?}, which is not there")));
             }
+        };
+        match from == place {
+            true => Ok(()),
+            false => self.instead(place, || fs::hard_link(&from, place)),
         }
     }
 
@@ -210,7 +303,7 @@ impl Unpacker<'_> {
 }
 
 fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> {
-    let mut xattrs = Vec::new();
+    let (mut xattrs, mut sparse) = (Vec::new(), Sparse::default());
     let header = entry.header();
     let old = header.as_old();
     // Some archivers leave blank what is 0.
@@ -225,11 +318,13 @@ fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Attributes> 
         let extension = extension?;
         if let Some(name) = extension.key_bytes().strip_prefix(PAX_XATTR) {
             xattrs.push((OsStr::from_bytes(name).to_owned(), extension.value_bytes().to_vec()));
+        } else if extension.key_bytes().starts_with(b"GNU.sparse.") {
+            sparse.header(extension.key_bytes(), extension.value_bytes())?;
         } else if extension.key_bytes() == b"mtime" {
             time = extension.value().ok().and_then(pax_time).unwrap_or(time);
         }
     }
-    Ok(Attributes { uid, gid, mode, time, xattrs })
+    Ok(Attributes { uid, gid, mode, time, xattrs, sparse })
 }
 
 /// `seconds.fraction`, as POSIX pax writes times.
@@ -262,8 +357,31 @@ fn make_opaque(place: &Path) -> Result<(), Error> {
     xattr::set(place, OPAQUE, b"y").on(place)
 }
 
-/// Makes a device or a pipe. A device 0/0 would be a deletion: it is left out.
-fn make_node<R: Read>(place: &Path, kind: EntryType, entry: &tar::Entry<'_, R>) -> Result<bool, Error> {
+/// Makes a directory, unless it is there; answers whether something else had to go. One that takes the
+/// place of a deletion shows nothing of what was deleted.
+fn make_directory(place: &Path) -> Result<bool, Error> {
+    match fs::create_dir(place) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        result => return result.on(place).map(|()| false),
+    }
+    let metadata = fs::symlink_metadata(place).on(place)?;
+    if metadata.is_dir() {
+        return Ok(false);
+    }
+    fs::remove_file(place).on(place)?;
+    fs::create_dir(place).on(place)?;
+    if tree::is_whiteout(&metadata) {
+        make_opaque(place)?;
+    }
+    Ok(true)
+}
+
+/// What kind of device or pipe an entry is. A device 0/0 would be a deletion: it is left out.
+fn node<R: Read>(
+    place: &Path,
+    kind: EntryType,
+    entry: &tar::Entry<'_, R>,
+) -> Result<Option<(SFlag, u64)>, Error> {
     let header = entry.header();
     let number = |field: io::Result<Option<u32>>| Ok(u64::from(field.on(place)?.unwrap_or(0)));
     // Only devices have numbers: for pipes, some archivers leave blanks there.
@@ -272,17 +390,40 @@ fn make_node<R: Read>(place: &Path, kind: EntryType, entry: &tar::Entry<'_, R>) 
         EntryType::Char => (SFlag::S_IFCHR, number(header.device_major())?, number(header.device_minor())?),
         _ => (SFlag::S_IFBLK, number(header.device_major())?, number(header.device_minor())?),
     };
-    if kind == SFlag::S_IFCHR && (major, minor) == (0, 0) {
-        return Ok(false);
+    let is_deletion = kind == SFlag::S_IFCHR && (major, minor) == (0, 0);
+    Ok((!is_deletion).then(|| (kind, makedev(major, minor))))
+}
+
+/// Takes a file of a layer below into this one; answers its bytes.
+fn copy_up(from: &Path, metadata: &Metadata, place: &Path) -> Result<u64, Error> {
+    let kind = metadata.file_type();
+    let mut bytes = 0;
+    if kind.is_symlink() {
+        symlink(fs::read_link(from).on(from)?, place).on(place)?;
+    } else if kind.is_file() {
+        bytes = fs::copy(from, place).on(place)?;
+    } else {
+        let kind = SFlag::from_bits_truncate(metadata.mode() & SFlag::S_IFMT.bits());
+        mknod(place, kind, Mode::empty(), metadata.rdev()).on(place)?;
     }
-    mknod(place, kind, Mode::empty(), makedev(major, minor)).on(place)?;
-    Ok(true)
+    copy_attributes(from, metadata, place)?;
+    Ok(bytes)
+}
+
+/// What an archive should have brought, and did not; or a disk that fails.
+fn unreadable(place: &Path, error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(_) => Error::io(place, error),
+        None => Error::invalid("layer", error),
+    }
 }
 
 /// Gives `place` what `from` has, which belongs to a layer below.
 fn copy_attributes(from: &Path, metadata: &Metadata, place: &Path) -> Result<(), Error> {
     lchown(place, Some(metadata.uid()), Some(metadata.gid())).on(place)?;
-    fs::set_permissions(place, fs::Permissions::from_mode(metadata.mode() & 0o7777)).on(place)?;
+    if !metadata.is_symlink() {
+        fs::set_permissions(place, fs::Permissions::from_mode(metadata.mode() & 0o7777)).on(place)?;
+    }
     for name in xattr::list(from).on(from)? {
         if let Some(value) = xattr::get(from, &name).on(from)? {
             set_xattr(place, &name, &value)?;

@@ -6,6 +6,7 @@ mirrors:
     endpoint:
       - "https://mirror.example.com:5000"
       - http://10.0.0.1/v2/cache
+      - https://proxy.example.com/hub/
     rewrite:
       "^rancher/(.*)": "prod/rancher-images/$1"
       "^library/([a-z]+)x$": "$1suffix"
@@ -19,6 +20,8 @@ configs:
     auth: {auth: dXNlcjpwYXNz}
   quay.io:
     auth: {identity_token: token}
+auths:
+  "https://old.example.com": {username: old, password: pw}
 "#;
 
 fn endpoints(image: &str, auth: Option<&RegistryAuth>) -> Vec<Endpoint> {
@@ -26,37 +29,39 @@ fn endpoints(image: &str, auth: Option<&RegistryAuth>) -> Vec<Endpoint> {
     config.endpoints(&image.parse().unwrap(), auth)
 }
 
-fn basic(username: &str, password: &str) -> ClientAuth {
-    ClientAuth::Basic(username.to_owned(), password.to_owned())
+fn basic(username: &str, password: &str) -> Credentials {
+    Credentials::Basic(username.to_owned(), password.to_owned())
 }
 
 #[test]
 fn mirrors_come_first_with_their_own_names_and_credentials() {
     let own = RegistryAuth { username: "hub".into(), password: "pw".into() };
     let found = endpoints("rancher/k3s:v1", Some(&own));
-    let names: Vec<_> = found.iter().map(|e| e.reference.whole()).collect();
+    let urls: Vec<_> = found.iter().map(|e| format!("{}/{}", e.base, e.repository)).collect();
     assert_eq!(
-        names,
+        urls,
         [
-            "mirror.example.com:5000/prod/rancher-images/k3s:v1",
-            "10.0.0.1/cache/prod/rancher-images/k3s:v1",
-            "docker.io/rancher/k3s:v1",
+            "https://mirror.example.com:5000/v2/prod/rancher-images/k3s",
+            "http://10.0.0.1/v2/cache/prod/rancher-images/k3s",
+            "https://proxy.example.com/hub/prod/rancher-images/k3s",
+            "https://registry-1.docker.io/v2/rancher/k3s",
         ]
     );
-    let auth: Vec<_> = found.iter().map(|e| e.auth.clone()).collect();
-    assert_eq!(auth, [basic("me", "secret"), basic("user", "pass"), basic("hub", "pw")]);
-    assert!(matches!(found[0].protocol, ClientProtocol::Https));
-    assert!(matches!(found[1].protocol, ClientProtocol::Http));
-    assert_eq!(endpoints("redis", None)[0].reference.repository(), "library/redis");
-    assert_eq!(endpoints("fox", None)[0].reference.repository(), "fosuffix");
+    let auth: Vec<_> = found.iter().map(|e| e.credentials.clone()).collect();
+    let anonymous = Credentials::Anonymous;
+    assert_eq!(auth, [basic("me", "secret"), basic("user", "pass"), anonymous, basic("hub", "pw")]);
+    let namespaces: Vec<_> = found.iter().map(|e| e.namespace.as_deref()).collect();
+    assert_eq!(namespaces, [Some("docker.io"), Some("docker.io"), Some("docker.io"), None]);
+    assert_eq!(endpoints("redis", None)[0].repository, "library/redis");
+    assert_eq!(endpoints("fox", None)[0].repository, "fosuffix");
 }
 
 #[test]
 fn a_star_is_for_all_others_and_local_ones_are_plain() {
     let found = endpoints("quay.io/a/b", None);
-    assert_eq!(found[0].reference.whole(), "localhost:5001/a/b:latest");
-    assert!(matches!(found[0].protocol, ClientProtocol::Http));
-    assert_eq!(found[1].auth, ClientAuth::Bearer("token".to_owned()));
+    assert_eq!((found[0].base.as_str(), found[0].repository.as_str()), ("http://localhost:5001/v2", "a/b"));
+    assert_eq!(found[1].credentials, Credentials::Identity("token".to_owned()));
+    assert_eq!(endpoints("old.example.com/a", None)[1].credentials, basic("old", "pw"));
     for host in ["localhost", "localhost:5", "127.0.0.1:5000", "127.3.4.5", "[::1]:80"] {
         assert!(is_local(host), "{host}");
     }
@@ -69,15 +74,8 @@ fn a_star_is_for_all_others_and_local_ones_are_plain() {
 fn tls_of_a_local_registry_is_used_when_configured() {
     let config = RegistriesConfig::parse("configs: {'localhost:5': {tls: {ca_file: /x}}}").unwrap();
     let endpoint = &config.endpoints(&"localhost:5/a".parse().unwrap(), None)[0];
-    assert!(matches!(endpoint.protocol, ClientProtocol::Https));
-    assert!(matches!(config.client_config(endpoint), Err(Error::Io { path, .. }) if path == Path::new("/x")));
-}
-
-#[test]
-fn a_digest_stays_a_digest_at_a_mirror() {
-    let digest = format!("sha256:{}", "0".repeat(64));
-    let found = endpoints(&format!("nginx:1@{digest}"), None);
-    assert_eq!(found[0].reference.digest(), Some(&*digest));
+    assert_eq!(endpoint.base, "https://localhost:5/v2");
+    assert!(matches!(config.client(endpoint), Err(Error::Io { path, .. }) if path == Path::new("/x")));
 }
 
 #[test]
@@ -88,9 +86,9 @@ fn mistakes_are_named() {
             "mirrors: {docker.io: {endpoint: ['ftp://x']}}",
             "mirrors.docker.io: endpoint \"ftp://x\": unknown scheme",
         ),
-        ("mirrors: {docker.io: {endpoint: ['https://x/y']}}", "must begin with /v2"),
+        ("mirrors: {docker.io: {endpoint: ['https:///x']}}", "it should be like https://"),
         ("mirrors: {docker.io: {rewrite: {'(': x}}}", "mirrors.docker.io"),
-        ("configs: {x: {tls: {cert_file: /y}}}", "configs.x.tls: client certificates"),
+        ("configs: {x: {tls: {cert_file: /y}}}", "configs.x.tls: a client certificate needs both"),
     ] {
         let error = RegistriesConfig::parse(text).unwrap_err().to_string();
         assert!(error.contains(says), "{text}: {error}");
@@ -103,4 +101,6 @@ fn mistakes_are_named() {
 fn passwords_are_not_printed() {
     let config = RegistriesConfig::parse(FILE).unwrap();
     assert!(!format!("{config:?}").contains("secret"));
+    let endpoints = config.endpoints(&"redis".parse().unwrap(), None);
+    assert!(!format!("{endpoints:?}").contains("secret"));
 }

@@ -1,4 +1,4 @@
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 
 use super::*;
 
@@ -45,6 +45,15 @@ impl Builder {
 
     fn hard(self, path: &str, target: &str) -> Self {
         self.raw(EntryType::Link, path, target, 0o644, b"")
+    }
+
+    /// A file whose name no header has room for.
+    fn long(mut self, path: &str, data: &str) -> Self {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        self.0.append_data(&mut header, path, data.as_bytes()).unwrap();
+        self
     }
 
     fn pax(mut self, extensions: &[(&str, &[u8])]) -> Self {
@@ -146,6 +155,110 @@ fn what_a_layer_implies_is_taken_from_those_below() {
     assert_eq!(metadata(layers[1].join("new/deep")).mode() & 0o777, 0o755);
     let copy = metadata(layers[2].join("copy"));
     assert_eq!((copy.len(), copy.uid(), copy.mtime()), (1, 1000, 1_000_000_000));
+}
+
+#[test]
+fn hard_links_join_files_of_layers_below() {
+    let (_dir, layers) = stack(vec![
+        Builder::new().file("lib/a", "a").link("lib/sym", "a").raw(
+            EntryType::Fifo,
+            "lib/pipe",
+            "",
+            0o600,
+            b"",
+        ),
+        Builder::new().hard("b", "lib/a").hard("c", "lib/a").hard("s", "lib/sym").hard("p", "lib/pipe"),
+        Builder::new().file("lib/a", "new").hard("b", "lib/a").hard("lib/a", "lib/a"),
+    ]);
+    let inode = |layer: usize, path: &str| metadata(layers[layer].join(path)).ino();
+    assert_eq!((inode(1, "b"), inode(1, "c")), (inode(1, "lib/a"), inode(1, "lib/a")));
+    assert_eq!(metadata(layers[1].join("b")).nlink(), 3, "as after a copy-up");
+    assert_eq!(fs::read_link(layers[1].join("s")).unwrap(), Path::new("a"));
+    assert!(metadata(layers[1].join("p")).file_type().is_fifo());
+    assert_eq!(fs::read(layers[2].join("b")).unwrap(), b"new");
+    let missing = Builder::new().hard("x", "nowhere").done();
+    let dir = tempfile::tempdir().unwrap();
+    let error = unpack(&missing[..], dir.path(), &[]).unwrap_err().to_string();
+    assert!(error.contains("a hard link to \"nowhere\", which is not there"), "{error}");
+}
+
+#[test]
+fn an_opaque_root_hides_all_below() {
+    let (_dir, layers) = stack(vec![
+        Builder::new().dir("etc", 0o755).file("etc/x", "").file("old", "").dir("gone", 0o755),
+        Builder::new().dir("etc", 0o700).file(".wh..wh..opq", "").file("old", "again"),
+    ]);
+    let top = &layers[1];
+    assert!(tree::is_whiteout(&metadata(top.join("gone"))));
+    assert_eq!(fs::read(top.join("old")).unwrap(), b"again");
+    assert_eq!(xattr::get(top.join("etc"), OPAQUE).unwrap().as_deref(), Some(&b"y"[..]));
+}
+
+#[test]
+fn files_become_directories_and_back_and_links_are_followed_where_they_lead_now() {
+    let (_dir, layers) = stack(vec![
+        Builder::new().file("a", "file").dir("b", 0o755).file("b/x", "").link("d", "b"),
+        Builder::new().dir("a", 0o755).file("a/y", "").file("b", "file").file("d/z", "").link("e", "a"),
+        // The same parent by name, before and after the link was changed.
+        Builder::new()
+            .dir("one", 0o755)
+            .dir("two", 0o755)
+            .link("l", "one")
+            .file("l/1", "")
+            .link("l", "two")
+            .file("l/2", ""),
+    ]);
+    assert!(metadata(layers[1].join("a")).is_dir() && metadata(layers[1].join("b")).is_dir());
+    assert!(layers[1].join("b/z").exists(), "d leads to b, which is made a directory again");
+    assert!(layers[2].join("one/1").exists() && layers[2].join("two/2").exists());
+}
+
+#[test]
+fn names_attributes_and_types_of_every_length_and_kind() {
+    let long = format!("{}/{}", "d".repeat(200), "n".repeat(250));
+    let (_dir, layers) = stack(vec![
+        Builder::new()
+            .long(&long, "long")
+            .pax(&[("path", "päx/ü".as_bytes()), ("SCHILY.xattr.user.note", b"a b\0c")])
+            .file("short", "named by PAX")
+            .raw(EntryType::Block, "disk", "", 0o660, b"")
+            .raw(EntryType::Char, "deletion", "", 0o600, b"")
+            .raw(EntryType::Continuous, "contiguous", "", 0o2755, b"c")
+            .dir("sticky", 0o1777),
+    ]);
+    let root = &layers[0];
+    assert_eq!(fs::read(root.join(&long)).unwrap(), b"long");
+    assert_eq!(fs::read(root.join("päx/ü")).unwrap(), b"named by PAX");
+    assert_eq!(xattr::get(root.join("päx/ü"), "user.note").unwrap().unwrap(), b"a b\0c");
+    assert!(metadata(root.join("disk")).file_type().is_block_device());
+    assert_eq!(metadata(root.join("sticky")).mode() & 0o7777, 0o1777);
+    assert_eq!(metadata(root.join("contiguous")).mode() & 0o7777, 0o2755);
+    let dir = tempfile::tempdir().unwrap();
+    let odd = Builder::new().raw(EntryType::new(b'Z'), "odd", "", 0o644, b"").done();
+    let error = unpack(&odd[..], dir.path(), &[]).unwrap_err().to_string();
+    assert!(error.contains("its entry \"odd\" is of unknown type 'Z'"), "{error}");
+}
+
+#[test]
+fn sparse_files_stay_sparse() {
+    let mut map = b"1\n1048576\n3\n".to_vec();
+    map.resize(512, 0);
+    map.extend(b"end");
+    let headers: &[(&str, &[u8])] = &[
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.name", b"big"),
+        ("GNU.sparse.realsize", b"1048579"),
+    ];
+    let entry = Builder::new().pax(headers).raw(EntryType::Regular, "GNUSparseFile.0/big", "", 0o640, &map);
+    let (_dir, layers) = stack(vec![entry]);
+    let file = fs::File::open(layers[0].join("big")).unwrap();
+    let found = file.metadata().unwrap();
+    assert_eq!((found.len(), found.mode() & 0o777, found.uid()), (1_048_579, 0o640, 1000));
+    assert!(found.blocks() * 512 < 100_000);
+    let mut end = [0; 4];
+    file.read_exact_at(&mut end, 1_048_575).unwrap();
+    assert_eq!(&end, b"\0end");
 }
 
 #[test]

@@ -128,7 +128,9 @@ impl Check<'_> {
         let has =
             |pod: &Object, word: &str| std::str::from_utf8(pod.bytes()).is_ok_and(|text| text.contains(word));
         let pods: Vec<Arc<Object>> = self.reader.list("pods", self.wanted.namespace);
-        let likely = pods.into_iter().filter(move |pod| has(pod, self.node) && has(pod, word));
+        // The claim of an ephemeral volume is not named by the pod, but after it.
+        let names = move |pod: &Object| has(pod, word) || has(pod, "\"ephemeral\"");
+        let likely = pods.into_iter().filter(move |pod| has(pod, self.node) && names(pod));
         let pods = likely.map(|pod| pod.value()).filter(|pod| self.runs(pod));
         // A pod that a node made itself must not open anything to it.
         pods.filter(|pod| Meta::of(pod).annotation(MIRROR).is_none())

@@ -129,7 +129,8 @@ fn pod(name: &str, node: &str, spec: Value) -> Value {
 fn a_node_reads_what_its_own_pods_name_and_nothing_else() {
     let fake = cluster();
     let spec = json!({"serviceAccountName": "robot", "containers": [], "volumes": [
-        {"secret": {"secretName": "mine"}}, {"persistentVolumeClaim": {"claimName": "data"}}]});
+        {"secret": {"secretName": "mine"}}, {"persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {}}}]});
     fake.put("pods", pod("p", "n1", spec));
     fake.put("pods", pod("q", "n2", json!({"volumes": [{"secret": {"secretName": "other"}}]})));
     let claim = json!({"metadata": {"name": "pv"}, "spec": {"claimRef": {"namespace": "a", "name": "data"}}});
@@ -156,6 +157,8 @@ fn a_node_reads_what_its_own_pods_name_and_nothing_else() {
         (true, "watch", "/api/v1/namespaces/a/secrets?watch=1&fieldSelector=metadata.name%3Dmine"),
         (false, "delete", "/api/v1/namespaces/a/secrets/mine"),
         (true, "get", "/api/v1/namespaces/a/persistentvolumeclaims/data"),
+        (true, "get", "/api/v1/namespaces/a/persistentvolumeclaims/p-scratch"),
+        (false, "get", "/api/v1/namespaces/a/persistentvolumeclaims/q-scratch"),
         (true, "get", "/api/v1/persistentvolumes/pv"),
         (false, "get", "/api/v1/persistentvolumes/other"),
         (true, "create", "/api/v1/namespaces/a/serviceaccounts/robot/token"),

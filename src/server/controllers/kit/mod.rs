@@ -12,13 +12,13 @@ pub mod quantity;
 pub mod queue;
 pub mod recorder;
 pub mod revisions;
-pub mod tolerations;
+
+pub use crate::api::scheduling::{node_selectors, tolerations};
 
 use std::sync::Arc;
 
 use kube::Client;
 
-pub use crate::api::node_selectors;
 pub use informer::{Change, Informer, Key, Subscription};
 pub use informers::Informers;
 pub use queue::{Next, Queue};

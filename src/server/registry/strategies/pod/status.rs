@@ -64,11 +64,20 @@ pub fn validate(new: &Value, old: &Value) -> Vec<FieldError> {
     errors.immutable(&path.child("qosClass"), &status["qosClass"], &before["qosClass"]);
     let policy = text(&old["spec"]["restartPolicy"]);
     for (field, list) in [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")] {
-        restarts(status, before, field, policy, &old["spec"][list], &mut errors);
+        if !restarts_all(&old["spec"]) {
+            restarts(status, before, field, policy, &old["spec"][list], &mut errors);
+        }
     }
     restarts(status, before, "ephemeralContainerStatuses", "Never", &Value::Null, &mut errors);
     addresses(status, &mut errors);
     errors.0
+}
+
+/// Some container's end may begin all containers anew.
+fn restarts_all(spec: &Value) -> bool {
+    let containers = ["initContainers", "containers"].into_iter().flat_map(|list| items(&spec[list]));
+    let mut rules = containers.flat_map(|c| items(&c["restartPolicyRules"]));
+    rules.any(|rule| rule["action"] == "RestartAllContainers")
 }
 
 /// A container that is not to be restarted does not leave the state it ended in.

@@ -1,6 +1,9 @@
 //! Which pods are to be on this node: a watch of the API, one worker a pod, and what is left over of
 //! pods that are gone.
 
+mod admission;
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::error::Error;
-use super::pod::{Wanted, Worker, labels};
+use super::mirrors::{is_mirror, is_static};
+use super::pod::{Verdict, Wanted, Worker, labels};
 use super::spec::{name, namespace, uid};
 use super::volumes;
 use crate::runtime::spec::{RuntimeEvent, SandboxStatus};
@@ -30,6 +34,8 @@ const RESYNC: Duration = Duration::from_secs(300);
 struct Entry {
     wanted: Arc<watch::Sender<Wanted>>,
     wake: Arc<Notify>,
+    /// The node did not take the pod: it counts for no other.
+    rejected: bool,
 }
 
 /// Keeps a worker for each pod of the node.
@@ -53,9 +59,13 @@ impl Source {
         let mut pods = std::pin::pin!(watcher::watcher(api, config).default_backoff());
         let mut resync = tokio::time::interval_at(tokio::time::Instant::now() + RESYNC, RESYNC);
         let mut listed = BTreeSet::new();
+        let mut files = self.context.statics.subscribe();
+        self.static_pods().await;
         loop {
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
+                Ok(()) = files.changed() => self.static_pods().await,
+                () = self.context.statics.ended() => self.static_pods().await,
                 _ = resync.tick() => self.wake_all(),
                 event = events.recv() => match event {
                     Ok(RuntimeEvent::Exited { sandbox, .. } | RuntimeEvent::SandboxLost { sandbox }) => self.wake(&sandbox),
@@ -76,28 +86,30 @@ impl Source {
             Event::Init => listed.clear(),
             Event::InitApply(pod) => {
                 listed.insert(uid(&pod).to_owned());
-                self.apply(pod);
+                self.apply(pod).await;
             }
             Event::InitDone => self.remove_all_but(listed).await,
-            Event::Apply(pod) => self.apply(pod),
+            Event::Apply(pod) => self.apply(pod).await,
+            Event::Delete(pod) if is_mirror(&pod) => self.mirror_gone(&pod),
             Event::Delete(pod) => self.gone(Arc::new(pod)),
         }
     }
 
     /// A pod is there or changed.
-    fn apply(&self, pod: Pod) {
+    async fn apply(&self, pod: Pod) {
         let pod = Arc::new(pod);
-        self.context.pods.set(Arc::clone(&pod));
-        let mut workers = self.workers.lock();
-        match workers.get(uid(&pod)) {
-            Some(entry) => {
-                entry.wanted.send_replace(Wanted::Pod(pod));
-            }
-            None => {
-                let key = uid(&pod).to_owned();
-                workers.insert(key, self.start(Wanted::Pod(pod)));
-            }
+        if is_mirror(&pod) {
+            return self.mirror(pod);
         }
+        self.context.pods.set(Arc::clone(&pod));
+        if let Some(entry) = self.workers.lock().get(uid(&pod)) {
+            entry.wanted.send_replace(Wanted::Pod(pod));
+            return;
+        }
+        let rejected = self.admit(&pod).await;
+        let key = uid(&pod).to_owned();
+        let entry = self.start(Wanted::Pod(pod), rejected);
+        self.workers.lock().insert(key, entry);
     }
 
     /// A pod is not in the API any more.
@@ -110,10 +122,11 @@ impl Source {
         }
     }
 
-    fn start(&self, wanted: Wanted) -> Entry {
+    fn start(&self, wanted: Wanted, rejected: Option<Verdict>) -> Entry {
         let (Wanted::Pod(pod) | Wanted::Gone(pod)) = &wanted;
         let task = format!("pod {}/{} {}", namespace(pod), name(pod), uid(pod));
-        let uid = uid(pod).to_owned();
+        let (uid, of_file) = (uid(pod).to_owned(), is_static(pod));
+        let is_rejected = rejected.is_some();
         let wanted = Arc::new(watch::Sender::new(wanted));
         let wake = Arc::new(Notify::new());
         self.context.evictions.know(&uid, Arc::clone(&wake));
@@ -122,13 +135,17 @@ impl Source {
         self.context.supervisor.spawn(task, Stage::Agent, OnFailure::Restart, move |token| {
             let (context, uid) = (Arc::clone(&context), uid.clone());
             let (wanted, wake) = (sender.subscribe(), Arc::clone(&notify));
+            let rejected = rejected.clone();
             async move {
                 let sandboxes = sandboxes_of(&context, &uid).await;
-                Worker::new(context, wanted, wake, &sandboxes, None).run(token).await;
+                let worker = Worker::new(Arc::clone(&context), wanted, wake, &sandboxes, rejected);
+                if worker.run(token).await && of_file {
+                    context.statics.gone(&uid);
+                }
                 Ok(())
             }
         });
-        Entry { wanted, wake }
+        Entry { wanted, wake, rejected: is_rejected }
     }
 
     fn wake(&self, sandbox: &str) {
@@ -147,11 +164,17 @@ impl Source {
     /// After a list: pods that vanished while nobody looked, sandboxes and directories without a pod.
     async fn remove_all_but(&self, listed: &BTreeSet<String>) {
         for pod in self.context.pods.all() {
-            if !listed.contains(uid(&pod)) {
+            if !listed.contains(uid(&pod)) && !is_static(&pod) {
                 self.gone(pod);
             }
         }
+        for mirror in self.context.statics.mirrors() {
+            if !listed.contains(uid(&mirror)) {
+                self.mirror_gone(&mirror);
+            }
+        }
         let mut known: BTreeSet<String> = listed.clone();
+        known.extend(self.context.pods.all().iter().map(|p| uid(p).to_owned()));
         for sandbox in self.context.runtime.sandboxes().await {
             let Some(orphan) = orphan(&sandbox) else { continue };
             let uid = uid(&orphan).to_owned();
@@ -161,18 +184,16 @@ impl Source {
                     namespace = namespace(&orphan),
                     "its pod is gone: ending a sandbox"
                 );
-                self.start(Wanted::Gone(Arc::new(orphan)));
+                self.start(Wanted::Gone(Arc::new(orphan)), None);
             }
         }
-        for entry in std::fs::read_dir(self.context.paths.pods()).into_iter().flatten().flatten() {
+        let workers = self.workers.lock();
+        let entries = std::fs::read_dir(self.context.paths.pods()).into_iter().flatten().flatten();
+        let orphans = entries.filter(|entry| {
             let uid = entry.file_name().to_string_lossy().into_owned();
-            if !known.contains(&uid)
-                && !self.workers.lock().contains_key(&uid)
-                && let Err(error) = volumes::tear_down(&entry.path()).await
-            {
-                tracing::warn!(%error, "a directory of a pod that is gone was not removed");
-            }
-        }
+            !known.contains(&uid) && !workers.contains_key(&uid)
+        });
+        volumes::remove_orphans(&self.context.supervisor, orphans.map(|e| e.path()).collect());
     }
 }
 
