@@ -16,6 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("runtime_sandboxes", &[]),
     ("runtime_security", &[]),
     ("agent_pods", &[]),
+    ("agent_api", &["statistics_of_node_pods_and_containers"]),
     ("agent_volumes", &["mounts_and_devices"]),
     ("agent_resources", &[]),
     ("agent_eviction", &["memory"]),
@@ -68,6 +69,11 @@ fn security() {
 #[test]
 fn pods() {
     in_a_guest("agent_pods");
+}
+
+#[test]
+fn statistics() {
+    in_a_guest("agent_api");
 }
 
 #[test]

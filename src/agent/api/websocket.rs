@@ -16,7 +16,9 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use super::exec::{Input, Options, Output, Wire, parse_resize};
 
 /// Sub-protocols, the newest first.
-pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+pub(super) const PROTOCOLS: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", OLDEST];
+/// The one before versions: a failure is told in plain text, success not at all.
+const OLDEST: &str = "channel.k8s.io";
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -63,7 +65,7 @@ where
     let Wire { input, output } = wire;
     let closes = version == "v5.channel.k8s.io";
     let done = tokio::select! {
-        done = write(&mut sink, output) => done,
+        done = write(&mut sink, version, output) => done,
         () = read(&mut stream, input, closes) => false,
     };
     if done && sink.send(normal_end()).await.is_ok() {
@@ -74,6 +76,7 @@ where
 
 async fn write<S>(
     sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    version: &str,
     mut output: mpsc::Receiver<Output>,
 ) -> bool
 where
@@ -83,6 +86,10 @@ where
         let frame = match message {
             Output::Stdout(data) => frame(STDOUT, &data),
             Output::Stderr(data) => frame(STDERR, &data),
+            Output::Status(status) if version == OLDEST => match status["message"].as_str() {
+                Some(text) => frame(STATUS, text.as_bytes()),
+                None => continue,
+            },
             Output::Status(status) => frame(STATUS, status.to_string().as_bytes()),
         };
         if sink.send(frame).await.is_err() {
@@ -175,6 +182,26 @@ mod tests {
         assert_eq!(message(b"\xff\x00", true), Some(Input::End));
         assert_eq!(message(b"\xff\x00", false), None, "version 4 cannot close");
         assert_eq!(message(b"", true), None);
+    }
+
+    #[tokio::test]
+    async fn the_oldest_protocol_tells_failures_in_text() {
+        for (status, wanted) in [
+            (json!({"status": "Success"}), normal_end()),
+            (json!({"status": "Failure", "message": "no"}), frame(STATUS, b"no")),
+        ] {
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (client, wire) = pair();
+            let options = Options { stdin: false, stdout: true, stderr: false, tty: false };
+            let serving = tokio::spawn(exec(ours, OLDEST, options, wire));
+            let mut socket = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+            assert_eq!(socket.next().await.expect("open").expect("first"), frame(STDOUT, b""));
+            client.output.send(Output::Status(status)).await.expect("sent");
+            drop(client);
+            assert_eq!(socket.next().await.expect("open").expect("last"), wanted);
+            drop(socket);
+            serving.await.expect("served");
+        }
     }
 
     #[tokio::test]

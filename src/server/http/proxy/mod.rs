@@ -6,6 +6,7 @@
 
 mod client;
 mod log_options;
+mod log_socket;
 mod options;
 mod target;
 mod upgrade;
@@ -31,7 +32,7 @@ const HOP_BY_HOP: [&str; 7] =
 const MAX_REFUSAL: usize = 64 << 10;
 
 /// `pods/log`.
-pub(super) async fn log(api: &Api, cx: Cx) -> Answer {
+pub(super) async fn log(api: &Api, mut cx: Cx) -> Answer {
     log_options::check(&cx.params, cx.name()?)?;
     let pod = target::pod(api, &cx)?;
     let container = target::container(&pod, cx.params.get("container"))?;
@@ -45,7 +46,17 @@ pub(super) async fn log(api: &Api, cx: Cx) -> Answer {
     if cx.params.flag("insecureSkipTLSVerifyBackend") {
         target.scheme = target::Scheme::UnverifiedNode;
     }
-    refusal_as_status(send(api, cx, target).await?).await
+    let asked = cx.parts.headers.clone();
+    let socket = if log_socket::is_asked(&asked) { upgrade::take(&mut cx.parts) } else { None };
+    if socket.is_some() {
+        // The node is asked for the plain text.
+        cx.parts.headers.remove(http::header::UPGRADE);
+    }
+    let response = refusal_as_status(send(api, cx, target).await?).await?;
+    match socket {
+        Some(client) => log_socket::serve(client, &asked, response.into_body()),
+        None => Ok(response),
+    }
 }
 
 /// A node refuses in plain text; clients read a Status. Codes and texts as in apiserver's

@@ -29,6 +29,8 @@ struct State {
     /// The newest readings by node, and when they were taken.
     last: HashMap<String, Reading>,
     taken: Option<Instant>,
+    /// Whom was asked then: who did not answer is not asked again at once.
+    asked: Vec<String>,
     told: Arc<Sample>,
 }
 
@@ -43,7 +45,7 @@ impl Readings {
         let mut state = self.0.lock().await;
         let age = state.taken.map(|t| t.elapsed());
         let nodes = nodes(api);
-        let known = nodes.iter().all(|n| state.told.0.contains_key(n));
+        let known = nodes.iter().all(|n| state.asked.contains(n));
         if known && age.is_some_and(|age| age < FRESH) {
             return Arc::clone(&state.told);
         }
@@ -61,7 +63,7 @@ impl Readings {
         let told =
             last.iter().map(|(node, reading)| (node.clone(), (before.get(node).cloned(), reading.clone())));
         state.told = Arc::new(Sample(told.collect()));
-        (state.last, state.taken) = (last, Some(Instant::now()));
+        (state.last, state.taken, state.asked) = (last, Some(Instant::now()), nodes);
         Arc::clone(&state.told)
     }
 }
