@@ -28,7 +28,10 @@ fn statistics_of_node_pods_and_containers() {
 
 #[test]
 fn logs_on_disk_and_over_the_wire() {
-    let cluster = Cluster::start("api-logs", &["--kubelet-arg", "container-log-max-size=100Ki"]);
+    let cluster = Cluster::start(
+        "api-logs",
+        &["--kubelet-arg", "container-log-max-size=100Ki", "--kubelet-arg", "container-log-max-files=100"],
+    );
     cluster.import_test_images();
     logs::all(&cluster);
 }

@@ -525,8 +525,14 @@ fn restarts_of_the_agent(cluster: &Cluster, ns: &str) {
 
 #[test]
 fn static_pods() {
-    let cluster = Cluster::start("static", &[]);
+    let flags = [
+        "--node-taint=dedicated=files:NoSchedule",
+        "--node-external-ip=203.0.113.9",
+        "--node-label=example.com/a=b",
+    ];
+    let cluster = Cluster::start("static", &flags);
     cluster.import_test_images();
+    registration(&cluster);
     let ns = &cluster.namespace("static");
     let directory = cluster.data_dir().join("agent/pod-manifests");
     let manifest = |image: &str, sleep: u32| {
@@ -606,13 +612,42 @@ fn static_pods() {
     assert!(!pods.join(hash).exists(), "nothing of the pod is left");
 }
 
+fn registration(cluster: &Cluster) {
+    let node: Value =
+        serde_json::from_str(&cluster.kubectl(&["get", "node", "node-1", "-o", "json"])).expect("JSON");
+    assert_eq!(node["metadata"]["labels"]["example.com/a"], "b");
+    let taint = json!({"key": "dedicated", "value": "files", "effect": "NoSchedule"});
+    assert!(node["spec"]["taints"].as_array().is_some_and(|t| t.contains(&taint)), "{}", node["spec"]);
+    let addresses = json!([{"type": "InternalIP", "address": harness::NODE_IP},
+        {"type": "ExternalIP", "address": "203.0.113.9"}, {"type": "Hostname", "address": "node-1"}]);
+    assert_eq!(node["status"]["addresses"], addresses);
+    for field in ["cpu", "memory", "pods", "ephemeral-storage"] {
+        assert!(node["status"]["capacity"][field].is_string(), "{field}: {}", node["status"]["capacity"]);
+        assert!(
+            node["status"]["allocatable"][field].is_string(),
+            "{field}: {}",
+            node["status"]["allocatable"]
+        );
+    }
+    let lease = ["lease", "node-1", "-n", "kube-node-lease"];
+    let renewed = || cluster.kubectl(&[&["get"], &lease[..], &["-o", "jsonpath={.spec.renewTime}"]].concat());
+    let first = renewed();
+    wait_for("the next heartbeat", || renewed() != first);
+    let directory = cluster.host.directory.path().join("other");
+    let mut refused = cluster.host.command(harness::executable());
+    refused.args(["server", "--node-label", "k8s.io/a=b", "--data-dir"]).arg(directory);
+    let output = refused.output().expect("kedge runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("set it with `kubectl label node`"), "{told}");
+}
+
 #[test]
 fn a_clock_that_is_behind_is_waited_for() {
     let cluster = Cluster::start("clock", &[]);
     cluster.stop_server();
-    // A certificate that is valid only from a few seconds on: the clock must be behind.
+    // A certificate that is valid only from a while on: the clock must be behind.
     let tls = cluster.data_dir().join("server/tls");
-    let ahead = std::time::SystemTime::now() + Duration::from_secs(8);
+    let ahead = std::time::SystemTime::now() + Duration::from_secs(15);
     let key = rcgen::KeyPair::generate().expect("a key");
     let mut parameters = rcgen::CertificateParams::new(vec!["later".to_owned()]).expect("parameters");
     parameters.not_before = ahead.into();

@@ -282,7 +282,8 @@ fn readiness_is_asked_for_until_the_end(place: &Place) {
     let (dir, volumes, mounts) = shared(place, "readiness");
     let well = json!({"exec": sh("test ! -f /h/ill"), "periodSeconds": 1, "failureThreshold": 1});
     let stop = "touch /h/ill; until test -f /h/go; do sleep 0.1; done";
-    let spec = one(json!({"readinessProbe": well, "livenessProbe": well, "volumeMounts": mounts,
+    let spec = one(json!({"command": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.2; done"],
+        "readinessProbe": well, "livenessProbe": well, "volumeMounts": mounts,
         "lifecycle": {"preStop": {"exec": sh(stop)}}}));
     place.pods(&[("ends", with(spec, json!({"volumes": volumes, "terminationGracePeriodSeconds": 600})))]);
     place.ready("ends");

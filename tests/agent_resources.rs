@@ -133,6 +133,9 @@ fn groups_are_kubelets(cluster: &Cluster, ns: &str) {
         cluster.wait_pod_ready(ns, name);
     }
     let all = pods_group(cluster);
+    let top = Group { name: all.name.trim_end_matches("/kubepods").to_owned() };
+    let shares = |group: &Group| group.read("cpu", "cpu.shares", "cpu.weight");
+    assert_eq!(shares(&top), shares(&all), "pods have their share of the machine");
     let of = |name: &str, class: &str| {
         let uid = get(cluster, ns, name, "{.metadata.uid}");
         let id = get(cluster, ns, name, "{.status.containerStatuses[0].containerID}");

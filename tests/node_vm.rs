@@ -17,6 +17,8 @@ const TABLE: &[(&str, &[&str])] = &[
     ("runtime_security", &[]),
     ("agent_pods", &[]),
     ("agent_volumes", &["mounts_and_devices"]),
+    ("agent_resources", &[]),
+    ("agent_eviction", &["memory"]),
 ];
 
 static EXECUTABLES: LazyLock<Vec<std::path::PathBuf>> = LazyLock::new(|| {
@@ -71,4 +73,14 @@ fn pods() {
 #[test]
 fn volumes() {
     in_a_guest("agent_volumes");
+}
+
+#[test]
+fn resources() {
+    in_a_guest("agent_resources");
+}
+
+#[test]
+fn eviction() {
+    in_a_guest("agent_eviction");
 }

@@ -5,8 +5,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use kedge::runtime::Error;
 use kedge::runtime::spec::{ContainerSpec, ContainerState, ExecSpec, Resources};
+use kedge::runtime::{Error, Runtime};
 use support::{Fixture, log_lines, read_all, sh};
 use tokio::io::AsyncWriteExt;
 

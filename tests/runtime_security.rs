@@ -163,6 +163,7 @@ async fn mounts_show_what_they_should() {
         readonly,
         kind: MountKind::Bind,
         propagation: Propagation::Private,
+        ..Default::default()
     };
     let mounts = vec![
         bind(host.clone(), "/data", false),

@@ -9,6 +9,7 @@ use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
 
+use super::counts::{ProbeCounts, Starts};
 use super::events::Recorder;
 use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
@@ -17,7 +18,6 @@ use super::mirrors::Statics;
 use super::objects::Objects;
 use super::paths::Paths;
 use super::spec;
-use super::stats::{ProbeCounts, Starts};
 use crate::config::NodeSettings;
 use crate::network::PodNetwork;
 use crate::runtime::Runtime;

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, Stat, openat, openat2, statat};
 
 use super::context::Context;
-use super::pod::labels;
+use super::labels;
 use super::spec::{all_containers, uid};
 use crate::runtime::Runtime;
 

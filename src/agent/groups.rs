@@ -62,7 +62,9 @@ fn enforce(context: &Context) -> bool {
         pids_limit: pids(reserved(kubelet, "pid") / 1000),
         ..Resources::default()
     };
-    match context.runtime.set_group(PODS, &limits) {
+    // The group of the installation weighs as much as that of its pods does elsewhere, at the top.
+    let top = context.runtime.set_group("", &only_shares(shares(cpu.max(0))));
+    match top.and_then(|()| context.runtime.set_group(PODS, &limits)) {
         Ok(()) => {
             let text = "Updated Node Allocatable limit across pods";
             event(context, "Normal", "NodeAllocatableEnforced", text.into());

@@ -11,6 +11,7 @@ mod api;
 mod backoff;
 mod container;
 mod context;
+mod counts;
 mod disk;
 mod error;
 mod events;
@@ -20,6 +21,8 @@ mod fields;
 mod groups;
 mod image_gc;
 mod images;
+mod labels;
+mod logs;
 mod mirrors;
 mod node;
 mod objects;
@@ -139,7 +142,7 @@ impl Agent {
             network: network_ready,
             services: service_store,
             pods: Pods::default(),
-            probe_counts: stats::ProbeCounts::default(),
+            probe_counts: counts::ProbeCounts::default(),
             node: node_seen,
             statics: Statics::new(directory.read()),
             memory_capacity: machine.memory,
@@ -249,10 +252,14 @@ where
     })
 }
 
-/// Unmounts the volumes of all pods of the installation at `data_dir`, for `kedge killall`.
+/// Unmounts the volumes and removes the logs of all pods of the installation at `data_dir`, for `kedge killall`.
 ///
 /// # Errors
 /// What could not be unmounted.
 pub fn cleanup(data_dir: &std::path::Path) -> Result<(), Error> {
-    volumes::unmount_all(Paths::new(data_dir).pods())
+    let paths = Paths::new(data_dir);
+    let pods = std::fs::read_dir(paths.pods()).into_iter().flatten().flatten();
+    let uids: Vec<String> = pods.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    logs::remove_pods(&uids);
+    volumes::unmount_all(paths.pods())
 }

@@ -6,8 +6,8 @@ use super::paths;
 use super::spec::{ContainerState, ContainerStats, Resources};
 
 impl Runtime {
-    /// Makes a group below the installation's, such as `kubepods/burstable`, or changes its limits. It
-    /// stays until [`Runtime::cleanup_all`].
+    /// Makes a group below the installation's, such as `kubepods/burstable`, or changes its limits; the
+    /// empty name is the installation's own. It stays until [`Runtime::cleanup_all`].
     ///
     /// # Errors
     /// The name leads elsewhere, or the kernel refuses a limit, such as one below what is in use.
@@ -69,6 +69,7 @@ impl Runtime {
 
     fn group(&self, group: &str) -> Result<String, Error> {
         paths::check_cgroup(group)?;
-        Ok(format!("{}/{}", self.0.config.cgroup_root.trim_matches('/'), group.trim_matches('/')))
+        let (top, group) = (self.0.config.cgroup_root.trim_matches('/'), group.trim_matches('/'));
+        Ok(if group.is_empty() { top.to_owned() } else { format!("{top}/{group}") })
     }
 }

@@ -179,21 +179,21 @@ async fn pump_exec(mut session: ExecSession, client: Client) {
     let outputs = async {
         tokio::join!(copy(stdout, &output, Output::Stdout), copy(stderr, &output, Output::Stderr));
     };
-    let mut outputs = std::pin::pin!(outputs);
+    // Beside the outputs, not in turn with them: a process that is not read from may not read either.
+    let inputs = async {
+        while let Some(message) = input.recv().await {
+            match message {
+                Input::Resize(cols, rows) => drop(session.resize(cols, rows)),
+                message => feed(&mut stdin, message).await,
+            }
+        }
+        std::future::pending::<()>().await;
+    };
     // The process may end while something it left behind holds its output open: both are awaited, as
     // containerd does.
-    let mut open = true;
-    loop {
-        tokio::select! {
-            () = &mut outputs => break,
-            message = input.recv(), if open => match message {
-                Some(Input::Resize(cols, rows)) => {
-                    let _ = session.resize(cols, rows);
-                }
-                Some(message) => feed(&mut stdin, message).await,
-                None => open = false,
-            },
-        }
+    tokio::select! {
+        _ = outputs => {}
+        () = inputs => {}
     }
     let status = match session.wait().await {
         Ok(0) => json!({"metadata": {}, "status": "Success"}),
@@ -220,19 +220,18 @@ async fn pump_attach(mut session: AttachSession, options: Options, client: Clien
     let outputs = async {
         tokio::join!(copy(stdout, &output, Output::Stdout), copy(stderr, &output, Output::Stderr));
     };
-    let mut outputs = std::pin::pin!(outputs);
-    let mut open = true;
-    loop {
-        tokio::select! {
-            () = &mut outputs => break,
-            message = input.recv(), if open => match message {
-                Some(Input::Resize(cols, rows)) => {
-                    let _ = session.resize(cols, rows).await;
-                }
-                Some(message) => feed(&mut stdin, message).await,
-                None => open = false,
-            },
+    let inputs = async {
+        while let Some(message) = input.recv().await {
+            match message {
+                Input::Resize(cols, rows) => drop(session.resize(cols, rows).await),
+                message => feed(&mut stdin, message).await,
+            }
         }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = outputs => {}
+        () = inputs => {}
     }
     let _ = output.send(Output::Status(json!({"metadata": {}, "status": "Success"}))).await;
 }
@@ -308,6 +307,28 @@ mod tests {
         let status = exit_status(3);
         assert_eq!(status["reason"], "NonZeroExitCode");
         assert_eq!(status["details"]["causes"][0], json!({"reason": "ExitCode", "message": "3"}));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_read_is_read_from_all_the_same() {
+        let (client, mut wire) = pair();
+        let Client { mut input, output } = client;
+        // Nobody reads the other end: the second message cannot be written.
+        let (stuck, _other_end) = tokio::io::duplex(1);
+        let mut stdin: Option<Writer> = Some(Box::new(stuck));
+        let reader: Reader = Box::new(std::io::Cursor::new(vec![7u8; 3]));
+        let inputs = async {
+            while let Some(message) = input.recv().await {
+                feed(&mut stdin, message).await;
+            }
+        };
+        wire.input.send(Input::Stdin(Bytes::from_static(b"more than fits"))).await.expect("sent");
+        let outputs = copy(Some(reader), &output, Output::Stdout);
+        tokio::select! {
+            () = outputs => {}
+            () = inputs => panic!("it cannot be written"),
+        }
+        assert_eq!(wire.output.recv().await, Some(Output::Stdout(Bytes::from_static(&[7; 3]))));
     }
 
     #[tokio::test]

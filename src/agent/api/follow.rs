@@ -4,7 +4,7 @@ use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -31,15 +31,16 @@ pub(super) struct Follow<'a> {
 /// One line, its prefix taken off.
 struct Line<'a> {
     time: &'a [u8],
+    stream: &'a [u8],
     text: &'a [u8],
     partial: bool,
 }
 
 fn split(line: &[u8]) -> Option<Line<'_>> {
     let mut parts = line.splitn(4, |b| *b == b' ');
-    let (time, _stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let partial = tag.split(|b| *b == b':').next() == Some(b"P");
-    Some(Line { time, text, partial })
+    Some(Line { time, stream, text, partial })
 }
 
 /// Turns lines of the file into what the client gets.
@@ -53,9 +54,13 @@ struct Filter<'a> {
 impl Filter<'_> {
     /// Adds a line's text to `out`; whether more is wanted.
     fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some(Line { time, text, partial }) = split(line.strip_suffix(b"\n").unwrap_or(line)) else {
+        let Some(Line { time, stream, text, partial }) = split(line.strip_suffix(b"\n").unwrap_or(line))
+        else {
             return true;
         };
+        if self.options.stream.is_some_and(|wanted| wanted.as_bytes() != stream) {
+            return true;
+        }
         if let Some(since) = self.options.since {
             let at = std::str::from_utf8(time).ok().and_then(|t| t.parse::<Timestamp>().ok());
             if at.is_some_and(|t| t < since) {
@@ -168,12 +173,12 @@ impl Follow<'_> {
             if !self.pass(&mut reader, &mut filter, &mut rest, sender).await? {
                 return Ok(());
             }
-            if self.rotated(reader.get_ref())? {
-                // What was written to the old file up to the change is read above all the same.
+            if let Some(next) = self.next_file(reader.get_ref())? {
+                // What was written to the old file up to the change is read first.
                 if !self.pass(&mut reader, &mut filter, &mut rest, sender).await? {
                     return Ok(());
                 }
-                reader = open(self.path, None)?;
+                reader = open(&next, None)?;
                 continue;
             }
             let Some(watch) = watch.as_mut().filter(|_| running) else { return Ok(()) };
@@ -218,14 +223,37 @@ impl Follow<'_> {
         }
     }
 
-    /// Another file has the log's name now.
-    fn rotated(&self, file: &File) -> io::Result<bool> {
-        match std::fs::metadata(self.path) {
-            Ok(newer) => Ok(self.options.follow && newer.ino() != file.metadata()?.ino()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+    /// Where the log goes on after `file`, once another file has its name. There may be several between them:
+    /// a fast writer rotates faster than a slow client reads.
+    fn next_file(&self, file: &File) -> io::Result<Option<PathBuf>> {
+        if !self.options.follow {
+            return Ok(None);
         }
+        let own = file.metadata()?.ino();
+        match std::fs::metadata(self.path) {
+            Ok(newest) if newest.ino() == own => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => drop(other?),
+        }
+        let mut files = rotated(self.path);
+        files.push(self.path.to_path_buf());
+        let is_own = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| m.ino() == own);
+        // If it is gone itself, all that are left are newer.
+        let next = files.iter().position(is_own).map_or(0, |at| at + 1);
+        Ok(files.into_iter().nth(next))
     }
+}
+
+/// The files a log was moved to, the oldest first.
+fn rotated(path: &Path) -> Vec<PathBuf> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Vec::new();
+    };
+    let start = format!("{name}.");
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.file_name());
+    let mut names: Vec<_> = entries.filter(|n| n.to_str().is_some_and(|n| n.starts_with(&start))).collect();
+    names.sort();
+    names.into_iter().map(|n| directory.join(n)).collect()
 }
 
 #[cfg(test)]
@@ -272,6 +300,8 @@ mod tests {
             (limit(2), limit(6), limit(100)),
             ("on".into(), "one\ntw".into(), "one\ntwo-a\n three \n".into())
         );
+        let stream = |s| text(&path, &Options { stream: Some(s), ..Options::default() });
+        assert_eq!((stream("stdout"), stream("stderr")), ("one\n three \n".into(), "two-a\n".into()));
         let since = Some("2026-01-01T00:00:03Z".parse().expect("a time"));
         assert_eq!(text(&path, &Options { since, ..Options::default() }), "a\n three \n");
         let (_directory, long) = log(&vec!["2026-01-01T00:00:01Z stdout F x\n"; 9000]);
@@ -294,8 +324,12 @@ mod tests {
             file.write_all(b"2026-01-01T00:00:05Z stdout F ").expect("written");
             file.write_all(b"later\n").expect("written");
             assert_eq!(receiver.recv().await.expect("second"), "later\n");
+            // Twice, before the reader can have seen the first.
             std::fs::rename(&path, path.with_extension("log.1")).expect("renamed");
+            std::fs::write(&path, "2026-01-01T00:00:06Z stdout F between\n").expect("written");
+            std::fs::rename(&path, path.with_extension("log.2")).expect("renamed");
             std::fs::write(&path, "2026-01-01T00:00:06Z stdout F new\n").expect("written");
+            assert_eq!(receiver.recv().await.expect("third"), "between\n");
             assert_eq!(receiver.recv().await.expect("third"), "new\n");
             std::fs::write(&path, "2026-01-01T00:00:06Z stdout F new\n2026-01-01T00:00:07Z stdout F end\n")
                 .expect("written");

@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStateWaiting, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, ContainerStatus, Pod};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -16,8 +16,9 @@ use super::follow::Follow;
 use super::target::{Query, observe};
 use super::{Body, Refusal};
 use crate::agent::context::Context;
+use crate::agent::logs as disk;
 use crate::agent::spec::find_container;
-use crate::runtime::spec::ContainerState;
+use crate::runtime::spec::ContainerState as Runs;
 
 /// Which part of a log is wanted, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) struct Options {
     pub since: Option<Timestamp>,
     /// At most so many bytes.
     pub limit: Option<usize>,
+    /// `stdout` or `stderr` alone.
+    pub stream: Option<&'static str>,
 }
 
 impl Options {
@@ -61,6 +64,12 @@ impl Options {
             }
             (None, None) => None,
         };
+        let stream = match query.get("stream").filter(|t| !t.is_empty()) {
+            None | Some("All") => None,
+            Some("Stdout") => Some("stdout"),
+            Some("Stderr") => Some("stderr"),
+            Some(other) => return Err(Refusal::bad_request(format!("stream: invalid value {other:?}"))),
+        };
         Ok(Self {
             follow: query.flag(&["follow"]),
             previous: query.flag(&["previous"]),
@@ -68,6 +77,7 @@ impl Options {
             tail: number("tailLines", 0)?.map(size),
             since,
             limit: number("limitBytes", 1)?.map(size),
+            stream,
         })
     }
 }
@@ -128,32 +138,53 @@ async fn locate(
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     if previous {
         // A crashed container that waits to be started again is the one before the next.
-        let newest = observed.newest(container).filter(|c| c.state == ContainerState::Exited);
+        let newest = observed.newest(container).filter(|c| c.state == Runs::Exited);
         let newest = newest.filter(|_| waiting(pod, container).is_some());
-        let last = observed.previous(container).or(newest);
-        let last = last.ok_or_else(|| {
+        let last = observed.previous(container).or(newest).map(|c| c.log_path.clone());
+        let last = last.or_else(|| left_behind(context, pod, container, true)).ok_or_else(|| {
             Refusal::bad_request(format!(
                 "previous terminated container \"{container}\" in pod \"{name}\" not found"
             ))
         })?;
-        return Ok((last.log_path.clone(), None));
+        return Ok((last, None));
     }
     match observed.newest(container) {
-        Some(status) if status.state != ContainerState::Created => {
-            let running = (status.state == ContainerState::Running).then(|| status.id.clone());
+        Some(status) if status.state != Runs::Created => {
+            let running = (status.state == Runs::Running).then(|| status.id.clone());
             Ok((status.log_path.clone(), running))
         }
-        _ => Err(Refusal::bad_request(why_not(pod, container))),
+        _ => left_behind(context, pod, container, false)
+            .map(|path| (path, None))
+            .ok_or_else(|| Refusal::bad_request(why_not(pod, container))),
     }
+}
+
+/// The log of a container that is gone with its sandbox, after a reboot maybe, as far as the API's status tells of
+/// it: of the one before the present one, or of one that ended.
+fn left_behind(context: &Context, pod: &Pod, container: &str, previous: bool) -> Option<PathBuf> {
+    let status = status_of(pod, container)?;
+    let directory = context.paths.pod_logs(pod).join(container);
+    let ended = |state: &Option<ContainerState>| state.as_ref().is_some_and(|s| s.terminated.is_some());
+    if previous {
+        let before = u32::try_from(status.restart_count).ok()?;
+        let running = status.state.as_ref().is_some_and(|s| s.running.is_some());
+        return ended(&status.last_state)
+            .then(|| disk::newest(&directory, running.then_some(before)))
+            .flatten();
+    }
+    ended(&status.state).then(|| disk::newest(&directory, None)).flatten()
 }
 
 /// What a container waits for, by the pod's status.
 fn waiting<'p>(pod: &'p Pod, container: &str) -> Option<&'p ContainerStateWaiting> {
+    status_of(pod, container)?.state.as_ref()?.waiting.as_ref()
+}
+
+fn status_of<'p>(pod: &'p Pod, container: &str) -> Option<&'p ContainerStatus> {
     let status = pod.status.as_ref()?;
     let lists =
         [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
-    let found = lists.into_iter().flatten().flatten().find(|c| c.name == container)?;
-    found.state.as_ref()?.waiting.as_ref()
+    lists.into_iter().flatten().flatten().find(|c| c.name == container)
 }
 
 /// Why a container has no log, by the pod's status.
@@ -191,9 +222,12 @@ mod tests {
             tail: Some(5),
             since: Some(since),
             limit: Some(9),
+            stream: None,
         };
         assert_eq!(options, expected);
+        assert_eq!(parse("stream=Stderr").expect("valid").stream, Some("stderr"));
         for wrong in [
+            "stream=x",
             "tailLines=-1",
             "limitBytes=0",
             "sinceSeconds=x",

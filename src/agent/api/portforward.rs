@@ -18,7 +18,7 @@ use super::target::{Query, find_pod, observe};
 use super::upgrade::{Io, Protocol, negotiate, switch};
 use super::{Body, Refusal, spdy, websocket};
 use crate::agent::context::Context;
-use crate::agent::spec::host_network;
+use crate::agent::spec::{host_network, name, uid as uid_of};
 
 /// SPDY/3.1 carried in WebSocket messages, as newer clients do.
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
@@ -49,6 +49,7 @@ pub(super) fn serve(
     let names = [query.all("port"), query.all("ports")].concat();
     let ports: Vec<u16> = names.iter().flat_map(|p| p.split(',')).filter_map(|p| p.parse().ok()).collect();
     let (context, chosen) = (Arc::clone(context), protocol.clone());
+    let about = format!("to pod {}, uid {}", name(&pod), uid_of(&pod));
     switch(request, &protocol, move |io| async move {
         let place = if host_network(&pod) {
             Place::Host
@@ -61,17 +62,17 @@ pub(super) fn serve(
             Place::Namespace(path)
         };
         let result = match &chosen {
-            Protocol::Spdy(_) => spdy::forward::serve(io, |port| connect(place.clone(), port)).await,
+            Protocol::Spdy(_) => spdy::forward::serve(io, &about, |port| connect(place.clone(), port)).await,
             Protocol::WebSocket(name) if name == TUNNEL => {
                 let (ours, theirs) = tokio::io::duplex(64 << 10);
-                let session = spdy::forward::serve(ours, |port| connect(place.clone(), port));
+                let session = spdy::forward::serve(ours, &about, |port| connect(place.clone(), port));
                 tokio::select! {
                     result = session => result,
                     () = websocket::tunnel(io, theirs) => Ok(()),
                 }
             }
             Protocol::WebSocket(_) => {
-                channels(io, place, ports).await;
+                channels(io, place, ports, &about).await;
                 Ok(())
             }
         };
@@ -102,10 +103,24 @@ async fn connect(place: Place, port: u16) -> Result<TcpStream, String> {
     });
     thread.map_err(|e| e.to_string())?;
     let socket = receiver.await.map_err(|_| "the connecting thread died".to_owned())?;
-    let socket = socket.map_err(|e| format!("failed to connect to localhost:{port} inside the pod: {e}"))?;
+    let socket = socket.map_err(|e| {
+        let why = reason(&e);
+        format!(
+            "failed to connect to localhost:{port} inside the pod's network: dial tcp 127.0.0.1:{port}: {why}"
+        )
+    })?;
     socket.set_nonblocking(true).map_err(|e| e.to_string())?;
     let _ = socket.set_nodelay(true);
     TcpStream::from_std(socket).map_err(|e| e.to_string())
+}
+
+/// Why a connection was not made, in the words of Go's `net` package, which people search for.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        std::io::ErrorKind::TimedOut => "i/o timeout".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 fn enter(path: &std::path::Path) -> std::io::Result<()> {
@@ -117,7 +132,7 @@ fn enter(path: &std::path::Path) -> std::io::Result<()> {
 
 /// The older WebSocket form: port `n` of the query has channel `2n` for data and `2n + 1` for errors;
 /// each channel begins with the port in two bytes, little-endian.
-async fn channels(io: Io, place: Place, ports: Vec<u16>) {
+async fn channels(io: Io, place: Place, ports: Vec<u16>, about: &str) {
     let (mut sink, mut stream) = websocket::accept(io).await.split();
     let (frames, mut to_send) = mpsc::channel::<Bytes>(16);
     let mut inputs = Vec::new();
@@ -126,7 +141,8 @@ async fn channels(io: Io, place: Place, ports: Vec<u16>) {
         let Ok(channel) = u8::try_from(index * 2) else { break };
         let (sender, receiver) = mpsc::channel::<Bytes>(16);
         inputs.push(sender);
-        tasks.spawn(channel_pair(place.clone(), port, channel, receiver, frames.clone()));
+        let about = format!("error forwarding port {port} {about}");
+        tasks.spawn(channel_pair(place.clone(), port, channel, receiver, frames.clone(), about));
     }
     drop(frames);
     let sending = async {
@@ -165,6 +181,7 @@ async fn channel_pair(
     channel: u8,
     mut input: mpsc::Receiver<Bytes>,
     frames: mpsc::Sender<Bytes>,
+    about: String,
 ) {
     for channel in [channel, channel + 1] {
         let _ = frames.send(on_channel(channel, &port.to_le_bytes())).await;
@@ -172,7 +189,7 @@ async fn channel_pair(
     let mut socket = match connect(place, port).await {
         Ok(socket) => socket,
         Err(problem) => {
-            let text = format!("an error occurred forwarding {port}: {problem}");
+            let text = format!("{about}: {problem}");
             let _ = frames.send(on_channel(channel + 1, text.as_bytes())).await;
             return;
         }
@@ -218,7 +235,8 @@ mod tests {
         drop(listener);
         let refused = connect(Place::Host, port).await.expect_err("refused");
         assert!(
-            refused.starts_with(&format!("failed to connect to localhost:{port} inside the pod")),
+            refused.starts_with(&format!("failed to connect to localhost:{port} inside the pod"))
+                && refused.ends_with("connect: connection refused"),
             "{refused}"
         );
     }

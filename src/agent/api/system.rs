@@ -10,7 +10,7 @@ use tokio_util::io::ReaderStream;
 
 use super::{Body, Refusal, answer};
 use crate::agent::context::Context;
-use crate::agent::pod::labels;
+use crate::agent::labels;
 use crate::agent::spec::container_id;
 use crate::runtime::spec::{ContainerState, SandboxStatus};
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::Refusal;
 use crate::agent::context::Context;
-use crate::agent::pod::labels;
+use crate::agent::labels;
 use crate::agent::pod::observed::Observed;
 use crate::agent::spec::uid;
 use crate::runtime::spec::ContainerState;

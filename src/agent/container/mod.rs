@@ -16,10 +16,6 @@ use super::spec::uid;
 use super::{qos, volumes};
 use crate::runtime::spec::{ContainerSpec, Image};
 
-/// kubelet's default of `containerLogMaxSize` and `containerLogMaxFiles`.
-const LOG_MAX_BYTES: u64 = 10 << 20;
-const LOG_MAX_FILES: u32 = 5;
-
 /// The container cannot be made as specified; the text is its waiting state's message.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -88,8 +84,8 @@ impl Request<'_> {
             resources: qos::container_resources(&pod_spec, self.container),
             oom_score_adj: qos::oom_score_adj(&pod_spec, self.container, self.context.memory_capacity),
             log_path: super::paths::Paths::container_log(&self.container.name, self.attempt),
-            log_max_bytes: LOG_MAX_BYTES,
-            log_max_files: LOG_MAX_FILES,
+            log_max_bytes: self.context.settings.kubelet.container_log_max_size,
+            log_max_files: self.context.settings.kubelet.container_log_max_files,
             stop_signal: self.container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone()),
             env,
             pid_of: None,

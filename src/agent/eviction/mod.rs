@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::error::Error;
-use super::pod::labels;
+use super::labels;
 use super::spec::{full_name, is_terminal, uid};
 use super::{disk, image_gc, qos};
 use crate::runtime::Stall;

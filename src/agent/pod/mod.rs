@@ -5,7 +5,6 @@ mod files;
 mod hooks;
 mod images;
 mod keyring;
-pub(crate) mod labels;
 pub(crate) mod memory;
 pub(crate) mod observed;
 pub(crate) mod phase;
@@ -21,5 +20,6 @@ mod words;
 mod worker;
 mod writing;
 
+pub(in crate::agent) use super::labels;
 pub(crate) use memory::Verdict;
 pub(crate) use worker::{Wanted, Worker};

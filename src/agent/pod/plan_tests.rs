@@ -248,6 +248,9 @@ fn failed_probes_and_changed_images_end_the_container() {
     let kill = &case.plan().kill[0];
     assert_eq!(kill.message, "Container a failed liveness probe, will be restarted");
     assert_eq!(kill.grace, Some(3));
+    case.pod.spec.as_mut().expect("spec").restart_policy = Some("Never".into());
+    assert_eq!(case.plan().kill[0].message, "Container a failed liveness probe");
+    case.pod.spec.as_mut().expect("spec").restart_policy = None;
     case.memory.probes.clear();
     let containers = &mut case.pod.spec.as_mut().expect("spec").containers;
     containers[0].image = Some("y".into());

@@ -10,7 +10,8 @@ use super::memory::Past;
 use super::plan::{Start, backoff_key};
 use super::worker::Worker;
 use crate::agent::container::{Request, kernel_hostname};
-use crate::agent::spec::{all_containers, container_id, uid};
+use crate::agent::logs;
+use crate::agent::spec::{all_containers, container_id, name, namespace, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
 use crate::agent::volumes::stage::Stage;
@@ -105,6 +106,8 @@ impl Worker {
             let pause = self.backoff.pause(&key).as_secs().to_string();
             wanted.labels.insert(labels::BACKOFF.into(), pause);
         }
+        // Also of attempts whose containers are gone with their sandbox, or could not be started.
+        logs::prune(&self.context.paths.pod_logs(pod).join(&container.name), start.attempt);
         let created = runtime.create_container(&sandbox, &wanted, &rootfs).await;
         // It has its mounts now, or will never have them.
         if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
@@ -121,6 +124,8 @@ impl Worker {
             return Err(("RunContainerError", error.to_string()));
         }
         self.event(pod, &container.name, "Normal", "Started", "Container started".into());
+        let log = self.context.paths.pod_logs(pod).join(&wanted.log_path);
+        logs::link(name(pod), namespace(pod), &container.name, &id, &log);
         self.remove_old_attempts(&container.name).await;
         self.post_start(pod, container, &id).await
     }
@@ -189,9 +194,7 @@ impl Worker {
         for old in observed.containers.get(name).into_iter().flatten().skip(2) {
             if let Err(error) = self.context.runtime.remove_container(&old.id).await {
                 tracing::warn!(container = old.id, %error, "an ended container was not removed");
-                continue;
             }
-            let _ = std::fs::remove_file(&old.log_path);
         }
     }
 }

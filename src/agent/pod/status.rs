@@ -63,6 +63,11 @@ impl Inputs<'_> {
         if let Some(verdict) = self.memory.failed.as_ref().filter(|_| self.memory.rejected) {
             return self.rejected(&spec, old, verdict);
         }
+        let over = matches!(old.phase.as_deref(), Some("Succeeded" | "Failed"));
+        if over && self.observed.containers.is_empty() && self.memory.history.is_empty() {
+            // It ended before anything of it ran: there is nothing to add.
+            return PodStatus { observed_generation: self.pod.metadata.generation, ..old };
+        }
         let waiting = if spec.init_containers.as_ref().is_some_and(|i| !i.is_empty()) {
             "PodInitializing"
         } else {

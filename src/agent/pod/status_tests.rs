@@ -186,6 +186,18 @@ fn a_terminal_phase_is_final() {
 }
 
 #[test]
+fn what_was_rejected_stays_so() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}), json!({}));
+    let verdict = memory::Verdict { reason: "OutOfcpu".into(), message: "Pod was rejected: m".into() };
+    let memory = Memory { failed: Some(verdict), rejected: true, ..Memory::default() };
+    let first = status(&pod, &Observed::default(), &memory, true);
+    assert_eq!((first.phase.as_deref(), first.reason.as_deref()), (Some("Failed"), Some("OutOfcpu")));
+    assert_eq!((&first.container_statuses, &first.conditions), (&None, &None), "as kubelet tells it");
+    let known = Pod { status: Some(first.clone()), ..pod };
+    assert_eq!(status(&known, &Observed::default(), &Memory::default(), true), first, "after a restart too");
+}
+
+#[test]
 fn deadline_exceeded_is_a_failure() {
     let pod = pod(json!({"containers": [{"name": "a"}]}), json!({}));
     let verdict = memory::Verdict { reason: "DeadlineExceeded".into(), message: "m".into() };

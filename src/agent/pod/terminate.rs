@@ -147,21 +147,34 @@ impl Worker {
         }
     }
 
-    /// Ends containers that are to be started anew; left off when the whole pod is to end.
-    pub(super) async fn kill_planned(&self, pod: &Pod, kills: &[Kill]) {
-        let killer = self.killer(pod);
+    /// Ends containers that are to be started anew and tells of the others meanwhile; left off when the whole
+    /// pod is to end.
+    pub(super) async fn kill_planned(&mut self, pod: &Pod, kills: &[Kill]) {
+        let (killer, wake, mut wanted) = (self.killer(pod), Arc::clone(&self.wake), self.wanted.clone());
         let all = kills.iter().map(|k| killer.container(&k.container, &k.id, k.message.clone(), k.grace));
-        let mut wanted = self.wanted.clone();
-        tokio::select! {
-            _ = join_all(all) => {}
-            () = deleted(&mut wanted) => {}
+        let mut all = std::pin::pin!(join_all(all));
+        let mut deleted = std::pin::pin!(deleted(&mut wanted));
+        loop {
+            tokio::select! {
+                _ = &mut all => return,
+                () = &mut deleted => return,
+                () = wake.notified() => {
+                    let observed = self.observe().await;
+                    self.memory.probes = self.probes.states();
+                    self.report(pod, &observed, false).await;
+                }
+            }
         }
     }
 
-    /// Ends all containers: ordinary ones together, then sidecars, the last one first.
-    pub(super) async fn kill_all(&self, pod: &Pod, grace: i64) {
-        let running = self.running().await;
-        self.killer(pod).all(running, grace).await;
+    /// Ends all containers: ordinary ones together, then sidecars, the last one first. `false`: left off,
+    /// because the pod was deleted meanwhile, whose end may have to be faster.
+    pub(super) async fn kill_all(&self, pod: &Pod, grace: i64) -> bool {
+        let (running, killer, mut wanted) = (self.running().await, self.killer(pod), self.wanted.clone());
+        tokio::select! {
+            () = killer.all(running, grace) => true,
+            () = deleted(&mut wanted) => false,
+        }
     }
 
     /// Name and id of each running container.
@@ -262,9 +275,6 @@ impl Worker {
         }
         volumes::tear_down(&self.context.paths.pod(uid(pod))).await?;
         let logs = self.context.paths.pod_logs(pod);
-        match std::fs::remove_dir_all(&logs) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &logs)(e)),
-            _ => Ok(()),
-        }
+        crate::agent::logs::remove_pod(&logs).map_err(Error::io("remove", &logs))
     }
 }

@@ -26,6 +26,8 @@ use crate::agent::steady;
 use crate::agent::volumes::Volumes;
 use crate::runtime::spec::{ContainerState, SandboxStatus};
 
+/// A round may take so much longer than the agent.
+const LAST_ROUND: Duration = Duration::from_secs(1);
 /// A failed step is tried again after this long.
 pub(super) const RETRY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -109,7 +111,12 @@ impl Worker {
         let mut network = self.context.network.clone();
         loop {
             self.wake_at = None;
-            if self.sync().await {
+            let ended = tokio::select! {
+                ended = self.sync() => ended,
+                // Neither a hook nor a long grace holds the agent up; what was begun is found again.
+                () = stopping(&token) => return false,
+            };
+            if ended {
                 return true;
             }
             let waits_for_network = self.sandbox.is_none() && network.borrow_and_update().is_none();
@@ -318,7 +325,9 @@ impl Worker {
         self.probes.stop();
         let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
         let own = super::terminate::grace_seconds(pod);
-        self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await;
+        if !self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await {
+            return;
+        }
         match self.give_up_sandbox(pod).await {
             Ok(()) => {
                 self.finished = true;
@@ -349,6 +358,12 @@ impl Worker {
         let address = self.probe_address(pod);
         self.probes.reconcile(pod, &address, running.collect());
     }
+}
+
+/// Answers when the agent has been stopping for a moment, in which most rounds come to their end.
+async fn stopping(token: &CancellationToken) {
+    token.cancelled().await;
+    tokio::time::sleep(LAST_ROUND).await;
 }
 
 /// What the API's status says of a container's probes: after a restart of the agent a ready container

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
@@ -12,6 +13,9 @@ use crate::agent::eviction;
 use crate::agent::mirrors::is_static;
 use crate::agent::pod::Verdict;
 use crate::agent::spec::{full_name, is_terminal, uid};
+
+/// The API server is given so long to tell of the node; what is known of it decides otherwise.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Source {
     /// Whether the node takes a new pod; why not.
@@ -27,13 +31,14 @@ impl Source {
         if refusal.reason == NODE_AFFINITY {
             // Its labels may have changed since they were last seen.
             let api: Api<Node> = Api::all(self.context.client.clone());
-            if let Ok(newer) = api.get(&self.context.settings.node_name).await {
+            let asked = tokio::time::timeout(PATIENCE, api.get(&self.context.settings.node_name)).await;
+            if let Ok(Ok(newer)) = asked {
                 node = Arc::new(newer);
                 refusal = self.check(&node, pod).err()?;
             }
         }
         let Refusal { reason, message } = refusal;
-        tracing::info!(pod = %full_name(pod), reason, message, "the node does not take a pod");
+        tracing::info!(pod = %full_name(pod), %reason, why = %message, "the node does not take a pod");
         self.context.events.pod(pod, None, "Warning", reason.clone(), message.clone());
         Some(Verdict { reason, message: format!("Pod was rejected: {message}") })
     }

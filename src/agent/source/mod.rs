@@ -187,15 +187,13 @@ impl Source {
                 self.start(Wanted::Gone(Arc::new(orphan)), None);
             }
         }
-        for entry in std::fs::read_dir(self.context.paths.pods()).into_iter().flatten().flatten() {
+        let workers = self.workers.lock();
+        let entries = std::fs::read_dir(self.context.paths.pods()).into_iter().flatten().flatten();
+        let orphans = entries.filter(|entry| {
             let uid = entry.file_name().to_string_lossy().into_owned();
-            if !known.contains(&uid)
-                && !self.workers.lock().contains_key(&uid)
-                && let Err(error) = volumes::tear_down(&entry.path()).await
-            {
-                tracing::warn!(%error, "a directory of a pod that is gone was not removed");
-            }
-        }
+            !known.contains(&uid) && !workers.contains_key(&uid)
+        });
+        volumes::remove_orphans(&self.context.supervisor, orphans.map(|e| e.path()).collect());
     }
 }
 

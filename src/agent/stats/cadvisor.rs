@@ -4,7 +4,7 @@
 use super::Snapshot;
 use super::network::{Interface, Traffic};
 use super::pods::{Container, Pod};
-use super::text::{Kind, Text, epoch_seconds, seconds};
+use crate::agent::counts::text::{Kind, Text, epoch_seconds, seconds};
 use crate::runtime::spec::ContainerStats;
 
 /// The processors a figure is of: all together.

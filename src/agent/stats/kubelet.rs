@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::disk::{Space, Volume};
-use super::text::{Kind, Text, seconds};
 use crate::agent::context::Context;
+use crate::agent::counts::text::{Kind, Text, epoch_seconds, seconds};
 use crate::runtime::spec::{ContainerState, SandboxStatus};
 
 /// The text.
@@ -88,7 +88,7 @@ fn process(text: &mut Text, stat: &str, status: &str, booted: &str, open: usize)
     let help = "Resident memory size in bytes.";
     text.single("process_resident_memory_bytes", Kind::Gauge, help, used.memory_usage);
     let help = "Start time of the process since unix epoch in seconds.";
-    text.single("process_start_time_seconds", Kind::Gauge, help, super::text::epoch_seconds(started));
+    text.single("process_start_time_seconds", Kind::Gauge, help, epoch_seconds(started));
     let size = super::node::kib(status, "VmSize:");
     text.single("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory size in bytes.", size);
 }

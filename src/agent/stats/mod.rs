@@ -10,12 +10,9 @@ mod kubelet;
 mod network;
 mod node;
 mod pods;
-mod probes;
 mod rates;
 mod resource;
-mod started;
 mod summary;
-mod text;
 
 use std::sync::Arc;
 
@@ -26,9 +23,7 @@ use super::spec::uid;
 use disk::Disk;
 pub(super) use node::Node;
 pub(super) use pods::Pod;
-pub(crate) use probes::ProbeCounts;
 use rates::Rates;
-pub(crate) use started::Starts;
 
 /// How much of it is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What pods and containers use.
 
 use crate::agent::context::Context;
-use crate::agent::pod::labels;
+use crate::agent::labels;
 use crate::runtime::spec::{ContainerState, ContainerStats, ContainerStatus, SandboxStatus};
 
 use super::disk::{Space, Volume};

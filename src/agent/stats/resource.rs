@@ -3,7 +3,7 @@
 
 use super::Snapshot;
 use super::pods::{Container, Pod};
-use super::text::{Kind, Text, epoch_seconds, seconds};
+use crate::agent::counts::text::{Kind, Text, epoch_seconds, seconds};
 use crate::runtime::spec::ContainerStats;
 
 /// What is told of one thing: the end of the metric's name, what it is, help, its value.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod};
 use kube::Api;
 
-use super::{Failed, Source, host_path, owner, unsupported};
+use super::error::{Failed, unsupported};
+use super::{Source, host_path, owner};
 use crate::agent::context::Context;
 use crate::agent::spec::{all_containers, name, namespace, uid};
 use crate::api::scheduling::node_selectors;

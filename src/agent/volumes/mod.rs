@@ -4,6 +4,7 @@
 mod atomic;
 mod claim;
 mod empty_dir;
+mod error;
 mod host_path;
 mod local;
 mod mounting;
@@ -12,16 +13,16 @@ mod payload;
 mod removal;
 pub(crate) mod stage;
 mod subpath;
+mod tear_down;
 mod token;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
-use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::context::Context;
@@ -29,10 +30,13 @@ use super::error::Error;
 use super::objects::{Reference, Watched, references};
 use super::spec::{self, uid};
 use empty_dir::Medium;
+use error::{Failed, SetUpError, unsupported};
 use ownership::Group;
+use tear_down::{FIRST_RETRY, LAST_RETRY};
 
 pub(crate) use local::is_local;
 pub(crate) use mounting::allows;
+pub(crate) use tear_down::{prepare, remove_orphans, tear_down, unmount_all};
 
 /// Where a volume is on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,66 +67,6 @@ pub(crate) struct SetUp {
     pub errors: Vec<SetUpError>,
     /// When to try again, if that may help.
     pub retry: Option<SignedDuration>,
-}
-
-/// A volume that cannot be had now; the text is the event's.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SetUpError {
-    /// A step of making it failed.
-    #[error("{step} failed for volume \"{volume}\" : {problem}")]
-    Step {
-        /// Upstream's name of the step.
-        step: &'static str,
-        /// Name of the volume, or of the PersistentVolume.
-        volume: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// Its claim cannot be used.
-    #[error(
-        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], \
-         failed to process volumes=[{volume}]: {problem}"
-    )]
-    Claim {
-        /// The volume's name.
-        volume: String,
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-impl SetUpError {
-    /// The event's reason.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            Self::Step { step, .. } if step.starts_with("MapVolume") => "FailedMapVolume",
-            _ => "FailedMount",
-        }
-    }
-}
-
-/// Why one volume cannot be had, before its name is added.
-enum Failed {
-    SetUp(String),
-    Claim(String),
-    Step { step: &'static str, volume: String, problem: String },
-}
-
-impl From<String> for Failed {
-    fn from(problem: String) -> Self {
-        Self::SetUp(problem)
-    }
-}
-
-impl Failed {
-    fn of(self, volume: &str) -> SetUpError {
-        let volume = volume.to_owned();
-        match self {
-            Self::SetUp(problem) => SetUpError::Step { step: "MountVolume.SetUp", volume, problem },
-            Self::Claim(problem) => SetUpError::Claim { volume, problem },
-            Self::Step { step, volume, problem } => SetUpError::Step { step, volume, problem },
-        }
-    }
 }
 
 /// Who owns the files of a volume.
@@ -159,9 +103,6 @@ pub(crate) struct Volumes {
     failures: u32,
 }
 
-/// kubelet's first and longest pause before a volume is tried again.
-const FIRST_RETRY: SignedDuration = SignedDuration::from_millis(500);
-const LAST_RETRY: SignedDuration = SignedDuration::from_secs(122);
 /// A node may not watch claims: it looks whether one is bound.
 const CLAIM_RETRY: SignedDuration = SignedDuration::from_secs(10);
 
@@ -328,38 +269,6 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(format!("it was given up: {e}")))
 }
 
-/// What a volume is that this node cannot have: the one field that names its source.
-fn unsupported(volume: &impl Serialize) -> String {
-    const ASIDE: [&str; 10] = [
-        "name",
-        "accessModes",
-        "capacity",
-        "claimRef",
-        "mountOptions",
-        "nodeAffinity",
-        "persistentVolumeReclaimPolicy",
-        "storageClassName",
-        "volumeAttributesClassName",
-        "volumeMode",
-    ];
-    let value = serde_json::to_value(volume).unwrap_or_default();
-    let mut fields = value.as_object().into_iter().flatten();
-    let Some((kind, source)) = fields.find(|(k, _)| !ASIDE.contains(&k.as_str())) else {
-        return "the volume has no source".into();
-    };
-    if kind == "csi" {
-        let driver = source["driver"].as_str().unwrap_or_default();
-        return format!(
-            "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {driver} not found in the \
-             list of registered CSI drivers"
-        );
-    }
-    format!(
-        "volumes of kind {kind} are not supported by this node: mount it on the node and name the directory in a \
-         hostPath volume or in a local PersistentVolume"
-    )
-}
-
 /// The pod's `fsGroup`, and the user all its containers run as.
 fn owner(pod: &Pod) -> Owner {
     let Some(spec) = &pod.spec else { return Owner::default() };
@@ -380,68 +289,10 @@ fn owner(pod: &Pod) -> Owner {
     }
 }
 
-/// Makes the directory of all pods ready: volumes that containers share mounts through must lie on a
-/// shared mount.
-///
-/// # Errors
-/// The directory cannot be made. That mounts cannot be shared is only told.
-pub(crate) fn prepare(pods: &Path) -> Result<(), Error> {
-    std::fs::create_dir_all(pods).map_err(Error::io("make", pods))?;
-    if let Err(error) = mounting::share(pods) {
-        tracing::warn!(%error, "mountPropagation: Bidirectional will not work with volumes of pods");
-    }
-    Ok(())
-}
-
-/// Unmounts and removes all that is left of a pod below a directory of its own.
-///
-/// # Errors
-/// What could not be unmounted or removed; nothing is removed below a mount.
-pub(crate) async fn tear_down(directory: &Path) -> Result<(), Error> {
-    let directory = directory.to_path_buf();
-    let work = move || {
-        mounting::unmount_below(&directory)?;
-        removal::remove(&directory)
-    };
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(Error::Other(format!("removing a pod's files was given up: {e}"))))
-}
-
-/// Unmounts the volumes of all pods of an installation, for `kedge killall`.
-pub(crate) fn unmount_all(pods: &Path) -> Result<(), Error> {
-    mounting::unmount_below(pods)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::api::core::v1::PersistentVolumeSpec;
     use serde_json::json;
-
-    #[test]
-    fn what_is_not_supported_is_named() {
-        let of = |source: serde_json::Value| {
-            let mut volume = json!({"name": "v"});
-            volume.as_object_mut().expect("an object").extend(source.as_object().expect("an object").clone());
-            unsupported(&serde_json::from_value::<Volume>(volume).expect("a volume"))
-        };
-        for (source, start) in [
-            (json!({"nfs": {"server": "s", "path": "/"}}), "volumes of kind nfs are not supported"),
-            (json!({"image": {"reference": "r"}}), "volumes of kind image are not supported"),
-            (
-                json!({"csi": {"driver": "d.io"}}),
-                "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name d.io not found",
-            ),
-            (json!({}), "the volume has no source"),
-        ] {
-            assert!(of(source.clone()).starts_with(start), "{source}: {}", of(source.clone()));
-        }
-        let volume: PersistentVolumeSpec = serde_json::from_value(json!({"accessModes": ["ReadWriteOnce"],
-            "capacity": {"storage": "1Gi"}, "volumeMode": "Filesystem",
-            "iscsi": {"targetPortal": "t", "iqn": "i", "lun": 0}}))
-        .expect("a volume");
-        assert!(unsupported(&volume).starts_with("volumes of kind iscsi"), "{}", unsupported(&volume));
-    }
 
     #[test]
     fn the_owner_of_files() {
@@ -458,23 +309,5 @@ mod tests {
         let pod = json!({"securityContext": {"runAsUser": 5, "fsGroup": 6,
             "fsGroupChangePolicy": "OnRootMismatch"}, "containers": [{"name": "c"}]});
         assert_eq!(owner_of(pod), Owner { group: Some(6), on_root_mismatch: true, user: Some(5) });
-    }
-
-    #[test]
-    fn errors_are_upstreams_events() {
-        let error = Failed::SetUp("configmap \"c\" not found".into()).of("v");
-        assert_eq!(
-            error.to_string(),
-            "MountVolume.SetUp failed for volume \"v\" : configmap \"c\" not found"
-        );
-        let error = Failed::Claim("error processing PVC ns/c: PVC is not bound".into()).of("v");
-        assert_eq!(
-            (error.reason(), error.to_string().as_str()),
-            (
-                "FailedMount",
-                "Unable to attach or mount volumes: unmounted volumes=[v], unattached volumes=[], \
-                 failed to process volumes=[v]: error processing PVC ns/c: PVC is not bound"
-            )
-        );
     }
 }

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::limits::LIMITED;
 use super::{Cgroups, field, ignore_missing, tree, warn};
 use crate::runtime::sys;
 
@@ -89,11 +90,14 @@ impl Cgroups {
         }
     }
 
-    /// Removes a group if nothing is in it, then its parents up to `top` likewise, but for those to `keep`.
+    /// Removes a group if nothing is in it, then its parents up to `top` likewise, but for those to `keep`
+    /// where limits are set.
     pub fn remove_empty_parents(&self, group: &str, top: &str, keep: impl Fn(&str) -> bool) {
         for dir in self.dirs("") {
+            let limited = self.is_v2() || LIMITED.iter().any(|c| self.dir(c, "").as_ref() == Some(&dir));
+            let stays = |group: &Path| limited && group.to_str().is_some_and(&keep);
             let mut group = Path::new(group);
-            while group.starts_with(top) && group != Path::new("") && !group.to_str().is_some_and(&keep) {
+            while group.starts_with(top) && group != Path::new("") && !stays(group) {
                 // Fails while another pod's group is in it, which is the point.
                 if fs::remove_dir(dir.join(group)).or_else(ignore_missing).is_err() {
                     break;
@@ -140,5 +144,17 @@ mod tests {
         cgroups.remove_empty_parents("k/p/burstable/b", "k", |_| false);
         assert!(!there("k"));
         cgroups.remove("k/none");
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_where_it_limits_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let mounts = ["memory", "freezer"].map(|c| (c.to_string(), dir.path().join(c)));
+        let cgroups = Cgroups::V1(mounts.into());
+        for controller in ["memory", "freezer"] {
+            fs::create_dir_all(dir.path().join(controller).join("k/p/a")).unwrap();
+        }
+        cgroups.remove_empty_parents("k/p/a", "k", |g| g == "k/p");
+        assert!(dir.path().join("memory/k/p").exists() && !dir.path().join("freezer/k").exists());
     }
 }

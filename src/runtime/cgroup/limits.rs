@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use super::{Cgroups, warn};
 use crate::runtime::spec::Resources;
 
+/// Controllers of version 1 in which groups are made for their limits and statistics.
+pub(super) const LIMITED: [&str; 5] = ["memory", "cpu", "cpuacct", "pids", "hugetlb"];
+
 /// A file of a group, and what is to be in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Setting {
@@ -33,7 +36,7 @@ impl Cgroups {
     pub fn create(&self, group: &str, resources: &Resources) {
         match self {
             Self::V1(_) => {
-                for controller in ["memory", "cpu", "cpuacct", "pids", "hugetlb"] {
+                for controller in LIMITED {
                     if let Some(dir) = self.dir(controller, group) {
                         warn("make", &dir, fs::create_dir_all(&dir));
                     }

@@ -11,8 +11,11 @@ use nix::poll::PollFlags;
 use super::log::{Log, Stream};
 use crate::runtime::sys;
 
-/// An attached client that is this far behind is cut off, so that it cannot stop the container.
-const MAX_BEHIND: usize = 4 << 20;
+/// While an attached client is this far behind, the container's output is not read: it waits, as with containerd.
+const MAX_BEHIND: usize = 256 << 10;
+/// So much of what a container says before anybody is attached is kept for the first client, if its input ends
+/// with that client: what `kubectl run -i` starts may be done before it can attach.
+const MAX_EARLY: usize = 64 << 10;
 
 /// What a readiness report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,10 +46,14 @@ struct Sink {
 }
 
 impl Sink {
-    /// `false`: the reader is gone or too far behind.
+    /// `false`: the reader is gone.
     fn push(&mut self, bytes: &[u8]) -> bool {
         self.waiting.extend(bytes);
-        self.flush() && self.waiting.len() <= MAX_BEHIND
+        self.flush()
+    }
+
+    fn is_behind(&self) -> bool {
+        self.waiting.len() > MAX_BEHIND
     }
 
     fn flush(&mut self) -> bool {
@@ -80,6 +87,8 @@ pub struct Streams {
     terminal: Option<OwnedFd>,
     clients: BTreeMap<u64, Client>,
     next_client: u64,
+    /// What was said before the first client came; `None` when nobody is to be told.
+    early: Option<Vec<(Side, Vec<u8>)>>,
 }
 
 /// Descriptors for an attached client: input, output, errors.
@@ -124,12 +133,17 @@ impl Streams {
             terminal,
             clients,
             next_client: 0,
+            early: stdin_once.then(Vec::new),
         })
     }
 
     /// Tells which descriptors to wait for.
     pub fn wait_for(&self, mut on: impl FnMut(RawFd, PollFlags, Token)) {
         for (stream, file) in &self.outputs {
+            let side = side_of(*stream);
+            if self.clients.values().any(|c| c.sinks.get(&side).is_some_and(Sink::is_behind)) {
+                continue;
+            }
             on(file.as_raw_fd(), PollFlags::POLLIN, Token::Output(*stream));
         }
         let full = self.input.as_ref().is_some_and(|i| !i.waiting.is_empty());
@@ -197,7 +211,13 @@ impl Streams {
     fn output(&mut self, stream: Stream, bytes: &[u8]) {
         let logged = self.log.write(stream, bytes);
         self.check_log(logged);
-        let side = if stream == Stream::Stdout { Side::Out } else { Side::Err };
+        let side = side_of(stream);
+        if let Some(early) = &mut self.early {
+            early.push((side, bytes.to_vec()));
+            if early.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > MAX_EARLY {
+                self.early = None;
+            }
+        }
         for client in self.clients.values_mut() {
             if client.sinks.get_mut(&side).is_some_and(|sink| !sink.push(bytes)) {
                 client.sinks.remove(&side);
@@ -254,6 +274,11 @@ impl Streams {
             client.sinks.insert(side, Sink { file: unblock(write)?, waiting: VecDeque::new() });
             ends[slot] = Some(read);
         }
+        for (side, bytes) in self.early.take().into_iter().flatten() {
+            if client.sinks.get_mut(&side).is_some_and(|sink| !sink.push(&bytes)) {
+                client.sinks.remove(&side);
+            }
+        }
         self.clients.insert(self.next_client, client);
         self.next_client += 1;
         Ok(ends)
@@ -302,6 +327,10 @@ impl Streams {
         }
         self.forget_empty_clients();
     }
+}
+
+fn side_of(stream: Stream) -> Side {
+    if stream == Stream::Stdout { Side::Out } else { Side::Err }
 }
 
 fn unblock(fd: OwnedFd) -> io::Result<File> {

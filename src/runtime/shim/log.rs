@@ -87,7 +87,11 @@ impl Log {
         if self.max_bytes > 0 && self.size > 0 && self.size + records.len() as u64 > self.max_bytes {
             self.rotate()?;
         }
-        self.file.write_all(records)?;
+        if let Err(e) = self.file.write_all(records) {
+            // Half a record would spoil the next one, which is written when there is room again.
+            let _ = self.file.set_len(self.size);
+            return Err(e);
+        }
         self.size += records.len() as u64;
         Ok(())
     }
@@ -96,7 +100,11 @@ impl Log {
     fn rotate(&mut self) -> io::Result<()> {
         let mut rotated = self.path.as_os_str().to_owned();
         rotated.push(Timestamp::now().strftime(".%Y%m%d-%H%M%S%.9f").to_string());
-        std::fs::rename(&self.path, rotated)?;
+        match std::fs::rename(&self.path, rotated) {
+            // It was moved before, and then there was no room for a new one.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
         self.reopen()?;
         let keep = (self.max_files.max(2) - 1) as usize;
         let old = rotated_files(&self.path);
@@ -205,6 +213,45 @@ mod tests {
         let expected: Vec<_> = (40 - text.len()..40).map(|n| format!("line {n}")).collect();
         assert_eq!(text, expected);
         assert!(std::fs::metadata(&path).unwrap().len() <= 200);
+    }
+
+    #[test]
+    fn a_log_that_was_moved_away_is_made_anew_when_it_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut log = Log::open(&path, 100, 3).unwrap();
+        for n in 0..2 {
+            log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
+        }
+        std::fs::rename(&path, dir.path().join("moved")).unwrap();
+        for n in 2..4 {
+            log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
+        }
+        let text: Vec<_> = lines(&path).into_iter().map(|(_, t)| t).collect();
+        assert_eq!(text, ["line 2", "line 3"]);
+    }
+
+    #[test]
+    fn a_full_disk_leaves_no_half_records() {
+        // Not root: nothing can be mounted, and there is nothing to test.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("log"), dir.path(), Some("tmpfs"), flags, Some("size=64k")).unwrap();
+        let path = dir.path().join("0.log");
+        let mut log = Log::open(&path, 0, 0).unwrap();
+        let long = [&[b'x'; 9000][..], b"\n"].concat();
+        let failed = (0..12).filter(|_| log.write(Stream::Stdout, &long).is_err()).count();
+        let full = lines(&path).iter().all(|(_, t)| t.len() == 9000);
+        log.file.set_len(0).unwrap();
+        log.size = 0;
+        log.write(Stream::Stdout, b"again\n").unwrap();
+        let after = lines(&path).len();
+        drop(log);
+        nix::mount::umount(dir.path()).unwrap();
+        assert!(failed > 0 && full && after == 1, "{failed} {full} {after}");
     }
 
     #[test]

@@ -26,8 +26,9 @@ struct Pair {
     port: u16,
 }
 
-/// Serves connections, each made by `connect` with its port, until the client is gone.
-pub(in crate::agent::api) async fn serve<S, C, Fut>(io: S, connect: C) -> io::Result<()>
+/// Serves connections, each made by `connect` with its port, until the client is gone. `about` says in errors to
+/// which pod.
+pub(in crate::agent::api) async fn serve<S, C, Fut>(io: S, about: &str, connect: C) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: Fn(u16) -> Fut,
@@ -45,7 +46,7 @@ where
     };
     let receiving = async {
         let mut session =
-            Session { pairs: BTreeMap::new(), data: BTreeMap::new(), tasks: JoinSet::new(), frames };
+            Session { about, pairs: BTreeMap::new(), data: BTreeMap::new(), tasks: JoinSet::new(), frames };
         while let Some(frame) = reader.next().await? {
             session.frame(frame, &connect).await;
         }
@@ -57,7 +58,8 @@ where
     }
 }
 
-struct Session {
+struct Session<'a> {
+    about: &'a str,
     /// Half-open pairs by request.
     pairs: BTreeMap<String, Pair>,
     /// Where the data of each stream goes.
@@ -66,7 +68,7 @@ struct Session {
     frames: mpsc::Sender<Frame>,
 }
 
-impl Session {
+impl Session<'_> {
     async fn frame<C, Fut>(&mut self, frame: Frame, connect: &C)
     where
         C: Fn(u16) -> Fut,
@@ -126,13 +128,14 @@ impl Session {
         {
             let connecting = connect(port);
             let frames = self.frames.clone();
+            let about = format!("error forwarding port {port} {}", self.about);
             self.tasks.spawn(async move {
                 let problem = match connecting.await {
                     Ok(socket) => copy(socket, data, receiver, &frames).await.err().map(|e| e.to_string()),
                     Err(problem) => Some(problem),
                 };
                 if let Some(problem) = problem {
-                    let text = format!("an error occurred forwarding {port}: {problem}");
+                    let text = format!("{about}: {problem}");
                     let _ = frames.send(Frame::Data { stream: error, data: text.into(), fin: false }).await;
                 }
                 for stream in [data, error] {
@@ -210,7 +213,7 @@ mod tests {
                 TcpStream::connect(address).await.map_err(|e| e.to_string())
             }
         };
-        let serving = tokio::spawn(async move { serve(ours, connect).await });
+        let serving = tokio::spawn(async move { serve(ours, "to pod p, uid u", connect).await });
         let (read, write) = tokio::io::split(theirs);
         let (mut reader, mut writer) = (Reader::new(read), Writer::new(write).expect("a writer"));
         for (stream, type_, request, port) in
@@ -240,7 +243,7 @@ mod tests {
         }
         assert_eq!(seen[&3], b"echo");
         assert!(seen[&1].is_empty() && seen[&7].is_empty());
-        assert_eq!(String::from_utf8_lossy(&seen[&5]), "an error occurred forwarding 1: refused");
+        assert_eq!(String::from_utf8_lossy(&seen[&5]), "error forwarding port 1 to pod p, uid u: refused");
         drop((reader, writer));
         assert!(serving.await.expect("served").is_ok());
     }

@@ -67,17 +67,56 @@ fn output_goes_to_the_log_and_to_clients() {
 }
 
 #[test]
-fn a_slow_client_is_cut_off_and_stops_nobody() {
+fn a_slow_client_holds_the_container_back_and_loses_nothing() {
     let mut f = fixture(false);
     let [_, out, _] = f.streams.attach().unwrap();
-    let piece = vec![b'x'; 64 * 1024];
-    for _ in 0..(MAX_BEHIND / piece.len() + 3) {
-        f.stdout.as_mut().unwrap().write_all(&piece).unwrap();
+    let mut stdout = unblock(f.stdout.take().unwrap().into()).unwrap();
+    let mut written = 0;
+    let mut client = unblock(out.unwrap()).unwrap();
+    // Writes until nothing fits any more: the shim has stopped reading.
+    loop {
+        match stdout.write(&vec![b'x'; 64 * 1024]) {
+            Ok(n) => written += n,
+            Err(e) => {
+                assert_eq!(e.kind(), io::ErrorKind::WouldBlock);
+                break;
+            }
+        }
         turn(&mut f.streams);
+        assert!(written < 4 * MAX_BEHIND, "memory is bounded");
     }
-    let mut got = Vec::new();
-    File::from(out.unwrap()).read_to_end(&mut got).unwrap();
-    assert!(!got.is_empty() && got.len() < MAX_BEHIND);
+    assert!(written > MAX_BEHIND);
+    drop(stdout);
+    let (mut got, mut buffer) = (0, vec![0; 64 * 1024]);
+    loop {
+        turn(&mut f.streams);
+        match client.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(e) => assert_eq!(e.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+    assert_eq!(got, written);
+}
+
+#[test]
+fn the_first_client_is_told_what_was_said_before_it_came() {
+    for (once, first) in [(true, "early\nlate\n"), (false, "late\n")] {
+        let mut f = fixture(once);
+        f.stdout.as_mut().unwrap().write_all(b"early\n").unwrap();
+        turn(&mut f.streams);
+        let [_, out, _] = f.streams.attach().unwrap();
+        let [_, second, _] = f.streams.attach().unwrap();
+        f.stdout.as_mut().unwrap().write_all(b"late\n").unwrap();
+        f.stdout = None;
+        turn(&mut f.streams);
+        f.streams.finish();
+        for (end, wanted) in [(out, first), (second, "late\n")] {
+            let mut text = String::new();
+            File::from(end.unwrap()).read_to_string(&mut text).unwrap();
+            assert_eq!(text, wanted, "{once}");
+        }
+    }
 }
 
 #[test]

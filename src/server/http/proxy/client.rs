@@ -27,6 +27,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Connects to node APIs as the kubelet client, and to pods.
 pub(in crate::server::http) struct NodeClient {
     nodes: TlsConnector,
+    unverified_nodes: TlsConnector,
     pods: TlsConnector,
 }
 
@@ -50,11 +51,17 @@ impl NodeClient {
         let builder = || {
             ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()
         };
+        let anyone = || {
+            let verifier = Arc::new(Anyone(Arc::clone(&provider)));
+            builder().map(|b| b.dangerous().with_custom_certificate_verifier(verifier))
+        };
+        let chain: Vec<CertificateDer<'static>> = chain;
+        let unverified = anyone()?.with_client_auth_cert(chain.clone(), key.clone_key())?;
         let nodes = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key)?;
         // What a pod's certificate says is the pod's business, as upstream has it for `https:` proxies.
-        let anyone = Arc::new(Anyone(Arc::clone(&provider)));
-        let pods = builder()?.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth();
-        Ok(Self { nodes: TlsConnector::from(Arc::new(nodes)), pods: TlsConnector::from(Arc::new(pods)) })
+        let pods = anyone()?.with_no_client_auth();
+        let connector = |config| TlsConnector::from(Arc::new(config));
+        Ok(Self { nodes: connector(nodes), unverified_nodes: connector(unverified), pods: connector(pods) })
     }
 
     /// Sends one request over a connection of its own.
@@ -79,6 +86,7 @@ impl NodeClient {
         let connector = match target.scheme {
             Scheme::Http => return exchange(tcp, request).await,
             Scheme::Node => &self.nodes,
+            Scheme::UnverifiedNode => &self.unverified_nodes,
             Scheme::Https => &self.pods,
         };
         let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;

@@ -5,6 +5,7 @@
 //! it is: both ends speak to each other.
 
 mod client;
+mod log_options;
 mod options;
 mod target;
 mod upgrade;
@@ -31,6 +32,7 @@ const MAX_REFUSAL: usize = 64 << 10;
 
 /// `pods/log`.
 pub(super) async fn log(api: &Api, cx: Cx) -> Answer {
+    log_options::check(&cx.params, cx.name()?)?;
     let pod = target::pod(api, &cx)?;
     let container = target::container(&pod, cx.params.get("container"))?;
     if pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() {
@@ -39,7 +41,10 @@ pub(super) async fn log(api: &Api, cx: Cx) -> Answer {
         return Ok(response);
     }
     let path = format!("/containerLogs/{}/{}/{container}", cx.namespace().unwrap_or_default(), cx.name()?);
-    let target = target::node_of(api, &pod)?.path(path, cx.parts.uri.query());
+    let mut target = target::node_of(api, &pod)?.path(path, cx.parts.uri.query());
+    if cx.params.flag("insecureSkipTLSVerifyBackend") {
+        target.scheme = target::Scheme::UnverifiedNode;
+    }
     refusal_as_status(send(api, cx, target).await?).await
 }
 

@@ -15,6 +15,8 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(super) enum Scheme {
     /// A node API: TLS with the cluster's CA, as the kubelet client.
     Node,
+    /// A node API whose certificate may be anybody's: `insecureSkipTLSVerifyBackend`.
+    UnverifiedNode,
     /// A pod: plain.
     Http,
     /// A pod: TLS.
@@ -195,10 +197,11 @@ pub(super) fn service_address(api: &Api, cx: &Cx) -> Result<Target, Status> {
     let namespace = cx.namespace().unwrap_or_default();
     let service = api.objects.get(&cx.stored, Some(namespace), name)?.value();
     let ports = list(&service, "/spec/ports");
-    let wanted = match port {
-        "" => ports.first(),
-        text => ports.iter().find(|p| p["name"] == text || p["port"] == text),
-    };
+    let wanted = service_port(ports, port);
+    if wanted.is_none() && port.parse::<u16>().is_ok() {
+        let why = format!("no service port {port} found for service \"{name}\"");
+        return Err(Status::service_unavailable(why));
+    }
     let none = || Status::service_unavailable(format!("no endpoints available for service \"{name}\""));
     let port_name = wanted.ok_or_else(none)?["name"].as_str().unwrap_or_default().to_owned();
     let reader: &dyn Reader = &*api.objects.cache;
@@ -210,6 +213,17 @@ pub(super) fn service_address(api: &Api, cx: &Cx) -> Result<Target, Status> {
     }
     let (host, port) = &found[rand::random_range(0..found.len())];
     Ok(Target::new(scheme, host, *port))
+}
+
+/// The port of a Service that a name or number means; without one, its first.
+fn service_port<'a>(ports: &'a [Value], wanted: &str) -> Option<&'a Value> {
+    let number = wanted.parse::<u64>().ok();
+    match wanted {
+        "" => ports.first(),
+        name => {
+            ports.iter().find(|p| p["name"] == name || (number.is_some() && p["port"].as_u64() == number))
+        }
+    }
 }
 
 /// Addresses of a slice that take connections on the port of this name.
@@ -260,6 +274,14 @@ mod tests {
         assert_eq!(split("https:a:443").unwrap(), (Scheme::Https, "a", "443"));
         assert!(split("x:a:1").is_err() && split("a:b:c:d").is_err());
         assert_eq!(Target::new(Scheme::Http, "::1", 80).authority(), "[::1]:80");
+    }
+
+    #[test]
+    fn ports_of_services_have_names_and_numbers() {
+        let ports = [json!({"name": "a", "port": 80}), json!({"name": "b", "port": 81})];
+        let port = |wanted| service_port(&ports, wanted).map(|p| p["name"].as_str().unwrap());
+        assert_eq!((port(""), port("b"), port("81")), (Some("a"), Some("b"), Some("b")));
+        assert_eq!((port("c"), port("82")), (None, None));
     }
 
     #[test]

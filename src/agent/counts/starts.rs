@@ -46,7 +46,7 @@ impl Starts {
     }
 
     /// Adds the histogram.
-    pub(super) fn write(&self, text: &mut Text) {
+    pub(crate) fn write(&self, text: &mut Text) {
         let name = "kubelet_pod_start_duration_seconds";
         let help = "[ALPHA] Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run";
         let state = self.0.lock();

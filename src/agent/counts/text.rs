@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 
 /// What a metric does over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// It only grows.
     Counter,
     /// It goes up and down.
@@ -16,11 +16,11 @@ pub(super) enum Kind {
 
 /// The text of an answer.
 #[derive(Debug, Default)]
-pub(super) struct Text(String);
+pub(crate) struct Text(String);
 
 impl Text {
     /// The head of a metric, before its samples.
-    pub(super) fn metric(&mut self, name: &str, kind: Kind, help: &str) {
+    pub(crate) fn metric(&mut self, name: &str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -30,7 +30,7 @@ impl Text {
     }
 
     /// One sample; `at` is in milliseconds since the epoch.
-    pub(super) fn sample(
+    pub(crate) fn sample(
         &mut self,
         name: &str,
         labels: &[(&str, &str)],
@@ -50,13 +50,13 @@ impl Text {
     }
 
     /// A metric with one sample without labels.
-    pub(super) fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
+    pub(crate) fn single(&mut self, name: &str, kind: Kind, help: &str, value: impl Display) {
         self.metric(name, kind, help);
         self.sample(name, &[], value, None);
     }
 
     /// All of it.
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 }
@@ -66,12 +66,12 @@ fn escape(text: &str) -> String {
 }
 
 /// Nanoseconds as seconds.
-pub(super) fn seconds(nanoseconds: u64) -> f64 {
+pub(crate) fn seconds(nanoseconds: u64) -> f64 {
     std::time::Duration::from_nanos(nanoseconds).as_secs_f64()
 }
 
 /// Milliseconds since the epoch as seconds.
-pub(super) fn epoch_seconds(milliseconds: i64) -> f64 {
+pub(crate) fn epoch_seconds(milliseconds: i64) -> f64 {
     std::time::Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)).as_secs_f64()
 }
 

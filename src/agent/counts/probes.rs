@@ -38,7 +38,7 @@ impl ProbeCounts {
     }
 
     /// The metrics of pods that are still here; others are forgotten.
-    pub(super) fn text(&self, pods: &BTreeSet<&str>) -> String {
+    pub(crate) fn text(&self, pods: &BTreeSet<&str>) -> String {
         let mut counts = self.0.lock();
         counts.retain(|key, _| pods.contains(&*key.uid));
         let mut text = Text::default();
