@@ -293,8 +293,9 @@ impl Worker {
         if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
-            // That a container is being created, and Init:0/1, is to be seen before it takes its time.
-            if pod.status.as_ref().is_none_or(|status| status.container_statuses.is_none()) {
+            // Init:0/1, PodInitializing and ContainerCreating are to be seen before the work takes its time.
+            let made = |c: &Container| observed.containers.contains_key(&c.name);
+            if pod.spec.as_ref().is_some_and(|spec| !spec.containers.iter().any(made)) {
                 self.report_soon(pod, &observed, false);
             }
             self.perform(pod, &observed, plan).await;

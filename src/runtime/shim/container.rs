@@ -389,12 +389,39 @@ impl Drop for Console {
     }
 }
 
+const OWN_SCORE: &str = "/proc/self/oom_score_adj";
+
 /// Sets what the out-of-memory killer thinks of a process. libcontainer would set it for the shim.
 pub fn set_oom_score(pid: Option<Pid>, score: i32) {
     let Some(pid) = pid else { return };
     let file = format!("/proc/{pid}/oom_score_adj");
     if let Err(e) = fs::write(&file, score.to_string()) {
         tracing::warn!("write {score} to {file}: {e}");
+    }
+}
+
+/// The shim's own `oom_score_adj`, set to another value while it makes processes that inherit it.
+pub struct OwnScore(String);
+
+impl OwnScore {
+    /// Sets it until dropped.
+    pub fn lend(score: i32) -> Option<Self> {
+        let before = fs::read_to_string(OWN_SCORE).ok()?;
+        match fs::write(OWN_SCORE, score.to_string()) {
+            Ok(()) => Some(Self(before.trim().to_owned())),
+            Err(e) => {
+                tracing::warn!("write {score} to {OWN_SCORE}: {e}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for OwnScore {
+    fn drop(&mut self) {
+        if let Err(e) = fs::write(OWN_SCORE, &self.0) {
+            tracing::warn!("write {} to {OWN_SCORE}: {e}", self.0);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use nix::unistd::Pid;
 
-use super::container::{Console, Container, Context, failed, owned_pipe, set_oom_score};
+use super::container::{Console, Container, Context, OwnScore, failed, owned_pipe};
 use super::executor::executor;
 use crate::runtime::error::Error;
 use crate::runtime::spec::{ContainerState, ExecSpec};
@@ -78,12 +78,14 @@ fn run(
         (ends[1], ends[2]) = (Some(out), Some(err));
         builder = builder.with_stdin(input).with_stdout(output).with_stderr(errors);
     }
+    // Inherited: told to the process when it runs already, its first children would go without.
+    let own = OwnScore::lend(container.oom_score_adj);
     let built = builder.as_tenant().with_detach(true).with_process(Some(file)).build();
+    drop(own);
     let built = built.map_err(failed);
     // Told by the executor, if it came that far, else by libcontainer.
     outcome.wait().map_err(Error::Start)?;
     let pid = built?;
-    set_oom_score(Some(pid), container.oom_score_adj);
     if let Some(console) = console {
         let master = console.accept()?;
         if let Some((cols, rows)) = spec.size {
