@@ -11,11 +11,11 @@ use tokio::sync::{Notify, watch};
 
 use super::counts::{ProbeCounts, Starts};
 use super::events::Recorder;
-use super::eviction::{Orders, Pressure};
 use super::fields::Allocatable;
 use super::images::{ImageService, Puller};
 use super::mirrors::Statics;
 use super::objects::Objects;
+use super::orders::{Orders, Pressure};
 use super::paths::Paths;
 use super::spec;
 use crate::config::NodeSettings;

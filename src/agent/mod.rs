@@ -26,6 +26,7 @@ mod logs;
 mod mirrors;
 mod node;
 mod objects;
+mod orders;
 mod paths;
 mod pod;
 mod probes;
@@ -124,7 +125,7 @@ impl Agent {
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
         let puller = Arc::new(images::Puller::new(Arc::clone(&images), &settings.kubelet));
-        let (pressure, pressure_seen) = watch::channel(eviction::Pressure::default());
+        let (pressure, pressure_seen) = watch::channel(orders::Pressure::default());
         let (paths, kubelet) = (Paths::new(&settings.data_dir), settings.kubelet.clone());
         let directory = Arc::new(Directory::new(&settings.kubelet.pod_manifest_path, &settings.node_name));
         let (node, node_seen) = watch::channel(Arc::new(machine.node(&settings)));
@@ -148,7 +149,7 @@ impl Agent {
             memory_capacity: machine.memory,
             allocatable: machine.allocatable(&kubelet),
             pressure: pressure_seen,
-            evictions: eviction::Orders::new(paths),
+            evictions: orders::Orders::new(paths),
         });
         let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));
         let (dns, _) = watch::channel(Arc::default());

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
 use super::rank::is_critical;
-use super::state::Pressure;
+use crate::agent::orders::Pressure;
 use crate::agent::qos::{Class, class_of};
 use crate::api::scheduling::tolerations;
 

@@ -8,7 +8,6 @@
 
 mod admit;
 mod limits;
-mod orders;
 mod rank;
 mod signals;
 mod state;
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::error::Error;
 use super::labels;
+use super::orders::{self, Pressure};
 use super::spec::{full_name, is_terminal, uid};
 use super::{disk, image_gc, qos};
 use crate::runtime::Stall;
@@ -36,8 +36,6 @@ use state::{Decision, State};
 use threshold::{Condition, Observations, Signal, Threshold};
 
 pub(crate) use admit::refused;
-pub(crate) use orders::{Orders, REASON};
-pub(crate) use state::Pressure;
 pub(crate) use threshold::amount;
 
 /// Between two looks, as kubelet's.
@@ -254,7 +252,7 @@ impl Manager {
             return false;
         }
         tracing::warn!(pod = %full_name(pod), message, "a pod is evicted");
-        self.context.events.pod(pod, None, "Warning", REASON, message);
+        self.context.events.pod(pod, None, "Warning", orders::REASON, message);
         true
     }
 }

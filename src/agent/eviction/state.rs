@@ -7,17 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::threshold::{Condition, Observations, Signal, Threshold};
-
-/// What a node is short of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pressure {
-    /// `MemoryPressure`
-    pub memory: bool,
-    /// `DiskPressure`
-    pub disk: bool,
-    /// `PIDPressure`
-    pub pids: bool,
-}
+use crate::agent::orders::Pressure;
 
 /// What was seen so far.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 use serde_json::{Map, Value, json};
 
 use super::info::Machine;
-use crate::agent::eviction::Pressure;
+use crate::agent::orders::Pressure;
 use crate::config::NodeSettings;
 use crate::runtime::spec::Image;
 

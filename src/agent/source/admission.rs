@@ -9,10 +9,10 @@ use kube::Api;
 
 use super::{Source, sandboxes_of};
 use crate::agent::admit::{self, NODE_AFFINITY, Refusal};
-use crate::agent::eviction;
 use crate::agent::mirrors::is_static;
 use crate::agent::pod::Verdict;
 use crate::agent::spec::{full_name, is_terminal, uid};
+use crate::agent::{eviction, orders};
 
 /// The API server is given so long to tell of the node; what is known of it decides otherwise.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ impl Source {
 
     fn check(&self, node: &Node, pod: &Pod) -> Result<(), Refusal> {
         if let Some(message) = eviction::refused(pod, *self.context.pressure.borrow()) {
-            return Err(Refusal { reason: eviction::REASON.to_owned(), message });
+            return Err(Refusal { reason: orders::REASON.to_owned(), message });
         }
         let rejected: BTreeSet<String> = {
             let workers = self.workers.lock();

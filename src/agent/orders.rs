@@ -1,5 +1,6 @@
-//! Who is to be evicted: told to the pods' workers, and written down before anything is killed, so that
-//! a pod whose eviction was begun is not started again by an agent that was restarted meanwhile.
+//! What the node is short of, and who is to be evicted for it: told to the pods' workers, and written
+//! down before anything is killed, so that a pod whose eviction was begun is not started again by an
+//! agent that was restarted meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +11,17 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
 use crate::agent::paths::Paths;
+
+/// What a node is short of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pressure {
+    /// `MemoryPressure`
+    pub memory: bool,
+    /// `DiskPressure`
+    pub disk: bool,
+    /// `PIDPressure`
+    pub pids: bool,
+}
 
 /// Upstream's reason of an evicted pod.
 pub(crate) const REASON: &str = "Evicted";
