@@ -178,7 +178,7 @@ impl Follow<'_> {
                 if !self.pass(&mut reader, &mut filter, &mut rest, sender).await? {
                     return Ok(());
                 }
-                reader = open(&next, None)?;
+                reader = BufReader::new(next);
                 continue;
             }
             let Some(watch) = watch.as_mut().filter(|_| running) else { return Ok(()) };
@@ -225,22 +225,31 @@ impl Follow<'_> {
 
     /// Where the log goes on after `file`, once another file has its name. There may be several between them:
     /// a fast writer rotates faster than a slow client reads.
-    fn next_file(&self, file: &File) -> io::Result<Option<PathBuf>> {
+    fn next_file(&self, file: &File) -> io::Result<Option<File>> {
         if !self.options.follow {
             return Ok(None);
         }
         let own = file.metadata()?.ino();
-        match std::fs::metadata(self.path) {
-            Ok(newest) if newest.ino() == own => return Ok(None),
+        // Opened before the others are listed: what lies between the two is among them then, however often
+        // the log is rotated meanwhile.
+        let newest = match File::open(self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => drop(other?),
+            opened => opened?,
+        };
+        if newest.metadata()?.ino() == own {
+            return Ok(None);
         }
-        let mut files = rotated(self.path);
-        files.push(self.path.to_path_buf());
+        let files = rotated(self.path);
         let is_own = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| m.ino() == own);
         // If it is gone itself, all that are left are newer.
         let next = files.iter().position(is_own).map_or(0, |at| at + 1);
-        Ok(files.into_iter().nth(next))
+        match files.get(next).map(File::open) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Some(Ok(file)) => Ok(Some(file)),
+            // The oldest went while it was looked for.
+            Some(Err(_)) => self.next_file(file),
+            None => Ok(Some(newest)),
+        }
     }
 }
 
