@@ -84,7 +84,11 @@ fn spec(command: &str, resources: &str) -> String {
 
 #[test]
 fn what_pods_may_use() {
-    let flags = ["--kubelet-arg=system-reserved=cpu=250m,memory=64Mi", "--kubelet-arg=pod-max-pids=77"];
+    let flags = [
+        "--kubelet-arg=system-reserved=cpu=250m,memory=64Mi",
+        "--kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<1Mi",
+        "--kubelet-arg=pod-max-pids=77",
+    ];
     let cluster = Cluster::start("resources", &flags);
     cluster.import_test_images();
     let namespace = cluster.namespace("resources");

@@ -124,8 +124,11 @@ async fn get_volume(
             "found PV object {name} but it has a nil pv.Spec.ClaimRef indicating it is not yet bound to the claim"
         ));
     };
+    // Without a uid it was written by hand, as the documentation has users reserve a volume for a claim.
+    let by_name = (reference.namespace.as_deref(), reference.name.as_deref());
+    let own_name = (claim.metadata.namespace.as_deref(), claim.metadata.name.as_deref());
     let (bound, own) = (reference.uid.unwrap_or_default(), claim.metadata.uid.clone().unwrap_or_default());
-    if bound != own {
+    if bound != own && (!bound.is_empty() || by_name != own_name) {
         return Err(format!(
             "found PV object {name} but its pv.Spec.ClaimRef.UID {bound} does not point to claim.UID {own}"
         ));

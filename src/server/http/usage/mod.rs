@@ -35,7 +35,7 @@ pub(super) async fn serve(api: &Api, cx: &Cx) -> Answer {
     if let Some(name) = cx.info.name.as_deref() {
         let kind = api.objects.registry.stored(stored).ok_or_else(Status::no_such_path)?;
         let object = api.objects.get(&kind, cx.namespace(), name)?;
-        let sample = api.usage.sample(api).await;
+        let sample = api.usage.sample(api, |sample| tells(sample, &object)).await;
         let full = cx.namespace().map_or_else(|| name.to_owned(), |ns| format!("{ns}/{name}"));
         let missing = || Status::not_found(&cx.entry.group_resource(), &full);
         let value = item(&sample, &object, cx).ok_or_else(missing)?;
@@ -47,7 +47,7 @@ pub(super) async fn serve(api: &Api, cx: &Cx) -> Answer {
         .into_iter()
         .filter(|o| selected(o, &options.labels, &options.fields))
         .collect();
-    let sample = api.usage.sample(api).await;
+    let sample = api.usage.sample(api, |sample| chosen.iter().all(|object| tells(sample, object))).await;
     let items = chosen.iter().filter_map(|object| item(&sample, object, cx)).collect();
     answer(
         cx,
@@ -80,6 +80,16 @@ fn selected(object: &Object, labels: &LabelSelector, fields: &FieldSelector) -> 
         _ => None,
     };
     labels.matches(|key| object.label(key)) && fields.matches(field)
+}
+
+/// Whether there is nothing more to learn of a pod or node: its use is known, it does not run, or its node did not
+/// answer.
+fn tells(sample: &Sample, object: &Object) -> bool {
+    let stored = object.value();
+    let node = stored.pointer("/spec/nodeName").and_then(Value::as_str);
+    let runs = stored.pointer("/status/phase").and_then(Value::as_str) == Some("Running");
+    node.filter(|node| runs && sample.0.contains_key(*node))
+        .is_none_or(|node| sample.pod(node, object.namespace(), object.name()).is_some())
 }
 
 /// The use of a stored pod or node; `None` while it is not known.

@@ -39,14 +39,16 @@ struct State {
 pub(in crate::server::http) struct Readings(Mutex<State>);
 
 impl Readings {
-    /// What is used now. Asks the nodes unless that was done a moment ago; who asks meanwhile waits for the same
-    /// answer.
-    pub(super) async fn sample(&self, api: &Api) -> Arc<Sample> {
+    /// What is used now. Asks the nodes unless that was done a moment ago and `tells` all that is asked for; who
+    /// asks meanwhile waits for the same answer.
+    pub(super) async fn sample(&self, api: &Api, tells: impl Fn(&Sample) -> bool) -> Arc<Sample> {
         let mut state = self.0.lock().await;
         let age = state.taken.map(|t| t.elapsed());
         let nodes = nodes(api);
         let known = nodes.iter().all(|n| state.asked.contains(n));
-        if known && age.is_some_and(|age| age < FRESH) {
+        // What was started since is looked for, but not in every request of a burst.
+        let fresh = |age: Duration| age < SHORT || (age < FRESH && tells(&state.told));
+        if known && age.is_some_and(fresh) {
             return Arc::clone(&state.told);
         }
         let mut before = std::mem::take(&mut state.last);
