@@ -20,8 +20,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use harness::{Cluster, NODE_IP};
 use packages::{NGINX, NGINX_NEXT, POSTGRES, REDIS, Recipe};
 
+type Scenario = fn(&Cluster, &str);
+
 /// What is asserted, each in a namespace of its own and all at once: some wait for minutes.
-const SCENARIOS: &[(&str, fn(&Cluster, &str))] = &[
+const SCENARIOS: &[(&str, Scenario)] = &[
     ("probes", users::probes),
     ("redis", users::redis),
     ("web", users::web_deployment),

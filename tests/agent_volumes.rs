@@ -99,8 +99,10 @@ fn mountinfo(cluster: &Cluster) -> String {
     cluster.host.sh("cat /proc/self/mountinfo")
 }
 
+type Run = fn(&Cluster);
+
 /// Runs cases on one cluster. One that fails does not hide what the others have to say.
-fn run(cluster: &Cluster, cases: &[(&str, fn(&Cluster))]) {
+fn run(cluster: &Cluster, cases: &[(&str, Run)]) {
     let only = std::env::var("KEDGE_CASE").unwrap_or_default();
     let chosen = cases.iter().filter(|(name, _)| name.contains(&only));
     let failed: Vec<_> = chosen

@@ -88,7 +88,7 @@ fn lines_of_all_kinds(cluster: &Cluster, ns: &str) {
     until(
         cluster,
         &["get", "pod", "lines", "-n", ns, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"],
-        |n| n != "" && n != "0",
+        |n| !n.is_empty() && n != "0",
     );
     let output =
         cluster.kubectl_command(&["logs", "lines", "-n", ns, "--previous"]).output().expect("kubectl runs");

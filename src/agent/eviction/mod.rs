@@ -74,7 +74,7 @@ impl Manager {
                 continue;
             }
             // Without thresholds and limits there is nothing to look at.
-            let idle = self.thresholds.is_empty() && !self.limited().next().is_some();
+            let idle = self.thresholds.is_empty() && self.limited().next().is_none();
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
                 () = tokio::time::sleep(INTERVAL), if !idle => {}
@@ -113,9 +113,10 @@ impl Manager {
 
     /// The node's conditions: to its status and, where they changed, in events.
     fn tell(&self, now: Pressure, told: &mut Option<Pressure>) {
+        type Has = fn(&Pressure) -> bool;
         let before = told.replace(now);
         self.pressure.send_if_modified(|p| std::mem::replace(p, now) != now);
-        let all: [(fn(&Pressure) -> bool, _, _); 3] = [
+        let all: [(Has, _, _); 3] = [
             (|p| p.memory, "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
             (|p| p.disk, "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
             (|p| p.pids, "NodeHasInsufficientPID", "NodeHasSufficientPID"),

@@ -66,8 +66,8 @@ pub(crate) fn go_duration(time: Duration) -> String {
 /// The variables of a command that have a value written down; others are none, as in kubelet.
 fn expanded(command: &[String], container: &Container) -> Vec<String> {
     let lookup = |name: &str| {
-        let variables = container.env.iter().flatten();
-        variables.filter(|v| v.name == name).last().map(|v| v.value.clone().unwrap_or_default())
+        let mut variables = container.env.iter().flatten();
+        variables.rfind(|v| v.name == name).map(|v| v.value.clone().unwrap_or_default())
     };
     command.iter().map(|word| expand(word, &lookup)).collect()
 }

@@ -143,6 +143,9 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     text.finish()
 }
 
+/// One number of many.
+type Reading<T> = fn(&T) -> u64;
+
 fn network(text: &mut Text, snapshot: &Snapshot) {
     let at = snapshot.at.as_millisecond();
     let own = snapshot
@@ -151,21 +154,20 @@ fn network(text: &mut Text, snapshot: &Snapshot) {
         .filter_map(|p| p.network.as_ref().map(|n| (labels(Some(p), None, pod_group(p)), n)));
     let node = snapshot.node.interfaces.iter().map(|i| (labels(None, None, "/"), i));
     let all: Vec<(Vec<(&str, &str)>, &Interface)> = node.chain(own).collect();
-    let figures: [(&str, fn(&Traffic) -> u64); 4] = [
+    let figures: [(&str, Reading<Traffic>); 4] = [
         ("bytes", |t| t.bytes),
         ("packets", |t| t.packets),
         ("errors", |t| t.errors),
         ("packets_dropped", |t| t.dropped),
     ];
-    let directions: [(&str, fn(&Interface) -> &Traffic); 2] =
-        [("receive", |i| &i.received), ("transmit", |i| &i.sent)];
-    for (direction, traffic) in directions {
+    for direction in ["receive", "transmit"] {
+        let traffic = |i: &Interface| if direction == "receive" { i.received } else { i.sent };
         for (what, value) in figures {
             let name = format!("container_network_{direction}_{what}_total");
             text.metric(&name, Kind::Counter, &format!("Cumulative count of {what}: {direction}"));
             for (labels, interface) in &all {
                 let labels = [&labels[..], &[("interface", &*interface.name)]].concat();
-                text.sample(&name, &labels, value(traffic(interface)), Some(at));
+                text.sample(&name, &labels, value(&traffic(interface)), Some(at));
             }
         }
     }
@@ -177,7 +179,7 @@ fn disks(text: &mut Text, snapshot: &Snapshot) {
     let spaces = containers.filter_map(|(p, c)| Some((labels(Some(p), Some(c), &c.cgroup), c.rootfs?)));
     let node = snapshot.node.fs.map(|space| (labels(None, None, "/"), space));
     let all: Vec<_> = node.into_iter().chain(spaces).collect();
-    let figures: [(&str, &str, fn(&super::disk::Space) -> u64); 4] = [
+    let figures: [(&str, &str, Reading<super::disk::Space>); 4] = [
         (
             "container_fs_usage_bytes",
             "Number of bytes that are consumed by the container on this filesystem.",

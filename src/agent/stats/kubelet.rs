@@ -53,7 +53,8 @@ fn running(text: &mut Text, sandboxes: &[SandboxStatus]) {
 }
 
 fn volumes(text: &mut Text, claims: &[Volume]) {
-    let figures: [(&str, &str, fn(&Space) -> u64); 6] = [
+    type Figure = fn(&Space) -> u64;
+    let figures: [(&str, &str, Figure); 6] = [
         ("available_bytes", "Number of available bytes in the volume", |s| s.fs.available),
         ("capacity_bytes", "Capacity in bytes of the volume", |s| s.fs.capacity),
         ("inodes", "Maximum number of inodes in the volume", |s| s.fs.inodes),

@@ -261,7 +261,10 @@ fn sparse_files_stay_sparse() {
     let mut header = tar::Header::new_gnu();
     header.set_path("old").unwrap();
     header.set_entry_type(EntryType::GNUSparse);
-    (header.set_mode(0o640), header.set_uid(1000), header.set_gid(1000), header.set_mtime(1));
+    header.set_mode(0o640);
+    header.set_uid(1000);
+    header.set_gid(1000);
+    header.set_mtime(1);
     header.set_size(3);
     let octal =
         |field: &mut [u8; 12], value: u64| field[..11].copy_from_slice(format!("{value:011o}").as_bytes());
