@@ -103,7 +103,9 @@ fn state(cluster: &Cluster, ns: &str) -> String {
     let pods = cluster.kubectl(&["get", "pods", "-n", ns, "-o", columns]);
     let processes: Vec<_> =
         inventory::processes(cluster).into_iter().map(|(pid, l)| format!("{pid} {l}")).collect();
-    format!("{pods}\n{}\n{}", processes.join("\n"), cluster.tail())
+    let statuses = "jsonpath={range .items[*]}{.metadata.name} {.status}{'\\n'}{end}";
+    let statuses = cluster.kubectl(&["get", "pods,replicasets,deployments", "-n", ns, "-o", statuses]);
+    format!("{pods}\n{statuses}\n{}\n{}", processes.join("\n"), cluster.tail())
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn the_node_tells_what_it_has_for_pods(cluster: &Cluster) {
     let storage =
         [node("{.status.capacity.ephemeral-storage}"), node("{.status.allocatable.ephemeral-storage}")];
     let [all, some] = storage.map(|q| quantity(&q));
-    assert_eq!(some, all - (all as f64 * 0.05) as u64, "a twentieth is kept free");
+    assert_eq!(some, all - (1 << 20), "1 MiB is kept free");
     let limit: u64 = pods_group(cluster).memory_limit().parse().expect("a number");
     assert!(limit.abs_diff(quantity(&capacity) - (64 << 20)) < 8192, "what is not reserved: {limit}");
     wait_for("the node's events", || {

@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use super::error::Error;
 use super::paths::SandboxDir;
 use super::protocol::{Reply, Request, decode, encode};
-use super::sys;
+use super::{shim, sys};
 
 /// A shim that has not done what was asked after this time never will: it may hang in a mount of a
 /// file server that is gone. The kubelet's `runtimeRequestTimeout` is the same.
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) struct Connection {
     sandbox: String,
     stream: UnixStream,
+    /// The shim's process. Processes it was just making have copies of its sockets: the end of the
+    /// stream does not come when it is killed meanwhile.
+    life: AsyncFd<File>,
     buffer: Vec<u8>,
     fds: Vec<OwnedFd>,
 }
@@ -34,7 +38,9 @@ impl Connection {
         let handle = File::open(&dir.0).map_err(|_| Error::SandboxNotFound(sandbox.to_string()))?;
         let path = format!("/proc/self/fd/{}/shim.sock", handle.as_raw_fd());
         let stream = UnixStream::connect(path).await.map_err(lost)?;
-        Ok(Self { sandbox: sandbox.to_string(), stream, buffer: Vec::new(), fds: Vec::new() })
+        let holder = shim::holder(dir).ok_or_else(|| Error::SandboxLost(sandbox.to_string()))?;
+        let life = sys::pidfd_open(holder).and_then(|fd| sys::asynchronous(File::from(fd))).map_err(lost)?;
+        Ok(Self { sandbox: sandbox.to_string(), stream, life, buffer: Vec::new(), fds: Vec::new() })
     }
 
     /// Sends a request.
@@ -57,7 +63,11 @@ impl Connection {
     async fn fill(&mut self) -> Result<(), Error> {
         let stream = &self.stream;
         let mut chunk = [0; 16 * 1024];
-        let got = stream.async_io(Interest::READABLE, || sys::recv_with_fds(stream, &mut chunk)).await;
+        let got = tokio::select! {
+            biased;
+            got = stream.async_io(Interest::READABLE, || sys::recv_with_fds(stream, &mut chunk)) => got,
+            _ = self.life.readable() => return Err(Error::SandboxLost(self.sandbox.clone())),
+        };
         match got {
             Ok((n, fds)) if n > 0 => {
                 self.buffer.extend_from_slice(&chunk[..n]);

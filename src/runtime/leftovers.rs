@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
@@ -74,11 +74,23 @@ pub(crate) fn end_sandbox(dir: &SandboxDir, record: &SandboxRecord) -> Result<()
     if let Some(pid) = shim::holder(dir) {
         kill_and_wait(pid);
     }
+    if !dir.stopped().exists() {
+        unfinished(dir).into_iter().for_each(kill_and_wait);
+    }
     Cgroups::detect().kill(&record.cgroup()).map_err(|e| Error::Other(e.to_string()))?;
     unmount_below(&dir.0)?;
     mark_ended(dir);
     // From now on its end is no news.
     fs::write(dir.stopped(), "").map_err(Error::io("write", dir.stopped()))
+}
+
+/// Processes that a shim was making when it was killed: they are not in the sandbox's group yet, and
+/// wait for ever to be told to go on. They have the shim's own command line.
+fn unfinished(dir: &SandboxDir) -> Vec<i32> {
+    let line = [b"kedge\0shim\0", dir.0.as_os_str().as_bytes(), b"\0"].concat();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l == line)).collect()
 }
 
 /// Removes all of a sandbox that was ended.
