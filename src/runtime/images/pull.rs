@@ -152,8 +152,20 @@ async fn from(
         let task = layer.fetch(Arc::clone(&permits), below.replace(wait), done);
         tasks.push(AbortOnDropHandle::new(tokio::spawn(task)));
     }
-    for task in tasks {
-        task.await.unwrap_or_else(|e| Err(Error::invalid(name, e)))?;
+    let mut tasks = tasks.into_iter();
+    while let Some(task) = tasks.next() {
+        let Err(error) = task.await.unwrap_or_else(|e| Err(Error::invalid(name, e))) else { continue };
+        if let Error::Full { .. } = error {
+            // What there is of the others, kept to go on with, takes the room that is missing.
+            for other in tasks {
+                other.abort();
+                let _ = other.await;
+            }
+            for descriptor in layers {
+                let _ = std::fs::remove_file(ingest::partial(&inner.root, &descriptor.digest));
+            }
+        }
+        return Err(error);
     }
 
     inner.add(Finished {
