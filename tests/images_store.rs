@@ -78,12 +78,16 @@ fn killed_at_any_moment_it_is_whole() {
     let contents: Vec<(String, Vec<u8>)> = contents.collect();
     let path = dir.path().join("app.tar");
     archive(&path, "app:1", &layers);
-    // Once to the end, to know how long that takes.
-    let data = dir.path().join("whole");
-    let began = Instant::now();
-    assert!(command(&data, &path).status().unwrap().success());
-    let whole = began.elapsed();
-    assert!(check(&data, &contents));
+    // To the end, to know how long that takes; the first one also reads the executable from the disk.
+    let whole = ["cold", "warm"].map(|name| {
+        let data = dir.path().join(name);
+        let began = Instant::now();
+        assert!(command(&data, &path).status().unwrap().success());
+        let took = began.elapsed();
+        assert!(check(&data, &contents));
+        took
+    });
+    let whole = whole[0].min(whole[1]);
     let (data, mut killed) = (dir.path().join("killed"), 0);
     for n in 1..=24u32 {
         let mut child = command(&data, &path).spawn().unwrap();
