@@ -18,7 +18,6 @@ const TABLE: &[(&str, &[&str])] = &[
     ("agent_pods", &[]),
     ("agent_api", &["statistics_of_node_pods_and_containers"]),
     ("agent_volumes", &["mounts_and_devices"]),
-    ("agent_resources", &[]),
     ("agent_eviction", &["memory"]),
 ];
 
@@ -79,11 +78,6 @@ fn statistics() {
 #[test]
 fn volumes() {
     in_a_guest("agent_volumes");
-}
-
-#[test]
-fn resources() {
-    in_a_guest("agent_resources");
 }
 
 #[test]
