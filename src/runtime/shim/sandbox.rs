@@ -102,39 +102,27 @@ fn configure(spec: &SandboxSpec) -> Result<(), Error> {
         let name = dotted(name);
         check_sysctl(spec, &name)?;
         // Dots that are part of a name, such as an interface's, are slashes in the dotted form.
-        let path: String = name
-            .chars()
-            .map(|c| {
-                if c == '.' {
-                    '/'
-                } else if c == '/' {
-                    '.'
-                } else {
-                    c
-                }
-            })
-            .collect();
+        let path = swapped(&name);
         let file = Path::new("/proc/sys").join(path);
         fs::write(&file, value).map_err(Error::io("write", &file))?;
     }
     Ok(())
 }
 
+/// Dots for slashes, and slashes for dots.
+fn swapped(name: &str) -> String {
+    let other = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    };
+    name.chars().map(other).collect()
+}
+
 /// A parameter's name with dots between its parts: sysctl(8) takes slashes as well, by which one comes first.
 fn dotted(name: &str) -> String {
     match name.find(['.', '/']) {
-        Some(at) if name[at..].starts_with('/') => name
-            .chars()
-            .map(|c| {
-                if c == '.' {
-                    '/'
-                } else if c == '/' {
-                    '.'
-                } else {
-                    c
-                }
-            })
-            .collect(),
+        Some(at) if name[at..].starts_with('/') => swapped(name),
         _ => name.to_owned(),
     }
 }
