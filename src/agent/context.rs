@@ -7,6 +7,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::runtime::reflector::Store;
 use parking_lot::RwLock;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 use super::counts::{ProbeCounts, Starts};
@@ -74,21 +75,34 @@ impl Context {
     }
 }
 
+/// A pod without its managed fields.
+#[derive(Debug)]
+struct Known {
+    pod: Arc<Pod>,
+    /// Its managed fields as JSON: nobody here needs them, and as trees they are larger than all the rest.
+    managed_fields: Box<[u8]>,
+}
+
 /// This node's pods by uid, as the watch shows them.
 #[derive(Debug, Default)]
 pub(crate) struct Pods {
-    all: RwLock<BTreeMap<String, Arc<Pod>>>,
+    all: RwLock<BTreeMap<String, Known>>,
     /// How long they take to start.
     pub starts: Starts,
     changed: watch::Sender<()>,
 }
 
 impl Pods {
-    /// Notes a pod's newest state.
-    pub(crate) fn set(&self, pod: Arc<Pod>) {
+    /// Notes a pod's newest state; gives it back without its managed fields.
+    pub(crate) fn set(&self, mut pod: Pod) -> Arc<Pod> {
+        let fields = pod.metadata.managed_fields.take();
+        let fields = fields.and_then(|f| serde_json::to_vec(&f).ok()).unwrap_or_default();
+        let pod = Arc::new(pod);
         self.starts.observe(&pod);
-        self.all.write().insert(spec::uid(&pod).to_owned(), pod);
+        let known = Known { pod: Arc::clone(&pod), managed_fields: fields.into() };
+        self.all.write().insert(spec::uid(&pod).to_owned(), known);
         self.changed.send_replace(());
+        pod
     }
 
     /// Forgets a pod.
@@ -103,18 +117,46 @@ impl Pods {
         self.changed.subscribe()
     }
 
-    /// All pods.
+    /// All pods, without their managed fields.
     pub(crate) fn all(&self) -> Vec<Arc<Pod>> {
-        self.all.read().values().cloned().collect()
+        self.all.read().values().map(|known| Arc::clone(&known.pod)).collect()
+    }
+
+    /// All pods in full.
+    pub(crate) fn in_full(&self) -> Vec<Value> {
+        let full = |known: &Known| {
+            let mut pod = json!(*known.pod);
+            if let Ok(fields) = serde_json::from_slice(&known.managed_fields) {
+                pod["metadata"]["managedFields"] = fields;
+            }
+            pod
+        };
+        self.all.read().values().map(full).collect()
     }
 
     /// The pod of that name; a given uid must be its own.
     pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
         let pods = self.all.read();
         pods.values()
+            .map(|known| &known.pod)
             .filter(|p| spec::namespace(p) == namespace && spec::name(p) == name)
             .filter(|p| uid.is_none_or(|u| u == spec::uid(p)))
             .max_by_key(|p| p.metadata.creation_timestamp.clone().map(|t| t.0))
             .cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn managed_fields_are_kept_aside() {
+        let full = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "uid": "u", "managedFields": [
+            {"manager": "m", "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:x": {}}}}]}});
+        let pods = Pods::default();
+        let pod = pods.set(serde_json::from_value(full.clone()).expect("a pod"));
+        assert_eq!(pod.metadata.managed_fields, None);
+        assert_eq!(pods.in_full(), [full]);
     }
 }

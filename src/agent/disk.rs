@@ -159,10 +159,7 @@ impl Places {
 
     /// The writable layers of the pod's containers, ended ones included.
     async fn layers(&mut self, runtime: &Runtime, uid: &str) {
-        for sandbox in runtime.sandboxes().await {
-            if sandbox.labels.get(labels::POD_UID).is_none_or(|u| u != uid) {
-                continue;
-            }
+        for sandbox in labels::sandboxes_of(runtime, uid).await {
             for container in sandbox.containers {
                 let name = container.labels.get(labels::CONTAINER_NAME);
                 if let Some(place) = name.and_then(|n| self.containers.get_mut(n)) {

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use sha2::{Digest, Sha256};
 
+use crate::runtime::Runtime;
+use crate::runtime::spec::SandboxStatus;
+
 /// The pod's uid.
 pub(crate) const POD_UID: &str = "io.kubernetes.pod.uid";
 /// The pod's name.
@@ -25,6 +28,12 @@ pub(crate) const IMAGE_ID: &str = "kedge.io/image-id";
 pub(crate) const BACKOFF: &str = "kedge.io/backoff";
 /// Seconds an orphan gets to end.
 pub(crate) const GRACE: &str = "kedge.io/termination-grace-period";
+
+/// The sandboxes of a pod. Its uid is what their ids begin with.
+pub(crate) async fn sandboxes_of(runtime: &Runtime, uid: &str) -> Vec<SandboxStatus> {
+    let all = runtime.sandboxes_with(uid).await;
+    all.into_iter().filter(|s| s.labels.get(POD_UID).is_some_and(|u| u == uid)).collect()
+}
 
 /// The labels that everything of a pod carries.
 pub(crate) fn of_pod(pod: &Pod) -> BTreeMap<String, String> {

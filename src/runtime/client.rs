@@ -18,6 +18,9 @@ use super::{shim, sys};
 /// file server that is gone. The kubelet's `runtimeRequestTimeout` is the same.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// As much is read at once.
+const CHUNK: usize = 16 * 1024;
+
 /// One connection to a shim.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -61,19 +64,22 @@ impl Connection {
     }
 
     async fn fill(&mut self) -> Result<(), Error> {
-        let stream = &self.stream;
-        let mut chunk = [0; 16 * 1024];
+        let (stream, buffer, fds) = (&self.stream, &mut self.buffer, &mut self.fds);
+        // What is received into lives on the stack only: each sandbox has somebody who waits here.
+        let mut receive = || {
+            let mut chunk = [0; CHUNK];
+            let (n, new) = sys::recv_with_fds(stream, &mut chunk)?;
+            buffer.extend_from_slice(&chunk[..n]);
+            fds.extend(new);
+            Ok(n)
+        };
         let got = tokio::select! {
             biased;
-            got = stream.async_io(Interest::READABLE, || sys::recv_with_fds(stream, &mut chunk)) => got,
+            got = stream.async_io(Interest::READABLE, &mut receive) => got,
             _ = self.life.readable() => return Err(Error::SandboxLost(self.sandbox.clone())),
         };
         match got {
-            Ok((n, fds)) if n > 0 => {
-                self.buffer.extend_from_slice(&chunk[..n]);
-                self.fds.extend(fds);
-                Ok(())
-            }
+            Ok(n) if n > 0 => Ok(()),
             _ => Err(Error::SandboxLost(self.sandbox.clone())),
         }
     }

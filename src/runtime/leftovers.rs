@@ -62,6 +62,11 @@ pub(crate) fn remove_container(root: &Path, dir: &SandboxDir, cgroup: &str, id: 
     cgroups.kill(&group).map_err(|e| Error::Other(e.to_string()))?;
     unmount_below(&dir.container(id))?;
     cgroups.remove(&group);
+    remove_files(root, dir, id)
+}
+
+/// Removes the files of a container that has nothing mounted below them any more.
+fn remove_files(root: &Path, dir: &SandboxDir, id: &str) -> Result<(), Error> {
     for tree in [paths::layers(root).join(id), dir.libcontainer().join(id), dir.container(id)] {
         paths::remove_tree(&tree).map_err(Error::io("remove", &tree))?;
     }
@@ -93,19 +98,18 @@ fn unfinished(dir: &SandboxDir) -> Vec<i32> {
     pids.filter(|pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l == line)).collect()
 }
 
-/// Removes all of a sandbox that was ended.
+/// Removes all of a sandbox that was ended by [`end_sandbox`].
 ///
 /// `keep` names groups that stay though the last sandbox below them goes.
-pub(crate) fn remove_sandbox(
+pub(crate) fn remove_ended(
     root: &Path,
     dir: &SandboxDir,
     record: &SandboxRecord,
     keep: impl Fn(&str) -> bool,
 ) -> Result<(), Error> {
-    end_sandbox(dir, record)?;
     let cgroup = record.cgroup();
     for id in paths::names(&dir.containers()) {
-        remove_container(root, dir, &cgroup, &id)?;
+        remove_files(root, dir, &id)?;
     }
     let cgroups = Cgroups::detect();
     cgroups.remove(&cgroup);

@@ -199,7 +199,9 @@ impl Runtime {
                 .map_err(Error::io("write", sandbox.record()))?;
             inner.exe.start_shim(&id, &sandbox).inspect_err(|_| {
                 let keep = |group: &str| inner.groups.lock().contains(group);
-                if let Err(e) = leftovers::remove_sandbox(&inner.config.root, &sandbox, &record, keep) {
+                let removed = leftovers::end_sandbox(&sandbox, &record)
+                    .and_then(|()| leftovers::remove_ended(&inner.config.root, &sandbox, &record, keep));
+                if let Err(e) = removed {
                     tracing::warn!("sandbox {id}: {e}");
                 }
             })
@@ -233,7 +235,7 @@ impl Runtime {
         let inner = Arc::clone(&self.0);
         blocking(move || {
             let keep = |group: &str| inner.groups.lock().contains(group);
-            leftovers::remove_sandbox(&inner.config.root, &dir, &record, keep)
+            leftovers::remove_ended(&inner.config.root, &dir, &record, keep)
         })
         .await?;
         self.0.containers.lock().retain(|_, sandbox| sandbox != id);
@@ -379,10 +381,16 @@ impl Runtime {
 
     /// All sandboxes with their containers, those included whose shim is gone.
     pub async fn sandboxes(&self) -> Vec<SandboxStatus> {
-        let runtime = self.clone();
+        self.sandboxes_with("").await
+    }
+
+    /// As [`Runtime::sandboxes`], those whose id begins with `prefix`.
+    pub async fn sandboxes_with(&self, prefix: &str) -> Vec<SandboxStatus> {
+        let (runtime, prefix) = (self.clone(), prefix.to_owned());
         let all = tokio::task::spawn_blocking(move || {
             let ids = paths::names(&paths::sandboxes(&runtime.0.config.state));
-            ids.iter().filter_map(|id| runtime.read_sandbox(id)).collect()
+            let wanted = ids.iter().filter(|id| id.starts_with(&prefix));
+            wanted.filter_map(|id| runtime.read_sandbox(id)).collect()
         });
         // Only a panic, or a runtime that is shutting down, keeps it from answering.
         all.await.unwrap_or_default()

@@ -19,7 +19,7 @@ const LOGS: &str = "/var/log";
 
 /// `/pods`: the pods as this node knows them.
 pub(super) fn pods(context: &Context) -> Response<Body> {
-    pod_list(context.pods.all().iter().map(|pod| json!(**pod)).collect())
+    pod_list(context.pods.in_full())
 }
 
 /// `/runningpods/`: what runs, whatever the API says.

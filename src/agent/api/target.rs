@@ -71,9 +71,8 @@ pub(super) struct Target {
 
 /// The pod's newest sandbox and its containers.
 pub(super) async fn observe(context: &Context, pod: &Pod) -> Observed {
-    let all = context.runtime.sandboxes().await.into_iter();
-    let own = all.filter(|s| s.labels.get(labels::POD_UID).is_some_and(|u| u == uid(pod)));
-    Observed::new(own.max_by_key(|s| (labels::attempt(&s.labels), s.created_at)))
+    let own = labels::sandboxes_of(&context.runtime, uid(pod)).await;
+    Observed::new(own.into_iter().max_by_key(|s| (labels::attempt(&s.labels), s.created_at)))
 }
 
 /// The pod; 404 if it is not on this node.

@@ -72,7 +72,11 @@ fn merged_by_ip(old: Option<&Value>, new: &Value) -> Option<Value> {
 pub(super) async fn write(client: &kube::Client, pod: &Pod, patch: Value) -> kube::Result<Option<Pod>> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace(pod));
     match api.patch_status(name(pod), &PatchParams::default(), &Patch::Strategic(patch)).await {
-        Ok(pod) => Ok(Some(pod)),
+        Ok(mut pod) => {
+            // Nobody here needs them, and they are larger than all the rest.
+            pod.metadata.managed_fields = None;
+            Ok(Some(pod))
+        }
         // Gone, or another pod has its name now.
         Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(None),
         Err(error) => Err(error),

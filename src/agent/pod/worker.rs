@@ -55,7 +55,7 @@ pub(crate) struct Worker {
     /// Last words by container id.
     messages: BTreeMap<String, String>,
     /// The newest state of the pod that the API is known to have.
-    pub(super) known: Option<Pod>,
+    pub(super) known: Option<Box<Pod>>,
     /// The write of its status that is under way.
     pub(super) writing: Writing,
     /// When the pod became active.
@@ -111,8 +111,9 @@ impl Worker {
         let mut network = self.context.network.clone();
         loop {
             self.wake_at = None;
+            // A round's state is large, and most of a worker's life is between rounds.
             let ended = tokio::select! {
-                ended = self.sync() => ended,
+                ended = Box::pin(self.sync()) => ended,
                 // Neither a hook nor a long grace holds the agent up; what was begun is found again.
                 () = stopping(&token) => return false,
             };
@@ -215,17 +216,22 @@ impl Worker {
         if is_static(pod) {
             return self.context.statics.joined(pod);
         }
-        let version =
-            |p: &Pod| p.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         match &self.known {
-            Some(known) if version(known) > version(pod) => known.clone(),
+            Some(known) if version(known) > version(pod) => Pod::clone(known),
             _ => Pod::clone(pod),
         }
+    }
+
+    /// What our own writes returned is kept only while the watch lags behind it.
+    fn forget_what_the_watch_shows(&mut self, wanted: &Wanted) {
+        let (Wanted::Pod(pod) | Wanted::Gone(pod)) = wanted;
+        self.known.take_if(|known| version(known) <= version(pod));
     }
 
     /// One round; whether the pod is gone from this node.
     async fn sync(&mut self) -> bool {
         let wanted = self.wanted.borrow_and_update().clone();
+        self.forget_what_the_watch_shows(&wanted);
         let (pod, gone) = match &wanted {
             Wanted::Pod(pod) => (self.newest(pod), false),
             Wanted::Gone(pod) => (self.newest(pod), true),
@@ -361,6 +367,10 @@ impl Worker {
     }
 }
 
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
 /// Answers when the agent has been stopping for a moment, in which most rounds come to their end.
 async fn stopping(token: &CancellationToken) {
     token.cancelled().await;
@@ -375,4 +385,20 @@ fn known_probe_state(pod: &Pod, id: &str) -> Option<ProbeState> {
     let id = crate::agent::spec::container_id(id);
     let container = all.into_iter().find(|c| c.container_id.as_deref() == Some(&id))?;
     Some(ProbeState { started: container.started == Some(true), ready: container.ready, failed: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Each pod has one, nearly always between rounds.
+    #[test]
+    fn a_worker_that_waits_is_small() {
+        let bytes = size(|worker: Worker| worker.run(CancellationToken::new()));
+        assert!(bytes < 3 * size_of::<Worker>(), "{bytes} bytes");
+    }
 }

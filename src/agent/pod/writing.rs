@@ -73,7 +73,7 @@ impl Worker {
     pub(super) fn written(&mut self, written: Written) -> bool {
         match written {
             Ok(Some(mirror)) if is_mirror(&mirror) => self.context.statics.set_mirror(Arc::new(mirror)),
-            Ok(Some(pod)) => self.known = Some(pod),
+            Ok(Some(pod)) => self.known = Some(Box::new(pod)),
             Ok(None) => {}
             Err(error) => {
                 tracing::warn!(pod = name(&self.pod()), %error, "the pod's status was not written");

@@ -7,12 +7,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 
-use super::{Source, sandboxes_of};
+use super::Source;
 use crate::agent::admit::{self, NODE_AFFINITY, Refusal};
 use crate::agent::mirrors::is_static;
 use crate::agent::pod::Verdict;
 use crate::agent::spec::{full_name, is_terminal, uid};
-use crate::agent::{eviction, orders};
+use crate::agent::{eviction, labels, orders};
 
 /// The API server is given so long to tell of the node; what is known of it decides otherwise.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ impl Source {
         let decided = is_terminal(pod)
             || pod.metadata.deletion_timestamp.is_some()
             || pod.status.as_ref().is_some_and(|s| s.start_time.is_some());
-        if decided || !sandboxes_of(&self.context, uid(pod)).await.is_empty() {
+        if decided || !labels::sandboxes_of(&self.context.runtime, uid(pod)).await.is_empty() {
             return None;
         }
         let mut node = self.context.node.borrow().clone();

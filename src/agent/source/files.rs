@@ -21,9 +21,8 @@ impl Source {
             }
         }
         for pod in desired.iter().filter(|p| !statics.is_running(&key(p))) {
-            let joined = Arc::new(statics.joined(pod));
+            let joined = self.context.pods.set(statics.joined(pod));
             statics.started(pod);
-            self.context.pods.set(Arc::clone(&joined));
             let rejected = self.admit(&joined).await;
             let entry = self.start(Wanted::Pod(joined), rejected);
             self.workers.lock().insert(uid(pod).to_owned(), entry);
@@ -51,8 +50,7 @@ impl Source {
     /// Gives a static pod's worker the newest picture that the API has of it.
     fn show(&self, pod: &Pod) {
         if let Some(entry) = self.workers.lock().get(uid(pod)) {
-            let joined = Arc::new(self.context.statics.joined(pod));
-            self.context.pods.set(Arc::clone(&joined));
+            let joined = self.context.pods.set(self.context.statics.joined(pod));
             entry.wanted.send_replace(Wanted::Pod(joined));
         }
     }

@@ -97,11 +97,10 @@ impl Source {
 
     /// A pod is there or changed.
     async fn apply(&self, pod: Pod) {
-        let pod = Arc::new(pod);
         if is_mirror(&pod) {
-            return self.mirror(pod);
+            return self.mirror(Arc::new(pod));
         }
-        self.context.pods.set(Arc::clone(&pod));
+        let pod = self.context.pods.set(pod);
         if let Some(entry) = self.workers.lock().get(uid(&pod)) {
             entry.wanted.send_replace(Wanted::Pod(pod));
             return;
@@ -137,7 +136,7 @@ impl Source {
             let (wanted, wake) = (sender.subscribe(), Arc::clone(&notify));
             let rejected = rejected.clone();
             async move {
-                let sandboxes = sandboxes_of(&context, &uid).await;
+                let sandboxes = labels::sandboxes_of(&context.runtime, &uid).await;
                 let worker = Worker::new(Arc::clone(&context), wanted, wake, &sandboxes, rejected);
                 if worker.run(token).await && of_file {
                     context.statics.gone(&uid);
@@ -195,11 +194,6 @@ impl Source {
         });
         volumes::remove_orphans(&self.context.supervisor, orphans.map(|e| e.path()).collect());
     }
-}
-
-async fn sandboxes_of(context: &Context, uid: &str) -> Vec<SandboxStatus> {
-    let all = context.runtime.sandboxes().await;
-    all.into_iter().filter(|s| s.labels.get(labels::POD_UID).is_some_and(|u| u == uid)).collect()
 }
 
 /// What a sandbox's labels tell of the pod it was made for.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
@@ -24,8 +25,13 @@ pub(crate) enum Cgroups {
 }
 
 impl Cgroups {
-    /// Looks at what is mounted.
+    /// What is mounted, looked at once in a process.
     pub fn detect() -> Self {
+        static FOUND: OnceLock<Cgroups> = OnceLock::new();
+        FOUND.get_or_init(Self::look).clone()
+    }
+
+    fn look() -> Self {
         let unified = Path::new("/sys/fs/cgroup");
         if statfs(unified).is_ok_and(|s| s.filesystem_type() == CGROUP2_SUPER_MAGIC) {
             return Self::V2(unified.to_path_buf());

@@ -111,9 +111,6 @@ fn prepare(dir: SandboxDir) -> Result<Server, Error> {
         tracing::warn!("write {OOM_SCORE} to /proc/self/oom_score_adj: {e}");
     }
     let cgroups = Cgroups::detect();
-    let own = format!("{}/shims", record.cgroup_root.trim_matches('/'));
-    cgroups.create(&own, &Resources::default());
-    cgroups.join(&own, std::process::id());
     cgroups.create(&record.cgroup(), &record.spec.resources);
     let shared = Shared::make(&record.spec, &dir)?;
     let listener = listen(&dir)?;
@@ -145,7 +142,16 @@ fn serve(server: Server) -> Result<(), Error> {
     for fd in 0..3 as RawFd {
         dup2(null.as_raw_fd(), fd).map_err(|e| Error::Other(format!("close standard streams: {e}")))?;
     }
+    join_shims(server.context());
     server.run().map_err(|e| Error::Other(format!("poll: {e}")))
+}
+
+/// Leaves kedge's cgroup for that of all shims. The kernel waits for a grace period of RCU to move a process
+/// (some 10 ms), in which kedge connects the pod to its network; another one moved soon after does not wait.
+fn join_shims(context: &Context) {
+    let own = format!("{}/shims", context.record.cgroup_root.trim_matches('/'));
+    context.cgroups.create(&own, &Resources::default());
+    context.cgroups.join(&own, std::process::id());
 }
 
 /// Warnings go to the sandbox's directory. Not to standard error: in a new container's process that

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -24,10 +25,16 @@ const NOBODY: u32 = 65535;
 /// The shared things of a sandbox.
 pub struct Shared {
     dir: SandboxDir,
-    kinds: Vec<(Ns, &'static str)>,
+    namespaces: Vec<Namespace>,
     host_ipc: bool,
     /// Process 1 of the shared PID namespace.
     pub pause: Option<Pid>,
+}
+
+/// A namespace of the sandbox's own, which lives as long as it is open.
+struct Namespace {
+    typ: Ns,
+    file: File,
 }
 
 impl Shared {
@@ -51,14 +58,14 @@ impl Shared {
             host.push(File::open(&path).map_err(Error::io("open", &path))?);
         }
         unshare(flags).map_err(|e| Error::Other(format!("unshare {flags:?}: {e}")))?;
-        let made = configure(spec).and_then(|()| pin(dir, &kinds));
+        let made = configure(spec).and_then(|()| hold(dir, &kinds));
         for file in &host {
             setns(file, CloneFlags::empty()).map_err(|e| Error::Other(format!("setns: {e}")))?;
         }
-        made?;
+        let namespaces = made?;
         let pause = (spec.share_pid && !spec.host_pid).then(start_pause).transpose();
         let pause = pause.map_err(|e| Error::Other(format!("pause process: {e}")))?;
-        Ok(Self { dir: dir.clone(), kinds, host_ipc: spec.host_ipc, pause })
+        Ok(Self { dir: dir.clone(), namespaces, host_ipc: spec.host_ipc, pause })
     }
 
     /// A path that opens the namespace a container is to join.
@@ -66,8 +73,9 @@ impl Shared {
         if typ == Ns::Pid {
             return self.pause.map(|pid| PathBuf::from(format!("/proc/{pid}/ns/pid")));
         }
-        let (_, kind) = self.kinds.iter().find(|(t, _)| *t == typ)?;
-        Some(self.dir.namespace(kind))
+        let namespace = self.namespaces.iter().find(|n| n.typ == typ)?;
+        let fd = namespace.file.as_raw_fd();
+        Some(PathBuf::from(format!("/proc/{}/fd/{fd}", std::process::id())))
     }
 
     /// What containers see as `/dev/shm`.
@@ -138,18 +146,29 @@ fn check_sysctl(spec: &SandboxSpec, name: &str) -> Result<(), Error> {
     Err(Error::Invalid(format!("sysctl {name:?} is not allowed: it is not of a namespace of the pod's own")))
 }
 
-/// Binds this process's namespaces to files, which keeps them alive without a process.
-fn pin(dir: &SandboxDir, kinds: &[(Ns, &str)]) -> Result<(), Error> {
-    for (_, kind) in kinds {
-        let (from, to) = (PathBuf::from(format!("/proc/self/ns/{kind}")), dir.namespace(kind));
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+/// Opens this process's namespaces, which keeps them alive. The network's is bound to a file as well, for
+/// those who set it up; the others are not: whatever is mounted makes each look at the mounts slower,
+/// and libcontainer takes many with cgroup version 1.
+fn hold(dir: &SandboxDir, kinds: &[(Ns, &str)]) -> Result<Vec<Namespace>, Error> {
+    let mut held = Vec::new();
+    for (typ, kind) in kinds {
+        let path = format!("/proc/self/ns/{kind}");
+        if *typ == Ns::Network {
+            pin(Path::new(&path), &dir.namespace(kind))?;
         }
-        File::create(&to).map_err(Error::io("make", &to))?;
-        let bound = mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-        bound.map_err(|e| Error::io("pin namespace on", &to)(e.into()))?;
+        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        held.push(Namespace { typ: *typ, file });
     }
-    Ok(())
+    Ok(held)
+}
+
+fn pin(from: &Path, to: &Path) -> Result<(), Error> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).map_err(Error::io("make", parent))?;
+    }
+    File::create(to).map_err(Error::io("make", to))?;
+    let bound = mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+    bound.map_err(|e| Error::io("pin namespace on", to)(e.into()))
 }
 
 /// Starts process 1 of a new PID namespace. It can see and do nothing, and nothing in the pod can

@@ -78,6 +78,11 @@ impl Server {
         }
     }
 
+    /// What its containers need.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// Serves until it was told to stop and has answered.
     pub fn run(mut self) -> io::Result<()> {
         while !(self.stopping && self.connections.values().all(|c| c.output.is_empty())) {

@@ -1,8 +1,9 @@
 //! One change of one object, as watchers see it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::api::Object;
 use crate::store::Revision;
@@ -42,7 +43,16 @@ pub struct Event {
     pub object: Arc<Object>,
     /// What it was before.
     pub previous: Option<Arc<Object>>,
-    frame: OnceLock<Bytes>,
+    frame: Mutex<Frame>,
+}
+
+/// The line of a watch stream for an event.
+#[derive(Debug)]
+enum Frame {
+    /// The event is new: the line is kept for all watchers when the first one asks.
+    New(Option<Bytes>),
+    /// Whoever still asks makes it anew.
+    Old,
 }
 
 impl Event {
@@ -53,18 +63,27 @@ impl Event {
         object: Arc<Object>,
         previous: Option<Arc<Object>>,
     ) -> Self {
-        Self { revision, key, kind, object, previous, frame: OnceLock::new() }
+        Self { revision, key, kind, object, previous, frame: Mutex::new(Frame::New(None)) }
     }
 
-    /// The line of a watch stream for this event: made once, for all watchers.
+    /// The line of a watch stream for this event: made once, for all watchers that keep up.
     pub fn frame(&self) -> Bytes {
-        self.frame.get_or_init(|| frame(self.kind, self.object.bytes())).clone()
+        let make = || frame(self.kind, self.object.bytes());
+        match &mut *self.frame.lock() {
+            Frame::New(kept) => kept.get_or_insert_with(make).clone(),
+            Frame::Old => make(),
+        }
+    }
+
+    /// Keeps the line no longer: watchers that keep up have it.
+    pub(super) fn grow_old(&self) {
+        *self.frame.lock() = Frame::Old;
     }
 
     /// What the event costs in the ring, in bytes.
     pub(super) fn cost(&self) -> usize {
-        // The object, its frame, and what both are wrapped in.
-        2 * self.object.bytes().len() + 256
+        // The object and what it is wrapped in.
+        self.object.bytes().len() + 512
     }
 }
 

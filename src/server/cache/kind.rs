@@ -25,6 +25,8 @@ const RING_BYTES: usize = 24 << 20;
 /// and no event older than this, but for the newest few.
 const RING_AGE: Duration = Duration::from_secs(300);
 const RING_FEW: usize = 64;
+/// Lines of watch streams are kept of so many events.
+const FRAMES: usize = 64;
 
 /// In place of the number of the first event: the kind is served no longer.
 const CLOSED: u64 = u64::MAX;
@@ -190,6 +192,11 @@ impl Kind {
         Ok(())
     }
 
+    /// Forgets old events, also while no new ones come.
+    pub(super) fn forget_old(&self, now: Instant) {
+        self.state.write().forget(now);
+    }
+
     pub(super) fn wake(&self) {
         self.changed.send_modify(|n| *n += 1);
     }
@@ -300,6 +307,14 @@ impl State {
         self.last = event.revision;
         self.ring_bytes += event.cost();
         self.ring.push_back((now, Arc::new(event)));
+        if let Some((_, event)) = self.ring.len().checked_sub(FRAMES + 1).and_then(|i| self.ring.get(i)) {
+            event.grow_old();
+        }
+        self.forget(now);
+    }
+
+    /// Forgets events that are old or too many.
+    fn forget(&mut self, now: Instant) {
         while let Some((at, oldest)) = self.ring.front() {
             let len = self.ring.len();
             let old = len > RING_FEW && now.duration_since(*at) > RING_AGE;

@@ -17,6 +17,7 @@ mod watch;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -36,6 +37,8 @@ pub use watch::Watcher;
 const ROOT: &str = "/registry/";
 /// What stands for the core group in keys.
 const CORE: &str = "core";
+/// Old events are looked for no more often.
+const LOOK_FOR_OLD: Duration = Duration::from_secs(60);
 
 /// Stored objects of one kind that is not served: bytes and revision by the rest of the key.
 type Strays = BTreeMap<Bytes, (Bytes, Revision)>;
@@ -45,6 +48,8 @@ pub struct Cache {
     kinds: RwLock<HashMap<String, Arc<Kind>>>,
     strays: Mutex<HashMap<String, Strays>>,
     revision: Arc<AtomicU64>,
+    /// When old events were last looked for.
+    looked_for_old: Mutex<Instant>,
 }
 
 /// Why a stored object cannot be used.
@@ -77,7 +82,12 @@ impl Cache {
             let name = group_resource(&group, &plural);
             (name.clone(), Arc::new(Kind::new(name, fields, Arc::clone(&revision))))
         });
-        Self { kinds: RwLock::new(kinds.collect()), strays: Mutex::default(), revision }
+        Self {
+            kinds: RwLock::new(kinds.collect()),
+            strays: Mutex::default(),
+            revision,
+            looked_for_old: Mutex::new(Instant::now()),
+        }
     }
 
     /// Takes over what the store held when it was opened. Entries of kinds that are not served wait for
@@ -186,6 +196,17 @@ impl Cache {
         }
         self.revision.store(revision, Ordering::Release);
         changed.iter().for_each(|kind| kind.wake());
+        self.forget_old(Instant::now());
+    }
+
+    /// Forgets old events of all kinds, if that was not done for a while. Some lease is always renewed, so
+    /// that this is come by.
+    fn forget_old(&self, now: Instant) {
+        let mut last = self.looked_for_old.lock();
+        if now.duration_since(*last) >= LOOK_FOR_OLD {
+            *last = now;
+            self.kinds.read().values().for_each(|kind| kind.forget_old(now));
+        }
     }
 }
 

@@ -119,6 +119,23 @@ fn a_watcher_that_falls_out_of_the_ring_is_told() {
 }
 
 #[test]
+fn old_events_are_forgotten_also_in_a_quiet_kind() {
+    let cache = cache();
+    let pods = cache.kind("pods").unwrap();
+    for revision in 11..111 {
+        put(&cache, "a", revision, "");
+    }
+    let mut slow = pods.watch(10, all()).unwrap();
+    let first = Arc::clone(&slow.ready().unwrap()[0]);
+    assert_eq!(first.frame(), event_frame(first.kind, first.object.bytes()));
+    cache.forget_old(Instant::now() + Duration::from_secs(30));
+    assert!(pods.watch(10, all()).is_ok());
+    cache.forget_old(Instant::now() + Duration::from_secs(301));
+    assert!(pods.watch(45, all()).is_err());
+    assert_eq!(pods.watch(46, all()).unwrap().ready().unwrap().len(), 64, "the newest few stay");
+}
+
+#[test]
 fn list_and_watch_leave_no_gap() {
     let cache = cache();
     put(&cache, "a", 11, "");
