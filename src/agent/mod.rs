@@ -9,6 +9,7 @@
 mod admit;
 mod api;
 mod backoff;
+mod clock;
 mod container;
 mod context;
 mod counts;
@@ -26,6 +27,7 @@ mod logs;
 mod mirrors;
 mod node;
 mod objects;
+mod oom;
 mod orders;
 mod paths;
 mod pod;
@@ -200,6 +202,8 @@ impl Tasks {
             "pod groups",
             task(Arc::clone(&context), |c, token| async move { groups::run(&c, token).await }),
         );
+        agent("clock", task(Arc::clone(&context), |c, token| async move { clock::run(&c, token).await }));
+        agent("kernel log", task(Arc::clone(&context), |c, token| async move { oom::run(&c, token).await }));
         agent("node", task(registration, |r, token| async move { r.run(token).await }));
         agent(
             "services",
