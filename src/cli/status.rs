@@ -69,7 +69,8 @@ fn kubeconfig(data_dir: &Path) -> PathBuf {
 }
 
 async fn watch(options: &StatusOptions, kubeconfig: &Path) -> Report {
-    let deadline = Instant::now() + Duration::from_secs(options.wait.unwrap_or(0));
+    let patience = Duration::from_secs(options.wait.unwrap_or(0).min(u64::from(u32::MAX)));
+    let deadline = Instant::now() + patience;
     let progress = Progress::new(options.wait.is_some());
     loop {
         let look = tokio::time::timeout(LOOK, look(options, kubeconfig)).await;
@@ -97,8 +98,16 @@ async fn watch(options: &StatusOptions, kubeconfig: &Path) -> Report {
 }
 
 async fn look(options: &StatusOptions, kubeconfig: &Path) -> Result<Report, Error> {
-    let config = Kubeconfig::read_from(kubeconfig)
-        .map_err(|e| format!("{e}; is the server running with this --data-dir, and are you root?"))?;
+    if let Err(error) = std::fs::File::open(kubeconfig) {
+        let file = kubeconfig.display();
+        return Err(match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                format!("there is no {file}: is the server running, and with this --data-dir?").into()
+            }
+            _ => format!("{file}: {error}: run this as root, who alone may read it").into(),
+        });
+    }
+    let config = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
     let url = config.cluster_url.to_string();
     let client = Client::try_from(config)?;

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub use file::load as load_files;
 pub use kubelet::{EVICTION_SIGNALS, Eviction, Kubelet, Threshold};
 pub use layer::{Layer, Layers};
-pub use registration::NodeTaint;
+pub use registration::{NodeTaint, is_nodes_own};
 
 /// Where everything lies unless `--data-dir` says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/kedge";

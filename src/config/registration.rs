@@ -28,6 +28,19 @@ const OWN_LABELS: [&str; 11] = [
 ];
 const OWN_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
+/// For administrators only: whoever schedules by labels below it trusts them.
+const ADMINISTRATORS: &str = "node-restriction.kubernetes.io";
+
+/// Whether a node may give itself a label of this key: kubelet refuses the others on its command line, and the
+/// admission plugin NodeRestriction from whatever acts as a node
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>).
+pub fn is_nodes_own(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else { return true };
+    let of_kubernetes = is_below(domain, "kubernetes.io") || is_below(domain, "k8s.io");
+    let of_kubelet = OWN_LABELS.contains(&key) || OWN_DOMAINS.iter().any(|d| is_below(domain, d));
+    !is_below(domain, ADMINISTRATORS) && (of_kubelet || !of_kubernetes)
+}
+
 fn is_below(domain: &str, of: &str) -> bool {
     domain == of || domain.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'))
 }
@@ -37,10 +50,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
         return Err(format!("expected key=value, not {text:?}"));
     };
-    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-    let reserved = is_below(domain, "kubernetes.io") || is_below(domain, "k8s.io");
-    let own = OWN_LABELS.contains(&key) || OWN_DOMAINS.iter().any(|d| is_below(domain, d));
-    if reserved && !own {
+    if !is_nodes_own(key) {
         return Err(format!(
             "{key:?} is in a domain of Kubernetes, in which a node may label itself only below {} or with {}; \
              set it with `kubectl label node`",
