@@ -58,7 +58,44 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
             OWN_LABELS.join(", ")
         ));
     }
+    check_key(key)?;
+    check_value(value)?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A name of at most 63 characters, after a DNS subdomain and `/` if it has one, as every label's key
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+fn check_key(key: &str) -> Result<(), String> {
+    let (domain, name) = key.rsplit_once('/').unwrap_or(("a", key));
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_domain = domain.len() <= 253
+        && domain.split('.').all(|part| is_word(part.as_bytes(), lower, |b| lower(b) || b == b'-'));
+    if is_domain && !name.is_empty() && is_name(name) {
+        return Ok(());
+    }
+    Err(format!(
+        "{key:?} is no key: expected up to 63 letters, digits, '-', '_' or '.', as in example.com/disk"
+    ))
+}
+
+/// At most 63 characters, or nothing.
+fn check_value(value: &str) -> Result<(), String> {
+    if value.is_empty() || is_name(value) {
+        return Ok(());
+    }
+    Err(format!("{value:?} is no value: expected up to 63 letters, digits, '-', '_' or '.', or nothing"))
+}
+
+fn is_name(text: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_alphanumeric();
+    text.len() <= 63
+        && is_word(text.as_bytes(), alphanumeric, |b| alphanumeric(b) || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// All bytes are `inner`, the first and the last `outer`.
+fn is_word(bytes: &[u8], outer: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {
+    let ends = [bytes.first(), bytes.last()];
+    ends.iter().all(|end| end.is_some_and(|b| outer(*b))) && bytes.iter().all(|b| inner(*b))
 }
 
 /// The taint of `key[=value]:effect`; what is wrong with it.
@@ -70,6 +107,8 @@ pub(super) fn taint(text: &str) -> Result<NodeTaint, String> {
     if key.is_empty() || !EFFECTS.contains(&effect) {
         return Err(expected());
     }
+    check_key(key)?;
+    check_value(value)?;
     Ok(NodeTaint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
 }
 
@@ -91,6 +130,12 @@ mod tests {
             ("node-role.kubernetes.io/worker=true", false),
             ("mykubernetes.io/a=b", true),
             ("k8s.io/a=b", false),
+            ("a b=c", false),
+            ("a=b c", false),
+            ("a=-b", false),
+            ("Example.com/a=b", false),
+            ("a/b/c=d", false),
+            ("example.com/=d", false),
         ] {
             assert_eq!(label(text).is_ok(), good, "{text}: {:?}", label(text));
         }
@@ -106,5 +151,6 @@ mod tests {
         for bad in ["a=b", "a=b:Never", ":NoSchedule", "=b:NoSchedule"] {
             assert!(taint(bad).expect_err(bad).contains("key=value:effect"), "{bad}");
         }
+        assert!(taint("a b=c:NoSchedule").expect_err("a space").contains("is no key"));
     }
 }

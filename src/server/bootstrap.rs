@@ -58,7 +58,8 @@ pub(super) async fn keep_own_service(
     let kept = own_service(settings, port)?;
     let mut watchers = Vec::new();
     for object in &kept {
-        let kind = objects.kind(entry(objects, object)?.as_ref()).map_err(|status| failed(object, &status))?;
+        let kind =
+            objects.kind(entry(objects, object)?.as_ref()).map_err(|status| failed(object, &status))?;
         watchers.push(kind.list_and_watch(Scope::Key("default/kubernetes".to_owned())).1);
     }
     loop {

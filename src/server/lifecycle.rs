@@ -61,7 +61,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}; see --data-dir and --write-kubeconfig", path.display())]
     File {
         /// The file or directory.
         path: PathBuf,

@@ -87,10 +87,8 @@ impl Observation<'_> {
 
 /// What the one runtime can do: who schedules by it asks for the handler without a name.
 fn handler() -> NodeRuntimeHandler {
-    let features = NodeRuntimeHandlerFeatures {
-        recursive_read_only_mounts: Some(true),
-        user_namespaces: Some(false),
-    };
+    let features =
+        NodeRuntimeHandlerFeatures { recursive_read_only_mounts: Some(true), user_namespaces: Some(false) };
     NodeRuntimeHandler { name: Some(String::new()), features: Some(features) }
 }
 
