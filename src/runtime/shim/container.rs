@@ -158,6 +158,9 @@ impl Container {
         context.cgroups.create(&cgroup, &spec.resources);
         restrict_devices(context, spec, &cgroup)?;
         let limit = context.limit_of(spec);
+        let mounts =
+            oci::image_volumes(spec, &image.config, &root).map_err(Error::io("make volumes in", &rootfs))?;
+        let spec = &ContainerSpec { mounts, ..spec.clone() };
         let inputs = oci::Inputs {
             spec,
             image: &image.config,

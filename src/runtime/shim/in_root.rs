@@ -39,6 +39,12 @@ impl InRoot {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Where a directory is, without links: seen from outside.
+    pub fn place(&self, path: &Path) -> io::Result<PathBuf> {
+        let dir = self.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd()))
+    }
+
     /// Makes a directory and its parents, where they are missing.
     pub fn make_dirs(&self, path: &Path) -> io::Result<()> {
         let mut parent = PathBuf::from("/");
@@ -96,6 +102,8 @@ mod tests {
         dir.make_dirs(Path::new("/srv/a/b")).unwrap();
         dir.make_dirs(Path::new("/srv/a/b")).unwrap();
         assert!(root.join("elsewhere/a/b").is_dir());
+        let place = dir.place(Path::new("/srv/a/b")).unwrap();
+        assert_eq!(place, root.canonicalize().unwrap().join("elsewhere/a/b"));
         fs::write(root.join("file"), "").unwrap();
         assert!(dir.make_dirs(Path::new("/file/x")).is_err());
     }

@@ -1,13 +1,16 @@
 //! The mounts of a container: the kernel's file systems, the sandbox's, and those asked for.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
 use super::{Inputs, invalid};
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::error::Error;
-use crate::runtime::spec::{Mount, MountKind, Propagation};
+use crate::runtime::rootfs::ImageConfig;
+use crate::runtime::shim::in_root::InRoot;
+use crate::runtime::spec::{ContainerSpec, Mount, MountKind, Propagation};
 
 fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<OciMount, Error> {
     MountBuilder::default()
@@ -30,6 +33,22 @@ pub fn mounts(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
         all.push(asked_for(m)?);
     }
     Ok(all)
+}
+
+/// The mounts asked for, and the image's volumes as far as these leave them alone. Their content is the
+/// image's: a mount of its own is all they need to be written to when the root file system cannot be.
+pub fn image_volumes(spec: &ContainerSpec, image: &ImageConfig, root: &InRoot) -> io::Result<Vec<Mount>> {
+    let mut mounts = spec.mounts.clone();
+    for volume in image.volumes.iter().filter(|_| spec.readonly_rootfs) {
+        let names = Path::new(volume).components().filter(|c| matches!(c, Component::Normal(_)));
+        let target = Path::new("/").join(names.collect::<PathBuf>());
+        if target == Path::new("/") || spec.mounts.iter().any(|m| target.starts_with(&m.target)) {
+            continue;
+        }
+        root.make_dirs(&target)?;
+        mounts.push(Mount { source: root.place(&target)?, target, ..Mount::default() });
+    }
+    Ok(mounts)
 }
 
 fn defaults(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {

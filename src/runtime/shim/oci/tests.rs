@@ -1,4 +1,5 @@
 use super::*;
+use crate::runtime::shim::in_root::InRoot;
 use crate::runtime::spec::{Mount, MountKind};
 use std::collections::BTreeMap;
 
@@ -118,4 +119,27 @@ fn the_widest_propagation_wins() {
     assert_eq!(propagation(&spec), "slave");
     spec.mounts.push(mount(Propagation::Bidirectional));
     assert_eq!(propagation(&spec), "shared");
+}
+
+#[test]
+fn volumes_of_the_image_stay_writable_where_nothing_else_is_mounted() {
+    let outer = tempfile::tempdir().unwrap();
+    let root = outer.path().canonicalize().unwrap().join("root");
+    std::fs::create_dir_all(root.join("run")).unwrap();
+    std::os::unix::fs::symlink("/run", root.join("var-run")).unwrap();
+    let mount = |target: &str| Mount { source: "/".into(), target: target.into(), ..Mount::default() };
+    let volumes = ["/data/", "cache", "/var-run/app", "/asked", "/asked/below", "/", "/../x"];
+    let image = ImageConfig { volumes: strings(&volumes), ..ImageConfig::default() };
+    let found = |readonly_rootfs| {
+        let spec =
+            ContainerSpec { readonly_rootfs, mounts: vec![mount("/asked")], ..ContainerSpec::default() };
+        let all = image_volumes(&spec, &image, &InRoot::open(&root).unwrap()).unwrap();
+        all.into_iter().map(|m| (m.target, m.source)).collect::<Vec<_>>()
+    };
+    let asked = (PathBuf::from("/asked"), PathBuf::from("/"));
+    assert_eq!(found(false), [asked.clone()]);
+    let own = |target: &str, source: &str| (PathBuf::from(target), root.join(source));
+    let expected =
+        [asked, own("/data", "data"), own("/cache", "cache"), own("/var-run/app", "run/app"), own("/x", "x")];
+    assert_eq!(found(true), expected);
 }
