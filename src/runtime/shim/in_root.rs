@@ -21,9 +21,13 @@ impl InRoot {
         File::open(root).map(Self)
     }
 
-    fn open_at(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    /// Opens a file, or makes it if the flags say so.
+    pub fn open_at(&self, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+        let mode =
+            if flags.contains(OFlag::O_CREAT) { Mode::from_bits_truncate(0o644) } else { Mode::empty() };
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
+            .mode(mode)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         Ok(sys::own(openat2(self.0.as_raw_fd(), path, how)?))
     }

@@ -10,6 +10,7 @@ use crate::runtime::cgroup::Cgroups;
 use crate::runtime::error::Error;
 use crate::runtime::rootfs::ImageConfig;
 use crate::runtime::shim::in_root::InRoot;
+use crate::runtime::shim::late::is_late;
 use crate::runtime::spec::{ContainerSpec, Mount, MountKind, Propagation};
 
 fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<OciMount, Error> {
@@ -25,9 +26,11 @@ fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<Oci
 /// All mounts, in order. Mounts asked for replace defaults at the same place.
 pub fn mounts(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
     let mut all = defaults(inputs)?;
-    all.retain(|m| !inputs.spec.mounts.iter().any(|asked| asked.target == *m.destination()));
     // Parents before children, else in the order given.
-    let mut asked: Vec<&Mount> = inputs.spec.mounts.iter().collect();
+    let asked = inputs.spec.mounts.iter().filter(|m| !is_late(inputs.spec, &m.target));
+    let mut asked: Vec<&Mount> = asked.collect();
+    // Nor is anything put below what replaces a default, such as the host's `/sys/fs/cgroup`.
+    all.retain(|m| !asked.iter().any(|asked| m.destination().starts_with(&asked.target)));
     asked.sort_by_key(|m| m.target.components().count());
     for m in asked {
         all.push(asked_for(m)?);

@@ -90,7 +90,12 @@ fn unmasked_hides_nothing_and_gives_no_devices() {
     let spec = ContainerSpec { unmasked: true, apparmor: Some("p".into()), ..Default::default() };
     let built = build(&spec, &image(), &SandboxSpec::default()).unwrap();
     let linux = built.linux().clone().unwrap();
-    assert_eq!((linux.masked_paths(), linux.readonly_paths(), linux.devices()), (&None, &None, &None));
+    assert_eq!((linux.masked_paths(), linux.devices()), (&None, &None));
+    assert_eq!(
+        linux.readonly_paths().as_deref(),
+        Some(&["/sys/fs/cgroup".to_owned()][..]),
+        "but cgroups of version 1"
+    );
     assert_eq!(built.process().as_ref().unwrap().apparmor_profile().as_deref(), Some("p"));
 }
 
@@ -104,6 +109,16 @@ fn mounts_asked_for_come_last_and_replace_defaults() {
     let targets: Vec<_> = mounts.iter().map(|m| m.destination().to_str().unwrap()).collect();
     assert_eq!(targets[targets.len() - 3..], ["/a", "/dev/shm", "/a/b/c"]);
     assert_eq!(targets.iter().filter(|t| **t == "/dev/shm").count(), 1);
+    let spec =
+        ContainerSpec { mounts: vec![bind("/dev/"), bind("/dev/log"), bind("/sys")], ..Default::default() };
+    let built = build(&spec, &image(), &SandboxSpec::default()).unwrap();
+    let mounts = built.mounts().clone().unwrap();
+    let targets: Vec<_> = mounts.iter().map(|m| m.destination().to_str().unwrap()).collect();
+    assert_eq!(
+        targets,
+        ["/proc", "/dev", "/dev/pts", "/dev/mqueue", "/dev/shm", "/sys"],
+        "a `/dev` comes later"
+    );
     let missing = Mount { source: "/not/there".into(), target: "/x".into(), ..Default::default() };
     let spec = ContainerSpec { mounts: vec![missing], ..Default::default() };
     let error = build(&spec, &image(), &SandboxSpec::default()).unwrap_err();
