@@ -153,6 +153,7 @@ impl Agent {
             pressure: pressure_seen,
             evictions: orders::Orders::new(paths),
         });
+        context.node_event("Normal", "Starting", "Starting kubelet.".into());
         let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));
         let (dns, _) = watch::channel(Arc::default());
         let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network, node));

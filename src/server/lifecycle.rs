@@ -61,7 +61,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}; see --data-dir and --write-kubeconfig", path.display())]
     File {
         /// The file or directory.
         path: PathBuf,
@@ -162,6 +162,7 @@ impl Server {
         let addons = addons::AddonConfig {
             manifests: self.settings.data_dir.join("server/manifests"),
             cluster_dns: self.settings.cluster_dns,
+            node: (!self.settings.disable_agent).then(|| self.settings.node.node_name.clone()),
         };
         addons::spawn(&self.supervisor, &client::in_process(self.service_as(User::loopback())), &addons);
     }
@@ -192,6 +193,13 @@ impl Server {
         self.supervisor.spawn("service-addresses", Stage::Controller, OnFailure::Restart, move |stop| {
             let api = Arc::clone(&api);
             async move { Ok(service_addresses::run(&api.objects, cidr, stop).await?) }
+        });
+        let server = self.clone();
+        self.supervisor.spawn("kubernetes-service", Stage::Controller, OnFailure::Restart, move |stop| {
+            let Self { api, settings, address, .. } = server.clone();
+            async move {
+                Ok(bootstrap::keep_own_service(&api.objects, &settings, address.port(), stop).await?)
+            }
         });
         let api = Arc::clone(&self.api);
         self.supervisor.spawn("custom-resources", Stage::Controller, OnFailure::Restart, move |stop| {

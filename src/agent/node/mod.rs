@@ -42,8 +42,6 @@ pub(crate) struct Registration {
     network: watch::Sender<Option<PodNetwork>>,
     /// The node as last seen, for the other parts.
     seen: watch::Sender<Arc<Node>>,
-    /// The start was told in an event.
-    announced: AtomicBool,
     /// That the network is open is yet to be told.
     announce_network: AtomicBool,
     /// What the pod network was opened with, and what ends its guard.
@@ -65,7 +63,6 @@ impl Registration {
             machine,
             network,
             seen,
-            announced: AtomicBool::new(false),
             announce_network: AtomicBool::new(false),
             opened: Mutex::default(),
             guard: Mutex::default(),
@@ -85,9 +82,6 @@ impl Registration {
     pub(crate) async fn run(&self, token: CancellationToken) -> Result<(), Error> {
         self.reopen_network().await;
         let mut node = self.register().await?;
-        if !self.announced.swap(true, Ordering::Relaxed) {
-            self.context.node_event("Normal", "Starting", "Starting kubelet.".into());
-        }
         let name = self.context.settings.node_name.clone();
         let mut watched = std::pin::pin!(watch_object(self.api(), &name).default_backoff());
         let mut pressure = self.context.pressure.clone();

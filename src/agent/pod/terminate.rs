@@ -30,8 +30,10 @@ pub(super) fn grace_seconds(pod: &Pod) -> i64 {
     pod.metadata.deletion_grace_period_seconds.or(spec).unwrap_or(30)
 }
 
+/// Grace periods may be longer than moments can be told: a century is for ever.
 fn seconds(value: i64) -> Duration {
-    Duration::from_secs(u64::try_from(value).unwrap_or(0))
+    const CENTURY: u64 = 100 * 366 * 24 * 60 * 60;
+    Duration::from_secs(u64::try_from(value).unwrap_or(0).min(CENTURY))
 }
 
 /// Ends containers, apart from the worker: it can report meanwhile.
