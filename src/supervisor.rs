@@ -5,6 +5,9 @@
 //! health for `/readyz`, and stops everything in order: listeners first, so that no new work comes
 //! in, then controllers, then the agent, and the store last, so that all they still write is kept.
 
+mod clock;
+mod start;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+pub use clock::ClockWatch;
 
 /// Any error a task may end with.
 pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
@@ -103,6 +108,7 @@ struct Inner {
     states: Mutex<BTreeMap<(String, u64), State>>,
     spawned: AtomicU64,
     failure: watch::Sender<Option<Failure>>,
+    steps: start::Steps,
 }
 
 /// Spawns, watches and stops tasks. Clones share one set of tasks.
@@ -133,7 +139,30 @@ impl Supervisor {
             states: Mutex::default(),
             spawned: AtomicU64::new(0),
             failure: watch::Sender::new(None),
+            steps: start::Steps::new(),
         }))
+    }
+
+    /// Runs what starts the process. Steps of it ([`Supervisor::step`]) that take long are told of in the log.
+    pub async fn start<T>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, TaskError>
+    where
+        T: Send + 'static,
+    {
+        self.step("beginning");
+        let steps = self.0.steps.clone();
+        let say = |step: &str, since: Duration| {
+            tracing::warn!(seconds = since.as_secs(), "starting takes long; now: {step}");
+        };
+        let (telling, started) = (tokio::spawn(async move { steps.tell(say).await }), tokio::spawn(work));
+        let result = started.await;
+        self.0.steps.set(None);
+        telling.await?;
+        Ok(result?)
+    }
+
+    /// Names what the start of the process does next.
+    pub fn step(&self, what: impl Into<Cow<'static, str>>) {
+        self.0.steps.set(Some(what.into()));
     }
 
     /// Spawns a task. `task` is called once, and again after each failure if it may restart; the

@@ -96,12 +96,8 @@ impl Registration {
                 self.announce_network.store(true, Ordering::Relaxed);
             }
             if self.announce_network.swap(false, Ordering::Relaxed) {
-                self.context.events.node(
-                    &node,
-                    "Normal",
-                    "NodeReady",
-                    format!("Node {name} status is now: NodeReady"),
-                );
+                let text = format!("Node {name} status is now: NodeReady");
+                self.context.node_event("Normal", "NodeReady", text);
             }
             self.write_status(&node).await?;
             tokio::select! {
@@ -208,10 +204,23 @@ impl Registration {
                 Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
                     self.context.images_changed.notify_one();
                 }
-                result => drop(result?),
+                result => {
+                    result?;
+                    self.tell_reboot(node);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Tells that the machine is another boot's than the node's status had it.
+    fn tell_reboot(&self, node: &Node) {
+        let known = node.status.as_ref().and_then(|s| s.node_info.as_ref()).map_or("", |i| &i.boot_id);
+        let (name, boot) = (&self.context.settings.node_name, &self.machine.info.boot_id);
+        if !known.is_empty() && known != boot {
+            let text = format!("Node {name} has been rebooted, boot id: {boot}");
+            self.context.node_event("Warning", "Rebooted", text);
+        }
     }
 }
 
