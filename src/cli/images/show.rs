@@ -96,7 +96,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 pub(super) fn table(images: &[Image]) -> String {
-    let rows: Vec<[String; 3]> = images
+    let mut rows: Vec<[String; 3]> = images
         .iter()
         .flat_map(|image| {
             let names = if image.tags.is_empty() { image.digests.clone() } else { image.tags.clone() };
@@ -104,6 +104,7 @@ pub(super) fn table(images: &[Image]) -> String {
             names.into_iter().map(|name| [name, short(&image.id).to_owned(), size(image.size)])
         })
         .collect();
+    rows.sort();
     let width = rows.iter().map(|r| r[0].len()).max().unwrap_or(0).max("IMAGE".len());
     let mut text = format!("{:width$}  {:12}  SIZE\n", "IMAGE", "ID");
     for [name, id, size] in rows {
