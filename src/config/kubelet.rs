@@ -54,6 +54,8 @@ pub struct Kubelet {
     pub max_parallel_image_pulls: Option<u32>,
     /// Containers that name no seccomp profile get `RuntimeDefault`.
     pub seccomp_default: bool,
+    /// Exec, attach and port-forward streams on which nothing moves for so long are closed; `None`: never.
+    pub streaming_connection_idle_timeout: Option<Duration>,
 }
 
 /// Thresholds of node-pressure eviction by signal, one of [`EVICTION_SIGNALS`].
@@ -117,6 +119,7 @@ impl Kubelet {
             serialize_image_pulls: true,
             max_parallel_image_pulls: None,
             seccomp_default: false,
+            streaming_connection_idle_timeout: Some(Duration::from_secs(4 * 3600)),
         }
     }
 
@@ -179,6 +182,10 @@ impl Kubelet {
                 self.max_parallel_image_pulls = Some(pulls).filter(|p| *p > 0);
                 self.serialize_image_pulls = pulls == 1;
             }
+            "streaming-connection-idle-timeout" => {
+                let timeout = duration(value).ok_or_else(|| wrong(A_DURATION))?;
+                self.streaming_connection_idle_timeout = Some(timeout).filter(|t| !t.is_zero());
+            }
             "seccomp-default" => self.seccomp_default = boolean(value).ok_or_else(|| wrong(A_BOOLEAN))?,
             _ => {
                 return Err(format!(
@@ -188,7 +195,7 @@ impl Kubelet {
                      eviction-soft-grace-period, image-gc-high-threshold, image-gc-low-threshold, \
                      image-maximum-gc-age, kube-reserved, max-parallel-image-pulls, \
                      minimum-image-ttl-duration, pod-manifest-path, pod-max-pids, seccomp-default, \
-                     serialize-image-pulls, system-reserved"
+                     serialize-image-pulls, streaming-connection-idle-timeout, system-reserved"
                 ));
             }
         }
@@ -347,6 +354,7 @@ mod tests {
             ("system-reserved", "cpu=500m,memory=1Gi"),
             ("image-maximum-gc-age", "12h"),
             ("max-parallel-image-pulls", "3"),
+            ("streaming-connection-idle-timeout", "5m"),
         ] {
             kubelet.set(name, value).expect(name);
         }
@@ -362,6 +370,9 @@ mod tests {
         assert_eq!(kubelet.system_reserved["cpu"], "500m");
         assert_eq!(kubelet.maximum_image_ttl, Some(Duration::from_secs(12 * 3600)));
         assert!(!kubelet.serialize_image_pulls);
+        assert_eq!(kubelet.streaming_connection_idle_timeout, Some(Duration::from_secs(300)));
+        kubelet.set("streaming-connection-idle-timeout", "0s").expect("never");
+        assert_eq!(kubelet.streaming_connection_idle_timeout, None);
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub(super) fn configz(context: &Context) -> Response<Body> {
         "seccompDefault": kubelet.seccomp_default,
         "systemReserved": kubelet.system_reserved,
         "kubeReserved": kubelet.kube_reserved,
+        "streamingConnectionIdleTimeout": format!("{}s", kubelet.streaming_connection_idle_timeout.map_or(0, |t| t.as_secs())),
         "nodeLeaseDurationSeconds": 40,
         "cgroupDriver": "cgroupfs",
         "enableServer": true,
