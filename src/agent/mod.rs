@@ -9,6 +9,7 @@
 mod admit;
 mod api;
 mod backoff;
+mod clock;
 mod container;
 mod context;
 mod counts;
@@ -26,6 +27,7 @@ mod logs;
 mod mirrors;
 mod node;
 mod objects;
+mod oom;
 mod orders;
 mod paths;
 mod pod;
@@ -151,6 +153,7 @@ impl Agent {
             pressure: pressure_seen,
             evictions: orders::Orders::new(paths),
         });
+        context.node_event("Normal", "Starting", "Starting kubelet.".into());
         let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));
         let (dns, _) = watch::channel(Arc::default());
         let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network, node));
@@ -205,6 +208,8 @@ impl Tasks {
             "pod groups",
             task(Arc::clone(&context), |c, token| async move { groups::run(&c, token).await }),
         );
+        agent("clock", task(Arc::clone(&context), |c, token| async move { clock::run(&c, token).await }));
+        agent("kernel log", task(Arc::clone(&context), |c, token| async move { oom::run(&c, token).await }));
         agent("node", task(registration, |r, token| async move { r.run(token).await }));
         agent(
             "services",

@@ -66,7 +66,7 @@ pub struct NodeOptions {
     /// Upper limit of pods on this node [default: 110]
     #[arg(long, value_name = "N")]
     max_pods: Option<String>,
-    /// Flag of kubelet, may be repeated, such as eviction-hard=memory.available<200Mi
+    /// Flag of kubelet, may be repeated, such as eviction-hard=memory.available<200Mi; the list is below
     #[arg(long, value_name = "FLAG=VALUE", action = ArgAction::Append)]
     kubelet_arg: Vec<String>,
 }

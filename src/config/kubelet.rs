@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kubelet_flags;
+
 /// The signals a threshold may be set for
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/>).
 pub const EVICTION_SIGNALS: [&str; 8] = [
@@ -188,15 +190,7 @@ impl Kubelet {
             }
             "seccomp-default" => self.seccomp_default = boolean(value).ok_or_else(|| wrong(A_BOOLEAN))?,
             _ => {
-                return Err(format!(
-                    "{name:?} is not known; known are allowed-unsafe-sysctls, container-log-max-files, \
-                     container-log-max-size, eviction-hard, eviction-max-pod-grace-period, \
-                     eviction-minimum-reclaim, eviction-pressure-transition-period, eviction-soft, \
-                     eviction-soft-grace-period, image-gc-high-threshold, image-gc-low-threshold, \
-                     image-maximum-gc-age, kube-reserved, max-parallel-image-pulls, \
-                     minimum-image-ttl-duration, pod-manifest-path, pod-max-pids, seccomp-default, \
-                     serialize-image-pulls, streaming-connection-idle-timeout, system-reserved"
-                ));
+                return Err(format!("{name:?} is not known; known are {}", kubelet_flags::names()));
             }
         }
         Ok(())

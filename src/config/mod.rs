@@ -9,6 +9,7 @@
 
 mod file;
 mod kubelet;
+mod kubelet_flags;
 mod layer;
 mod machine;
 mod registration;
@@ -19,8 +20,9 @@ use std::path::{Path, PathBuf};
 
 pub use file::load as load_files;
 pub use kubelet::{EVICTION_SIGNALS, Eviction, Kubelet, Threshold};
+pub use kubelet_flags::kubelet_help;
 pub use layer::{Layer, Layers};
-pub use registration::NodeTaint;
+pub use registration::{NodeTaint, is_nodes_own};
 
 /// Where everything lies unless `--data-dir` says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/kedge";

@@ -14,6 +14,7 @@ mod client;
 mod error;
 mod groups;
 pub mod images;
+mod kmsg;
 mod launch;
 mod leftovers;
 mod paths;
@@ -42,6 +43,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
+pub use kmsg::{KernelLog, Victim};
 pub use rootfs::{ImageConfig, RootFs};
 pub use session::{AttachSession, ExecSession, Reader, Writer};
 pub use stall::Stall;

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus,
 };
 use serde_json::{Map, Value, json};
 
@@ -40,6 +41,8 @@ impl Observation<'_> {
             }),
             node_info: Some(self.machine.info.clone()),
             images: Some(self.image_list()),
+            features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
+            runtime_handlers: Some(vec![handler()]),
             ..NodeStatus::default()
         }
     }
@@ -80,6 +83,13 @@ impl Observation<'_> {
         let now = Timestamp::now();
         all.into_iter().map(|(type_, told)| condition(node, type_, told, now)).collect()
     }
+}
+
+/// What the one runtime can do: who schedules by it asks for the handler without a name.
+fn handler() -> NodeRuntimeHandler {
+    let features =
+        NodeRuntimeHandlerFeatures { recursive_read_only_mounts: Some(true), user_namespaces: Some(false) };
+    NodeRuntimeHandler { name: Some(String::new()), features: Some(features) }
 }
 
 fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
@@ -138,10 +148,14 @@ pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
     compare("allocatable", json!(wanted.allocatable), json!(old.allocatable));
     compare("daemonEndpoints", json!(wanted.daemon_endpoints), json!(old.daemon_endpoints));
     compare("nodeInfo", json!(wanted.node_info), json!(old.node_info));
+    compare("features", json!(wanted.features), json!(old.features));
+    compare("runtimeHandlers", json!(wanted.runtime_handlers), json!(old.runtime_handlers));
     compare("images", json!(wanted.images), json!(old.images.unwrap_or_default()));
     if wanted.addresses != old.addresses {
-        // Addresses merge by type: one that moved is replaced.
-        changes.insert("addresses".into(), json!(wanted.addresses));
+        // Addresses merge by type, of which there may be several, and one that is gone must go.
+        let mut addresses: Vec<Value> = wanted.addresses.iter().flatten().map(|a| json!(a)).collect();
+        addresses.push(json!({"$patch": "replace"}));
+        changes.insert("addresses".into(), json!(addresses));
     }
     (!changes.is_empty()).then(|| json!({ "status": changes }))
 }
@@ -207,6 +221,11 @@ mod tests {
         node.status = Some(status);
         let again = observation.status(&node, &settings());
         assert_eq!(patch(&node, &again), None);
+        let moved = NodeSettings { node_ip: "10.0.0.2".parse().expect("an address"), ..settings() };
+        let change = patch(&node, &observation.status(&node, &moved)).expect("a patch");
+        let addresses = change["status"]["addresses"].as_array().expect("a list");
+        assert_eq!((addresses.len(), &addresses[0]["address"]), (3, &json!("10.0.0.2")), "{change}");
+        assert_eq!(addresses[2], json!({"$patch": "replace"}), "addresses that are gone go: {change}");
         let lost = Observation { network_ready: false, pressure: Pressure::default(), ..observation }
             .status(&node, &settings());
         let change = patch(&node, &lost).expect("a patch");

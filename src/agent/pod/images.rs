@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -18,6 +18,7 @@ use crate::agent::images::{PullError, Pulled};
 use crate::agent::objects::Fetched;
 use crate::agent::spec::namespace;
 use crate::agent::steady;
+use crate::api::go_duration;
 use crate::runtime::spec::{Image, RegistryAuth};
 
 /// A pull that failed is shown as such for this long before its back-off is.
@@ -258,28 +259,6 @@ fn repository(image: &str) -> Option<String> {
     Some(format!("{}/{}", reference.registry(), reference.repository()))
 }
 
-/// A duration as Go prints it, in whole milliseconds: `850ms`, `1.2s`, `1m2.05s`, `1h0m0s`.
-fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    if millis == 0 {
-        return "0s".into();
-    }
-    if millis < 1000 {
-        return format!("{millis}ms");
-    }
-    let (minutes, rest) = (millis / 60_000, millis % 60_000);
-    let fraction = format!("{:03}", rest % 1000);
-    let seconds = match fraction.trim_end_matches('0') {
-        "" => format!("{}s", rest / 1000),
-        fraction => format!("{}.{fraction}s", rest / 1000),
-    };
-    match (minutes / 60, minutes % 60) {
-        (0, 0) => seconds,
-        (0, minutes) => format!("{minutes}m{seconds}"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,21 +281,6 @@ mod tests {
         ] {
             assert_eq!(repository(image).as_deref(), Some(expected), "{image}");
             assert_eq!(default_policy(image), policy, "{image}");
-        }
-    }
-
-    #[test]
-    fn durations_are_those_of_go() {
-        for (millis, text) in [
-            (0, "0s"),
-            (850, "850ms"),
-            (1000, "1s"),
-            (1200, "1.2s"),
-            (1234, "1.234s"),
-            (62_050, "1m2.05s"),
-            (3_600_000, "1h0m0s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_millis(millis)), text);
         }
     }
 }
