@@ -388,10 +388,10 @@ async fn an_exec_of_an_ended_container_is_refused() {
     let error = f.runtime.exec("c", &spec).await.unwrap_err();
     assert!(matches!(error, Error::State { .. }), "{error:?}");
     assert_eq!(error.to_string(), "container \"c\" is exited, cannot exec");
-    assert!(f.runtime.attach("c").await.is_err());
+    assert!(f.runtime.attach("c", true).await.is_err());
     let created = f.create("s", &sh("d", "echo hi")).await.unwrap();
     assert!(created.pid.is_some());
-    let session = f.runtime.attach("d").await.unwrap();
+    let session = f.runtime.attach("d", true).await.unwrap();
     f.runtime.start_container("d").await.unwrap();
     assert_eq!(read_all(session.stdout.unwrap()).await, "hi\n", "nothing is lost between attach and start");
     f.finish().await;

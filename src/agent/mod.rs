@@ -188,6 +188,11 @@ impl Tasks {
             Ok(())
         };
         agent("runtime", task(context.runtime.clone(), listen));
+        let compress = |runtime: Runtime, token| async move {
+            logs::compress_rotated(runtime, token).await;
+            Ok(())
+        };
+        agent("logs", task(context.runtime.clone(), compress));
         let writer = (events, client.clone(), context.settings.node_name.clone());
         let write = |(events, client, node): (Arc<events::Writer>, kube::Client, String), token| async move {
             events.run(client, &node, token).await;

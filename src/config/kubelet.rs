@@ -61,6 +61,8 @@ pub struct Kubelet {
     pub image_verification: ImageVerification,
     /// Images that the node's status tells of; `None` is all.
     pub node_status_max_images: Option<usize>,
+    /// Exec, attach and port-forward streams on which nothing moves for so long are closed; `None`: never.
+    pub streaming_connection_idle_timeout: Option<Duration>,
 }
 
 /// Thresholds of node-pressure eviction by signal, one of [`EVICTION_SIGNALS`].
@@ -126,6 +128,7 @@ impl Kubelet {
             seccomp_default: false,
             image_verification: ImageVerification::NeverVerifyPreloadedImages,
             node_status_max_images: Some(50),
+            streaming_connection_idle_timeout: Some(Duration::from_secs(4 * 3600)),
         }
     }
 
@@ -187,6 +190,10 @@ impl Kubelet {
                 let pulls: u32 = value.parse().map_err(|_| wrong("a number; 0 is no limit"))?;
                 self.max_parallel_image_pulls = Some(pulls).filter(|p| *p > 0);
                 self.serialize_image_pulls = pulls == 1;
+            }
+            "streaming-connection-idle-timeout" => {
+                let timeout = duration(value).ok_or_else(|| wrong(A_DURATION))?;
+                self.streaming_connection_idle_timeout = Some(timeout).filter(|t| !t.is_zero());
             }
             "seccomp-default" => self.seccomp_default = boolean(value).ok_or_else(|| wrong(A_BOOLEAN))?,
             "image-pull-credentials-verification-policy" => {
@@ -377,6 +384,7 @@ mod tests {
             ("image-pull-credentials-verification-policy", "NeverVerifyAllowlistedImages"),
             ("preloaded-images-verification-allowlist", "r.example/a,ghcr.io/*"),
             ("node-status-max-images", "-1"),
+            ("streaming-connection-idle-timeout", "5m"),
         ] {
             kubelet.set(name, value).expect(name);
         }
@@ -394,6 +402,9 @@ mod tests {
         assert!(!kubelet.serialize_image_pulls);
         assert!(!kubelet.image_verification.is_required("ghcr.io/a", true));
         assert_eq!(kubelet.node_status_max_images, None);
+        assert_eq!(kubelet.streaming_connection_idle_timeout, Some(Duration::from_secs(300)));
+        kubelet.set("streaming-connection-idle-timeout", "0s").expect("never");
+        assert_eq!(kubelet.streaming_connection_idle_timeout, None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The list of what `--kubelet-arg` takes, for help and errors.
 
 /// Each flag with what it is about, in its unit, and its default.
-const FLAGS: [(&str, &str); 23] = [
+const FLAGS: [(&str, &str); 24] = [
     ("allowed-unsafe-sysctls", "kernel parameters pods may set beside the safe ones, NAME,PREFIX.* [none]"),
     ("container-log-max-files", "log files of a container, from 2 [5]"),
     ("container-log-max-size", "size at which a container's log is rotated [10Mi]"),
@@ -42,6 +42,10 @@ const FLAGS: [(&str, &str); 23] = [
     ),
     ("seccomp-default", "RuntimeDefault for containers that name no seccomp profile [false]"),
     ("serialize-image-pulls", "one image is pulled at a time [true]"),
+    (
+        "streaming-connection-idle-timeout",
+        "exec, attach and port-forward on which nothing moves for so long are closed; 0s never [4h]",
+    ),
     ("system-reserved", "resources kept for the system, as kube-reserved [none]"),
 ];
 

@@ -21,6 +21,7 @@ mod leftovers;
 mod paths;
 mod protocol;
 mod rootfs;
+pub(crate) mod rotated;
 mod session;
 pub mod shim;
 mod signals;
@@ -372,10 +373,11 @@ impl Runtime {
         }
     }
 
-    /// Connects to the container's standard streams.
-    pub async fn attach(&self, id: &str) -> Result<AttachSession, Error> {
+    /// Connects to the container's standard streams. With `stdin`, the end of what is written there ends the
+    /// container's input if that is `stdin_once` and no terminal, else the session.
+    pub async fn attach(&self, id: &str, stdin: bool) -> Result<AttachSession, Error> {
         let (sandbox, dir) = self.place(id)?;
-        AttachSession::open(&sandbox, &dir, id).await
+        AttachSession::open(&sandbox, &dir, id, stdin).await
     }
 
     /// Opens the container's log anew, after it was moved away.

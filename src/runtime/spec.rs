@@ -272,6 +272,11 @@ pub enum RuntimeEvent {
         /// The container.
         container: String,
     },
+    /// A container's log was rotated.
+    LogRotated {
+        /// The log.
+        log: PathBuf,
+    },
     /// A sandbox's shim died; its containers are gone.
     SandboxLost {
         /// The sandbox.
