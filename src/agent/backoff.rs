@@ -2,6 +2,7 @@
 //! twice the longest pause without a failure. Times are [`super::steady`]'s.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -58,8 +59,8 @@ impl Backoff {
     }
 
     /// The pause `key` has now.
-    pub(crate) fn pause(&self, key: &str) -> SignedDuration {
-        self.entries.get(key).map_or(INITIAL, |e| e.pause)
+    pub(crate) fn pause(&self, key: &str) -> Duration {
+        self.entries.get(key).map_or(INITIAL, |e| e.pause).unsigned_abs()
     }
 
     /// Forgets `key`.
@@ -72,15 +73,10 @@ fn expired(entry: &Entry, at: Timestamp) -> bool {
     at.duration_since(entry.updated) > MAX * 2
 }
 
-/// A pause as Go prints it: `10s`, `1m20s`, `5m0s`.
-pub(crate) fn go_seconds(pause: SignedDuration) -> String {
-    let seconds = pause.as_secs();
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::go_duration;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_000_000 + seconds).expect("in range")
@@ -93,14 +89,14 @@ mod tests {
         let mut pauses = Vec::new();
         for now in 0..7 {
             backoff.next("a", at(now));
-            pauses.push(go_seconds(backoff.pause("a")));
+            pauses.push(go_duration(backoff.pause("a")));
         }
         assert_eq!(pauses, ["10s", "20s", "40s", "1m20s", "2m40s", "5m0s", "5m0s"]);
         assert_eq!(backoff.until("a", at(10), at(20)), Some(at(310)));
         assert_eq!(backoff.until("a", at(10), at(310)), None);
         assert_eq!(backoff.until("a", at(700), at(701)), None, "ran longer than ten minutes");
         backoff.next("a", at(700));
-        assert_eq!(backoff.pause("a"), INITIAL);
+        assert_eq!(backoff.pause("a"), INITIAL.unsigned_abs());
         assert_eq!(backoff.until("b", at(0), at(0)), None);
     }
 
@@ -110,9 +106,9 @@ mod tests {
         backoff.restore("a", SignedDuration::from_secs(300), at(0));
         // It ran for nine minutes and waited for five: its pause stays the longest.
         backoff.next_after("a", at(540), at(840));
-        assert_eq!(go_seconds(backoff.pause("a")), "5m0s");
+        assert_eq!(go_duration(backoff.pause("a")), "5m0s");
         // It ran for more than ten minutes.
         backoff.next_after("a", at(840 + 601), at(840 + 901));
-        assert_eq!(go_seconds(backoff.pause("a")), "10s");
+        assert_eq!(go_duration(backoff.pause("a")), "10s");
     }
 }

@@ -9,6 +9,7 @@ pub mod cron;
 pub mod csr;
 pub mod decode;
 mod defaults;
+pub mod duration;
 pub mod field;
 pub mod identity;
 pub mod meta;
@@ -24,6 +25,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 
+pub use duration::go_duration;
 pub use field::{FieldError, Path};
 pub use identity::{GroupKind, GroupResource, GroupVersionKind, GroupVersionResource};
 pub use meta::{Meta, MetaMut};

@@ -11,9 +11,10 @@ use super::labels;
 use super::memory::Memory;
 use super::observed::Observed;
 use super::restart;
-use crate::agent::backoff::{Backoff, go_seconds};
+use crate::agent::backoff::Backoff;
 use crate::agent::probes::ProbeKind;
 use crate::agent::spec::{full_name, is_sidecar};
+use crate::api::go_duration;
 use crate::runtime::spec::{ContainerState, ContainerStatus};
 
 /// What role a container plays in its pod.
@@ -132,11 +133,8 @@ impl Inputs<'_> {
         if outcome == InitOutcome::Done || initialised {
             self.ephemeral_containers(&mut plan);
         }
-        plan.create_sandbox = !self.observed.ready() && (!plan.start.is_empty() || !plan.waiting.is_empty());
-        if plan.create_sandbox && plan.start.is_empty() {
-            // Everything waits: the sandbox can wait too.
-            plan.create_sandbox = false;
-        }
+        // While everything waits the sandbox can wait too.
+        plan.create_sandbox = !self.observed.ready() && !plan.start.is_empty();
         plan
     }
 
@@ -191,7 +189,7 @@ impl Inputs<'_> {
                     container: container.name.clone(),
                     message: format!(
                         "back-off {} restarting failed container={} pod={}",
-                        go_seconds(self.backoff.pause(&key)),
+                        go_duration(self.backoff.pause(&key)),
                         container.name,
                         full_name(self.pod)
                     ),

@@ -63,7 +63,7 @@ pub(crate) struct Worker {
     /// When containers ended, by id.
     ends: BTreeMap<String, Timestamp>,
     /// Nothing of the pod will run again, and its sandbox is given up.
-    finished: bool,
+    pub(super) finished: bool,
     adopted: bool,
     wake_at: Option<Timestamp>,
     /// Containers whose preStop hook was run: it is not run again when the grace period is shortened.
@@ -313,10 +313,13 @@ impl Worker {
             self.memory.probes = self.probes.states();
         }
         self.report_soon(pod, &observed, self.finished);
+        if let Some(_until_done) = self.context.evictions.to_reclaim(uid(pod)) {
+            self.give_back(pod, observed).await;
+        }
     }
 
     /// Takes note of it if the node has the pod evicted.
-    fn evict(&mut self, pod: &Pod) {
+    pub(super) fn evict(&mut self, pod: &Pod) {
         let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
         if self.memory.failed.is_none() && !is_terminal(pod) {
             self.memory.disrupted = eviction.disruption;
@@ -330,9 +333,7 @@ impl Worker {
             return;
         }
         self.probes.stop();
-        let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
-        let own = super::terminate::grace_seconds(pod);
-        if !self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await {
+        if !self.kill_all(pod, self.grace(pod)).await {
             return;
         }
         match self.give_up_sandbox(pod).await {

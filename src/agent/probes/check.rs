@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{grpc, http};
 use crate::agent::expand::expand;
+use crate::api::go_duration;
 use crate::runtime::{Error, Runtime};
 
 /// A probe's text in events is cut to this many bytes, as kubelet cuts it.
@@ -56,11 +57,6 @@ pub(crate) fn resolve_port(container: &Container, port: &IntOrString) -> Result<
     };
     let port = u16::try_from(number).ok().filter(|p| *p > 0);
     port.ok_or_else(|| format!("invalid port number: {number}"))
-}
-
-/// Whole seconds as Go prints a duration.
-pub(crate) fn go_duration(time: Duration) -> String {
-    crate::agent::backoff::go_seconds(jiff::SignedDuration::try_from(time).unwrap_or_default())
 }
 
 /// The variables of a command that have a value written down; others are none, as in kubelet.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::Outcome;
-use super::check::go_duration;
+use crate::api::go_duration;
 
 /// Answers are a few bytes; more is no health check.
 const MAX_BODY: usize = 10 << 10;
