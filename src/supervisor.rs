@@ -144,6 +144,9 @@ impl Supervisor {
     }
 
     /// Runs what starts the process. Steps of it ([`Supervisor::step`]) that take long are told of in the log.
+    ///
+    /// # Errors
+    /// It panicked.
     pub async fn start<T>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, TaskError>
     where
         T: Send + 'static,
