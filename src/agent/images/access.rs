@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::{ImageVerification, Kubelet};
-use crate::runtime::spec::RegistryAuth;
+use crate::runtime::spec::{Image, RegistryAuth};
 
 /// No more secrets than these are added for an image that is known to be open to others already.
 const MAX_SECRETS: usize = 100;
@@ -146,12 +146,18 @@ impl Access {
     }
 
     /// Whether every pod may use the image that is on this node.
-    pub(crate) fn is_open(&self, name: &str, id: &str) -> bool {
-        let records = self.records.lock();
-        let record = records.pulled.get(id);
-        let is_ours = records.lost || record.is_some() || records.pulling.contains_key(name);
-        !self.policy.is_required(&repository(name), is_ours)
-            || record.and_then(|r| r.get(&repository(name))).is_some_and(|open| open.everybody)
+    pub(crate) fn is_open(&self, name: &str, image: &Image) -> bool {
+        let (records, repository) = (self.records.lock(), repository(name));
+        let record = records.pulled.get(&image.id);
+        // What was imported under one name stays so when it is pulled under another; an id is no name.
+        let is_named =
+            |name: &String| name.strip_prefix(&repository).is_some_and(|n| n.starts_with([':', '@']));
+        let is_named = image.tags.iter().chain(&image.digests).any(is_named);
+        let is_ours = records.lost
+            || records.pulling.contains_key(name)
+            || record.is_some_and(|record| !is_named || record.contains_key(&repository));
+        !self.policy.is_required(&repository, is_ours)
+            || record.and_then(|record| record.get(&repository)).is_some_and(|open| open.everybody)
     }
 
     /// Whether one of these credentials opens it.
@@ -266,17 +272,26 @@ mod tests {
     }
 
     const NAME: &str = "r.example/team/app:1";
+    const IMPORTED: &str = "docker.io/library/same:1";
+
+    /// With a name it was pulled by, and one it was imported by.
+    fn image(id: &str) -> Image {
+        let tags = vec![IMPORTED.to_owned(), NAME.to_owned()];
+        Image { id: id.to_owned(), tags, digests: Vec::new(), size: 1, user: String::new() }
+    }
 
     #[tokio::test]
     async fn a_secret_opens_by_what_it_says_and_by_who_it_is() {
         let node = Node::new();
         let access = node.access("NeverVerifyPreloadedImages");
         let intent = access.begin(NAME, None).await;
-        assert!(!access.is_open(NAME, "sha256:1"), "it is being pulled");
+        assert!(!access.is_open(NAME, &image("sha256:1")), "it is being pulled");
         access.pulled(NAME, "sha256:1", Some(&credential("a", "first")));
         intent.end().await;
         let access = node.access("NeverVerifyPreloadedImages");
-        assert!(!access.is_open(NAME, "sha256:1"));
+        assert!(!access.is_open(NAME, &image("sha256:1")));
+        assert!(access.is_open("same:1", &image("sha256:1")), "imported under that name");
+        assert!(!access.is_open("sha256:1", &image("sha256:1")), "an id is no name");
         for (uid, password, expected) in [
             ("b", "other", false),
             // A copy, and the same secret with a new password.
@@ -294,7 +309,7 @@ mod tests {
         assert!(!access.opens(other, "sha256:1", &[credential("a", "second")]).await, "another name");
         assert!(!access.opens(NAME, "sha256:1", &[]).await);
         access.keep(&["sha256:2".to_owned()]).await;
-        assert!(node.access("NeverVerifyPreloadedImages").is_open(NAME, "sha256:1"), "forgotten");
+        assert!(node.access("NeverVerifyPreloadedImages").is_open(NAME, &image("sha256:1")), "forgotten");
     }
 
     #[tokio::test]
@@ -313,7 +328,8 @@ mod tests {
             ("AlwaysVerify", false, true, false),
         ] {
             let access = node.access(policy);
-            let found = ["sha256:imported", "sha256:free", "sha256:shut"].map(|id| access.is_open(NAME, id));
+            let found =
+                ["sha256:imported", "sha256:free", "sha256:shut"].map(|id| access.is_open(NAME, &image(id)));
             assert_eq!(found, [imported, free, shut], "{policy}");
         }
     }
@@ -324,14 +340,14 @@ mod tests {
         let access = node.access("NeverVerifyPreloadedImages");
         std::mem::forget(access.begin(NAME, None).await);
         let access = node.access("NeverVerifyPreloadedImages");
-        assert!(!access.is_open(NAME, "sha256:1"));
+        assert!(!access.is_open(NAME, &image("sha256:1")));
         access.begin(NAME, None).await.end().await;
-        assert!(access.is_open(NAME, "sha256:1"), "it failed, and an import brought the image");
+        assert!(access.is_open(NAME, &image("sha256:1")), "it failed, and an import brought the image");
         let (one, two) = (access.begin(NAME, None).await, access.begin(NAME, None).await);
         drop(one);
-        assert!(!access.is_open(NAME, "sha256:1"));
+        assert!(!access.is_open(NAME, &image("sha256:1")));
         drop(two);
-        assert!(access.is_open(NAME, "sha256:1"));
+        assert!(access.is_open(NAME, &image("sha256:1")));
     }
 
     #[tokio::test]
@@ -354,8 +370,8 @@ mod tests {
         let node = Node::new();
         fs::write(node.0.path().join("access.json"), "{").expect("writes");
         let access = node.access("NeverVerifyPreloadedImages");
-        assert!(!access.is_open(NAME, "sha256:1"));
+        assert!(!access.is_open(NAME, &image("sha256:1")));
         access.begin(NAME, None).await.end().await;
-        assert!(!node.access("NeverVerifyPreloadedImages").is_open(NAME, "sha256:1"));
+        assert!(!node.access("NeverVerifyPreloadedImages").is_open(NAME, &image("sha256:1")));
     }
 }

@@ -249,12 +249,14 @@ mod tests {
         };
         let wrong = puller.pull("r/a:1".into(), vec![credential("wrong"), credential("wrong")]).await;
         assert_eq!(wrong.expect_err("refused").to_string(), "[unauthorized, unauthorized]");
-        assert!(puller.access().is_open("r/a:1", "sha256:1"), "imported: nobody has pulled it");
+        let id = "sha256:1".into();
+        let imported = Image { id, tags: vec![], digests: vec![], size: 1, user: String::new() };
+        assert!(puller.access().is_open("r/a:1", &imported), "nobody has pulled it");
         slow.go.notify_one();
         let keys = vec![credential("wrong"), credential("right")];
         let (image, _) = puller.pull("r/a:1".into(), keys).await.expect("pulled");
         let access = puller.access();
-        assert!(!access.is_open("r/a:1", &image.id));
+        assert!(!access.is_open("r/a:1", &image));
         assert!(access.opens("r/a:1", &image.id, &[credential("right")]).await);
         assert!(!access.opens("r/a:1", &image.id, &[credential("wrong")]).await);
     }

@@ -164,8 +164,7 @@ impl Pulls {
     /// Whether the pod may use an image that is on this node.
     async fn may_use(&self, pod: &Pod, name: &str, image: &Image) -> bool {
         let access = self.context.puller.access();
-        access.is_open(name, &image.id)
-            || access.opens(name, &image.id, &self.credentials(pod, name).await).await
+        access.is_open(name, image) || access.opens(name, &image.id, &self.credentials(pod, name).await).await
     }
 
     fn start(&mut self, name: String, credentials: Vec<Credential>) {
