@@ -63,6 +63,7 @@ fn pods() -> Vec<(&'static str, Value)> {
     let local = |file: &str| {
         secured(json!({"seccompProfile": {"type": "Localhost", "localhostProfile": file}}), json!({}))
     };
+    let volumes = json!({"volumes": [{"name": "e", "emptyDir": {}}]});
     let sysctls = json!([{"name": "kernel.shm_rmid_forced", "value": "1"}, {"name": "net.ipv4.ip_local_port_range", "value": "2000 3000"}]);
     vec![
         ("confined", confined),
@@ -89,7 +90,7 @@ fn pods() -> Vec<(&'static str, Value)> {
         (
             "caps",
             secured(
-                json!({"capabilities": {"add": ["NET_ADMIN", "CAP_SYS_TIME"], "drop": ["CHOWN"]}}),
+                json!({"capabilities": {"add": ["NET_ADMIN", "CAP_SYS_TIME", "FLY"], "drop": ["CHOWN"]}}),
                 json!({}),
             ),
         ),
@@ -100,6 +101,10 @@ fn pods() -> Vec<(&'static str, Value)> {
         ("unconfined", secured(json!({"appArmorProfile": {"type": "Unconfined"}}), json!({}))),
         ("apparmor", secured(json!({"appArmorProfile": {"type": "RuntimeDefault"}}), json!({}))),
         ("users", with(one(json!({})), json!({"hostUsers": false}))),
+        (
+            "ontofile",
+            with(one(json!({"volumeMounts": [{"name": "e", "mountPath": "/etc/passwd"}]})), volumes),
+        ),
     ]
 }
 
@@ -146,6 +151,9 @@ fn confined_alike(place: &Place) {
     assert_eq!(probed, own, "a probe is confined as an exec is");
     let written = place.exec("confined", "touch /x 2>&1; touch /tmp/y && busybox stat -c %g /tmp/y");
     assert_eq!(written, "touch: /x: Read-only file system\n4567\n");
+    let files =
+        place.exec("confined", "busybox awk '$2 ~ \"^/etc/\" { print $2, substr($4, 1, 2) }' /proc/mounts");
+    assert_eq!(files, "/etc/hosts rw\n/etc/resolv.conf ro\n/etc/hostname ro\n");
 }
 
 fn users_and_groups(place: &Place) {
@@ -216,7 +224,11 @@ fn system_calls(place: &Place) {
     let waiting = "{.status.containerStatuses[0].state.waiting.reason}";
     place.wait("nolocal", waiting, "CreateContainerError");
     let message = place.get("nolocal", "{.status.containerStatuses[0].state.waiting.message}");
-    assert!(message.contains("agent/seccomp/mine/none.json"), "{message}");
+    let start = format!("cannot load seccomp profile \"{}", place.cluster.data_dir().display());
+    assert!(
+        message.starts_with(&start) && message.contains("/agent/seccomp/mine/none.json\": "),
+        "{message}"
+    );
 }
 
 fn parameters_of_the_kernel(place: &Place) {
@@ -232,9 +244,13 @@ fn what_this_node_cannot_enforce(place: &Place) {
     if enabled.is_ok_and(|text| text.starts_with('Y')) {
         place.ready("apparmor");
     } else {
-        let seen = "{.status.message}{.status.containerStatuses[0].state.waiting.message}";
         let text = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
-        place.until("apparmor", seen, |message| message.contains(text));
+        let refused = format!("Failed AppArmor: Pod was rejected: {text}");
+        place.wait("apparmor", "{.status.phase} {.status.reason}: {.status.message}", &refused);
+        place.event("apparmor", &format!("AppArmor: {text}"));
     }
     place.event("users", "can't set `spec.hostUsers: false`, runtime does not support user namespaces");
+    let ended = "{.status.containerStatuses[0]..reason}: {.status.containerStatuses[0]..message}";
+    let told = place.until("ontofile", ended, |text| text.contains("StartError"));
+    assert!(told.contains(" to rootfs at \"/etc/passwd\": not a directory"), "{told}");
 }

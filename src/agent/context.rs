@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
+use super::claims::Claims;
 use super::counts::{ProbeCounts, Starts};
 use super::events::Recorder;
 use super::fields::Allocatable;
@@ -66,6 +67,8 @@ pub(crate) struct Context {
     pub pressure: watch::Receiver<Pressure>,
     /// Pods that are evicted.
     pub evictions: Orders,
+    /// The volumes of claims that pods use.
+    pub claims: Arc<Claims>,
 }
 
 impl Context {

@@ -9,6 +9,7 @@
 mod admit;
 mod api;
 mod backoff;
+mod claims;
 mod clock;
 mod container;
 mod context;
@@ -153,6 +154,7 @@ impl Agent {
             allocatable: machine.allocatable(&kubelet),
             pressure: pressure_seen,
             evictions: orders::Orders::new(paths),
+            claims: Arc::default(),
         });
         context.node_event("Normal", "Starting", "Starting kubelet.".into());
         let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));

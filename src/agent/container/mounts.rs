@@ -21,13 +21,16 @@ pub(super) async fn mounts(
     let targets: Vec<&str> =
         request.container.volume_mounts.iter().flatten().map(|m| m.mount_path.as_str()).collect();
     let mut all = Vec::new();
-    for (source, target) in [
-        (paths.hosts(request.uid()), "/etc/hosts"),
-        (paths.resolv_conf(request.uid()), "/etc/resolv.conf"),
-        (paths.pod(request.uid()).join("hostname"), "/etc/hostname"),
+    // kubelet's own file can be written whatever the root file system is, containerd's cannot.
+    let context = request.container.security_context.as_ref();
+    let readonly = context.and_then(|s| s.read_only_root_filesystem).unwrap_or(false);
+    for (source, target, readonly) in [
+        (paths.hosts(request.uid()), "/etc/hosts", false),
+        (paths.resolv_conf(request.uid()), "/etc/resolv.conf", readonly),
+        (paths.pod(request.uid()).join("hostname"), "/etc/hostname", readonly),
     ] {
         if !targets.contains(&target) && source.exists() {
-            all.push(bind(&source, target, false));
+            all.push(bind(&source, target, readonly));
         }
     }
     let stage = Stage::new(paths, request.uid(), &request.container.name);
@@ -156,14 +159,8 @@ impl Placed<'_> {
     }
 
     fn prepare(&self, volume: &Path, sub_path: &str) -> Result<PathBuf, ConfigError> {
-        self.stage.sub_path(self.index, volume, sub_path).map_err(|refused| match refused.0 {
-            // What exactly is wrong may tell of the host's files.
-            why if why.is_empty() => ConfigError(format!(
-                "failed to prepare subPath for volumeMount \"{}\" of container \"{}\"",
-                self.mount.name, self.request.container.name
-            )),
-            why => ConfigError(why),
-        })
+        let staged = self.stage.sub_path(self.index, volume, sub_path);
+        staged.map_err(|refused| ConfigError(refused.message(&self.mount.name, &self.request.container.name)))
     }
 }
 

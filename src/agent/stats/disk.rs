@@ -99,7 +99,8 @@ impl Disk {
         let mut all = Vec::new();
         let has_claims = |pod: &core::Pod| {
             let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-            !is_terminal(pod) && volumes.into_iter().any(|v| v.persistent_volume_claim.is_some())
+            let claims = |v: &core::Volume| v.persistent_volume_claim.is_some() || v.ephemeral.is_some();
+            !is_terminal(pod) && volumes.into_iter().any(claims)
         };
         for pod in context.pods.all().iter().filter(|p| has_claims(p)) {
             let counted = self.counted(context, pod).await;
@@ -121,6 +122,7 @@ fn node_filesystem(context: &Context) -> Option<FsStats> {
 /// The volumes that were counted, and claims, which are a file system each.
 fn volumes(context: &Context, pod: &core::Pod, counted: &Counted) -> Vec<Volume> {
     let mut all = Vec::new();
+    let in_use = context.claims.of(uid(pod));
     for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let claim = volume.persistent_volume_claim.as_ref().map(|c| c.claim_name.clone());
         let claim = claim.or_else(|| {
@@ -128,9 +130,12 @@ fn volumes(context: &Context, pod: &core::Pod, counted: &Counted) -> Vec<Volume>
             volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name))
         });
         let measured = counted.disk.volumes.get(&volume.name);
-        let Some(fs) = disk::volume_directory(context, uid(pod), &volume.name)
-            .and_then(|path| disk::filesystem(&path).ok())
-        else {
+        let path = match &claim {
+            Some(_) => in_use.iter().find(|u| u.volume == volume.name).map(|u| u.path.clone()),
+            None => disk::volume_directory(context, uid(pod), &volume.name),
+        };
+        // A block device is no file system, and has no figures.
+        let Some(fs) = path.filter(|p| p.is_dir()).and_then(|path| disk::filesystem(&path).ok()) else {
             continue;
         };
         let used = if claim.is_some() { used(&fs) } else { measured.copied().unwrap_or_default() };

@@ -1,13 +1,16 @@
 //! persistentVolumeClaim and ephemeral: claims bound to a volume that is a path on this node.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod};
 use kube::Api;
+use tokio::sync::Notify;
 
 use super::error::{Failed, unsupported};
 use super::{Source, host_path, owner};
+use crate::agent::claims::{Hold, Used};
 use crate::agent::context::Context;
 use crate::agent::spec::{all_containers, name, namespace, uid};
 use crate::api::scheduling::node_selectors;
@@ -27,8 +30,13 @@ pub(super) struct Wanted<'a> {
     pub ephemeral: bool,
 }
 
-/// Where the volume bound to a claim is on this node.
-pub(super) async fn source(context: &Context, pod: &Pod, wanted: &Wanted<'_>) -> Result<Source, Failed> {
+/// Where the volume bound to a claim is on this node, noted as used by the pod as long as the second is held.
+pub(super) async fn source(
+    context: &Context,
+    pod: &Pod,
+    wanted: &Wanted<'_>,
+    wake: &Arc<Notify>,
+) -> Result<(Source, Hold), Failed> {
     let refused = |problem: String| {
         Failed::Claim(format!("error processing PVC {}/{}: {problem}", namespace(pod), wanted.claim))
     };
@@ -44,9 +52,23 @@ pub(super) async fn source(context: &Context, pod: &Pod, wanted: &Wanted<'_>) ->
     if !selects_this_node(context, &volume).await.map_err(&refused)? {
         return Err(failed("MountVolume.NodeAffinity check", "no matching NodeSelectorTerms".into()));
     }
+    let Some(path) = path_of(&volume) else {
+        return Err(failed("MountVolume.SetUp", unsupported(&volume)));
+    };
+    let used = Used {
+        pod: uid(pod).to_owned(),
+        volume: wanted.volume.to_owned(),
+        persistent: volume_name.to_owned(),
+        path: path.clone(),
+    };
+    let alone = volume.access_modes.as_deref().is_some_and(|modes| *modes == ["ReadWriteOncePod"]);
+    // What runs goes on, also with a restarted agent.
+    let hold = context.claims.take(used, alone && !has_run(pod), wake).ok_or_else(|| {
+        let problem = "volume uses the ReadWriteOncePod access mode and is already in use by another pod";
+        failed(if block { "MapVolume.SetUpDevice" } else { "MountVolume.SetUp" }, problem.into())
+    })?;
     let readonly = wanted.read_only;
-    if let Some(local) = &volume.local {
-        let path = PathBuf::from(&local.path);
+    if volume.local.is_some() {
         let group = owner(pod).group_of_volume().filter(|_| !readonly && !block && !has_run(pod));
         let prepared = super::blocking(move || {
             check_local(&path, block)?;
@@ -55,18 +77,21 @@ pub(super) async fn source(context: &Context, pod: &Pod, wanted: &Wanted<'_>) ->
         });
         let step = if block { "MapVolume.SetUpDevice" } else { "MountVolume.NewMounter initialization" };
         let path = prepared.await.map_err(|problem| failed(step, problem))?;
-        return Ok(Source { path, readonly, block });
+        return Ok((Source { path, readonly, block }, hold));
     }
-    if let Some(host) = volume.host_path {
-        let path = PathBuf::from(&host.path);
-        let prepared = super::blocking(move || {
-            host_path::check(&path, host.type_.as_deref().unwrap_or_default())?;
-            Ok(path)
-        });
-        let path = prepared.await.map_err(|problem| failed("MountVolume.SetUp", problem))?;
-        return Ok(Source { path, readonly, block });
-    }
-    Err(failed("MountVolume.SetUp", unsupported(&volume)))
+    let type_ = volume.host_path.and_then(|h| h.type_).unwrap_or_default();
+    let prepared = super::blocking(move || {
+        host_path::check(&path, &type_)?;
+        Ok(path)
+    });
+    let path = prepared.await.map_err(|problem| failed("MountVolume.SetUp", problem))?;
+    Ok((Source { path, readonly, block }, hold))
+}
+
+/// The path on this node that a volume is.
+fn path_of(volume: &PersistentVolumeSpec) -> Option<PathBuf> {
+    let local = volume.local.as_ref().map(|l| &l.path);
+    local.or(volume.host_path.as_ref().map(|h| &h.path)).map(PathBuf::from)
 }
 
 /// A claim of the pod's that is bound, or what keeps it from being used.
@@ -86,7 +111,7 @@ async fn get_claim(
             name(pod)
         ));
     }
-    // What runs goes on, also with a restarted agent: the claim's protection waits for the pod.
+    // The claim's protection waits for the pods that run.
     if claim.metadata.deletion_timestamp.is_some() && !has_run(pod) {
         return Err("PVC is being deleted".into());
     }

@@ -89,10 +89,14 @@ pub(super) fn unsupported(volume: &impl Serialize) -> String {
              list of registered CSI drivers"
         );
     }
-    format!(
-        "volumes of kind {kind} are not supported by this node: mount it on the node and name the directory in a \
-         hostPath volume or in a local PersistentVolume"
-    )
+    let instead = match kind.as_str() {
+        "gitRepo" => "clone the repository into an emptyDir volume in an init container",
+        "image" => "copy the files into an emptyDir volume in an init container that runs the image",
+        _ => {
+            "mount it on the node and name the directory in a hostPath volume or in a local PersistentVolume"
+        }
+    };
+    format!("volumes of kind {kind} are not supported by this node: {instead}")
 }
 
 #[cfg(test)]

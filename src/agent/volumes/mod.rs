@@ -25,6 +25,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Volume};
 use tokio::sync::Notify;
 
+use super::claims::Hold;
 use super::context::Context;
 use super::error::Error;
 use super::objects::{Reference, Watched, references};
@@ -97,6 +98,8 @@ pub(crate) struct Volumes {
     secrets: BTreeMap<String, Arc<Watched<Secret>>>,
     /// Volumes that stay as they were made.
     made: Mounted,
+    /// Those of claims are in use while these are held.
+    holds: Vec<Hold>,
     /// The files of volumes of files, as they were written last.
     written: BTreeMap<String, atomic::Fingerprint>,
     /// How often in a row not all volumes could be had.
@@ -116,6 +119,7 @@ impl Volumes {
             config_maps: BTreeMap::new(),
             secrets: BTreeMap::new(),
             made: Mounted::new(),
+            holds: Vec::new(),
             written: BTreeMap::new(),
             failures: 0,
         }
@@ -198,7 +202,7 @@ impl Volumes {
     }
 
     /// A volume that does not change while the pod is here.
-    async fn steady(&self, pod: &Pod, volume: &Volume) -> Result<Source, Failed> {
+    async fn steady(&mut self, pod: &Pod, volume: &Volume) -> Result<Source, Failed> {
         let (owner, spec) = (owner(pod), pod.spec.clone().unwrap_or_default());
         if let Some(host) = &volume.host_path {
             let (path, type_) = (PathBuf::from(&host.path), host.type_.clone().unwrap_or_default());
@@ -221,15 +225,22 @@ impl Volumes {
                 read_only: claim.read_only.unwrap_or(false),
                 ephemeral: false,
             };
-            return claim::source(&self.context, pod, &wanted).await;
+            return self.claim(pod, &wanted).await;
         }
         if volume.ephemeral.is_some() {
             let claim = format!("{}-{}", spec::name(pod), volume.name);
             let wanted =
                 claim::Wanted { volume: &volume.name, claim: &claim, read_only: false, ephemeral: true };
-            return claim::source(&self.context, pod, &wanted).await;
+            return self.claim(pod, &wanted).await;
         }
         Err(unsupported(volume).into())
+    }
+
+    /// The volume bound to a claim, the pod's until it needs its volumes no more.
+    async fn claim(&mut self, pod: &Pod, wanted: &claim::Wanted<'_>) -> Result<Source, Failed> {
+        let (source, hold) = claim::source(&self.context, pod, wanted, &self.wake).await?;
+        self.holds.push(hold);
+        Ok(source)
     }
 
     /// Bytes of memory that pods of this node may use.

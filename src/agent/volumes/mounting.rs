@@ -34,8 +34,7 @@ pub(super) fn tmpfs(path: &Path, wanted: Tmpfs) -> Result<(), Error> {
     if let Some(size) = wanted.size {
         options += &format!(",size={size}");
     }
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let mount = |options: &str| mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options));
+    let mount = |options: &str| mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::empty(), Some(options));
     match mount(&format!("{options},noswap")) {
         Err(Errno::EINVAL) => mount(&options),
         result => result,
@@ -52,8 +51,7 @@ pub(super) fn huge_pages(path: &Path, page: u64, wanted: Tmpfs) -> Result<(), Er
     let mut options = format!("pagesize={page},mode={mode}");
     options += &group.map(|g| format!(",gid={g}")).unwrap_or_default();
     options += &wanted.size.map(|s| format!(",size={s}")).unwrap_or_default();
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(Some("nodev"), path, Some("hugetlbfs"), flags, Some(options.as_str()))
+    mount(Some("nodev"), path, Some("hugetlbfs"), MsFlags::empty(), Some(options.as_str()))
         .map_err(|e| Error::io("mount huge pages at", path)(e.into()))
 }
 

@@ -4,6 +4,7 @@
 //! The container's mount namespace copies them when it is made; they are cleared right after.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{mounting, subpath};
@@ -28,20 +29,27 @@ impl Stage {
     /// The text is upstream's: what exactly is wrong may tell of the host's files and goes to the log.
     pub(crate) fn sub_path(&self, index: usize, volume: &Path, sub_path: &str) -> Result<PathBuf, Refused> {
         if sub_path.starts_with('/') {
-            return Err(Refused(format!("error SubPath {sub_path:?} must not be an absolute path")));
+            return Err(Refused::Because(format!("error SubPath `{sub_path}` must not be an absolute path")));
         }
         if sub_path.split('/').any(|part| part == "..") {
-            return Err(Refused(format!("unable to provision SubPath {sub_path:?}: must not contain '..'")));
+            let why = format!("unable to provision SubPath `{sub_path}`: must not contain '..'");
+            return Err(Refused::Because(why));
         }
-        let prepare = || {
-            let opened =
-                subpath::open_or_make(volume, sub_path).map_err(Error::io("open a sub-path of", volume))?;
-            self.bind(index, &subpath::name_of(&opened), None)
+        let failed = |refused: Refused| {
+            move |error: Error| {
+                tracing::warn!(%error, sub_path, "a sub-path of a volume cannot be mounted");
+                refused
+            }
         };
-        prepare().map_err(|error| {
-            tracing::warn!(%error, sub_path, "a sub-path of a volume cannot be mounted");
-            Refused(String::new())
-        })
+        let opened = match subpath::open(volume, sub_path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => subpath::make(volume, sub_path)
+                .map_err(Error::io("make a sub-path of", volume))
+                .map_err(failed(Refused::NotMade))?,
+            opened => opened
+                .map_err(Error::io("open a sub-path of", volume))
+                .map_err(failed(Refused::NotPrepared))?,
+        };
+        self.bind(index, &subpath::name_of(&opened), None).map_err(failed(Refused::NotPrepared))
     }
 
     /// Binds a volume to the place of that number, with mounts travelling as `propagation` says.
@@ -77,9 +85,29 @@ impl Stage {
     }
 }
 
-/// A sub-path that is not mounted; empty if the user is not to know why.
+/// Why a sub-path is not mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refused(pub String);
+pub(crate) enum Refused {
+    /// The specification is wrong; the text says what.
+    Because(String),
+    /// Its directories could not be made.
+    NotMade,
+    /// It could not be opened or mounted.
+    NotPrepared,
+}
+
+impl Refused {
+    /// The container's message.
+    pub(crate) fn message(self, mount: &str, container: &str) -> String {
+        let failed =
+            |what: &str| format!("failed to {what} for volumeMount {mount:?} of container {container:?}");
+        match self {
+            Self::Because(why) => why,
+            Self::NotMade => failed("create subPath directory"),
+            Self::NotPrepared => failed("prepare subPath"),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -104,10 +132,16 @@ mod tests {
         stage.clear().await.expect("cleared");
         stage.clear().await.expect("again");
         assert!(!place.exists() && volume.join("a/b/f").exists() && volume.join("file").exists());
-        let refused = |path: &str| stage.sub_path(0, &volume, path).expect_err("refused").0;
-        assert_eq!(refused("/a"), "error SubPath \"/a\" must not be an absolute path");
-        assert_eq!(refused("a/.."), "unable to provision SubPath \"a/..\": must not contain '..'");
+        let refused = |path: &str| stage.sub_path(0, &volume, path).expect_err("refused").message("v", "c");
+        assert_eq!(refused("/a"), "error SubPath `/a` must not be an absolute path");
+        assert_eq!(refused("a/.."), "unable to provision SubPath `a/..`: must not contain '..'");
         std::os::unix::fs::symlink("/etc", volume.join("link")).expect("linked");
-        assert_eq!(refused("link"), "");
+        let prepare = "failed to prepare subPath for volumeMount \"v\" of container \"c\"";
+        assert_eq!(refused("link"), prepare);
+        std::os::unix::fs::symlink("/nowhere", volume.join("dangling")).expect("linked");
+        assert_eq!(refused("dangling"), prepare, "nor one that leads nowhere");
+        let make = "failed to create subPath directory for volumeMount \"v\" of container \"c\"";
+        assert_eq!(refused(&"n".repeat(300)), prepare, "no name for a file");
+        assert_eq!(refused(&format!("new/{}", "n".repeat(300))), make);
     }
 }

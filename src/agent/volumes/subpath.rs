@@ -7,23 +7,17 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, chmodat, fstat, mkdirat, open, openat2};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, chmodat, fstat, mkdirat, openat2};
 
-/// Opens `sub_path` of a volume. Missing directories get the permissions of the volume's root.
-pub(super) fn open_or_make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
-    let plain =
-        Path::new(sub_path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-    if !plain {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{sub_path:?} leads out of the volume"),
-        ));
-    }
-    let root = open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    match beneath(&root, sub_path) {
-        Err(rustix::io::Errno::NOENT) => {}
-        result => return Ok(result?),
-    }
+/// Opens `sub_path` of a volume.
+pub(super) fn open(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
+    Ok(beneath(&root_of(volume, sub_path)?, sub_path)?)
+}
+
+/// Opens `sub_path` of a volume, making the directories that are missing. They get the permissions of the
+/// volume's root.
+pub(super) fn make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
+    let root = root_of(volume, sub_path)?;
     let mode = Mode::from(fstat(&root)?.st_mode & 0o2777);
     let mut path = PathBuf::new();
     for component in Path::new(sub_path).components() {
@@ -37,6 +31,19 @@ pub(super) fn open_or_make(volume: &Path, sub_path: &str) -> io::Result<OwnedFd>
         }
     }
     Ok(beneath(&root, sub_path)?)
+}
+
+/// The volume, if `sub_path` does not lead out of it by its own words.
+fn root_of(volume: &Path, sub_path: &str) -> io::Result<OwnedFd> {
+    let plain =
+        Path::new(sub_path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if !plain {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{sub_path:?} leads out of the volume"),
+        ));
+    }
+    Ok(rustix::fs::open(volume, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// A name of what a descriptor of this process has open.
@@ -70,17 +77,18 @@ mod tests {
         symlink("/proc/self/root", volume.join("magic")).expect("linked");
         fs::create_dir(volume.join("real")).expect("made");
         for bad in ["etc", "etc/passwd", "up", "../x", "/etc", "up/w", "magic/etc", "real/../../x"] {
-            assert!(open_or_make(&volume, bad).is_err(), "{bad}");
+            assert!(open(&volume, bad).is_err() && make(&volume, bad).is_err(), "{bad}");
         }
         assert!(!directory.path().join("w").exists() && !directory.path().join("x").exists());
-        assert!(open_or_make(&volume, "inside").is_ok());
+        assert!(open(&volume, "inside").is_ok());
         fs::set_permissions(&volume, fs::Permissions::from_mode(0o2775)).expect("changed");
-        open_or_make(&volume, "a/b").expect("made");
+        assert!(open(&volume, "a/b").is_err());
+        make(&volume, "a/b").expect("made");
         for made in ["a", "a/b"] {
             let mode = fs::metadata(volume.join(made)).expect("there").mode();
             assert_eq!(mode & 0o7777, 0o2775, "{made}: as the volume's root, whatever the umask");
         }
         fs::write(volume.join("f"), "x").expect("written");
-        assert!(open_or_make(&volume, "f").is_ok());
+        assert!(open(&volume, "f").is_ok());
     }
 }
