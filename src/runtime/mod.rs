@@ -9,6 +9,7 @@
 //! cgroup and the identifiers of its sandboxes and containers, so that it can be found and removed
 //! without any memory of it; a status file is whole, old or new; a shim that lives holds its lock.
 
+pub mod apparmor;
 mod cgroup;
 mod client;
 mod error;
@@ -253,6 +254,9 @@ impl Runtime {
     ) -> Result<ContainerStatus, Error> {
         paths::check_id(&spec.id)?;
         let (dir, record) = self.record(sandbox)?;
+        if let Some(profile) = spec.apparmor.clone() {
+            blocking(move || apparmor::Machine::this().prepare(&profile)).await?;
+        }
         {
             let mut containers = self.0.containers.lock();
             if containers.contains_key(&spec.id) {
