@@ -227,3 +227,34 @@ async fn anonymous_clients_see_health_and_no_objects() {
         status.message
     );
 }
+
+/// The WebSocket of an exec begins with GET, which is no more than reading elsewhere.
+#[tokio::test]
+async fn reading_an_exec_needs_the_right_to_create_it() {
+    let server = TestServer::start().await;
+    let client = setup(&server).await;
+    let user = kedge::server::auth::User::controller("reader");
+    let name = user.name.clone();
+    let reader = kedge::client::in_process(server.server.service_as(user));
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles";
+    let role = |verbs: &[&str]| {
+        json!({"metadata": {"name": "r"}, "rules": [{"apiGroups": [""], "verbs": verbs,
+            "resources": ["pods/exec", "pods/attach", "pods/portforward"]}]})
+    };
+    send(&client, "POST", roles, role(&["get"])).await;
+    let binding = json!({"metadata": {"name": "r"}, "subjects": [{"kind": "User", "name": name}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}});
+    send(&client, "POST", &roles.replace("roles", "rolebindings"), binding).await;
+    for subresource in ["exec", "attach", "portforward"] {
+        let uri =
+            format!("/api/v1/namespaces/default/pods/p/{subresource}?container=a&command=sh&stdout=true");
+        let request = Request::get(uri).body(Vec::new()).unwrap();
+        let kube::Error::Api(status) = reader.request_text(request).await.unwrap_err() else { panic!() };
+        let wanted = format!("User \"{name}\" cannot create resource \"pods/{subresource}\"");
+        assert!(status.code == 403 && status.message.contains(&wanted), "{status:?}");
+    }
+    send(&client, "PATCH", &format!("{roles}/r"), role(&["get", "create"])).await;
+    let told =
+        text(&reader, "/api/v1/namespaces/default/pods/p/exec?container=a&command=sh&stdout=true").await;
+    assert_eq!(told, "GET /exec/default/p/a?output=1&command=sh");
+}

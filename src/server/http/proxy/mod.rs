@@ -25,6 +25,7 @@ use crate::api::Status;
 use crate::api::status::Reason;
 use crate::server::admission::Shown;
 use crate::server::objects::{Call, WriteOptions};
+use crate::server::request_info::RequestInfo;
 pub(super) use client::NodeClient;
 use rewrite::Links;
 use target::{Scheme, Target};
@@ -94,6 +95,11 @@ async fn refusal_as_status(response: Response<Body>) -> Answer {
 /// `pods/exec`, `pods/attach` and `pods/portforward`.
 pub(super) async fn stream(api: &Api, cx: Cx) -> Answer {
     let subresource = cx.info.subresource.clone().unwrap_or_default();
+    // A WebSocket begins with GET: who may only read shall not run commands, however they connect.
+    if cx.info.verb == "get" {
+        let create = RequestInfo { verb: "create".to_owned(), ..cx.info.clone() };
+        api.authorizer.authorize(&cx.user, &create)?;
+    }
     admit(api, &cx, &subresource).await?;
     let pod = target::pod(api, &cx)?;
     let (namespace, name) = (cx.namespace().unwrap_or_default(), cx.name()?);

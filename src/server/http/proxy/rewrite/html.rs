@@ -59,7 +59,11 @@ impl Page {
         while let Some(found) = rest[at..].iter().position(|b| *b == b'<') {
             out.extend_from_slice(&rest[at..at + found]);
             at += found;
-            let Some(length) = tag_length(&rest[at..]) else { break };
+            let length = match self.inside {
+                Some(element) if !may_end(&rest[at..], element) => Some(1),
+                _ => tag_length(&rest[at..]),
+            };
+            let Some(length) = length else { break };
             self.tag(&rest[at..at + length], &mut out);
             at += length;
         }
@@ -127,6 +131,12 @@ fn is_break(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'/')
 }
 
+/// Whether this is, or may become, the end tag of an element.
+fn may_end(text: &[u8], element: &str) -> bool {
+    let wanted = b"</".iter().chain(element.as_bytes());
+    text.iter().zip(wanted).all(|(byte, wanted)| byte.eq_ignore_ascii_case(wanted))
+}
+
 /// How long the tag or comment is that begins here, 1 if none does; `None` if its end is still to come.
 fn tag_length(text: &[u8]) -> Option<usize> {
     if text.starts_with(b"<!--") {
@@ -182,6 +192,10 @@ mod tests {
                 "<!-- <a href='/x'> --><b title='>' href='/y'>1 < 2</b>",
             ),
             ("<link data-a=\"href='/q'\" href=\"/x\"/>", "<link data-a=\"href='/q'\" href=\"/p/x\"/>"),
+            (
+                "<script>if (a<b) c='</a'; </SCRIPT><a href='/z'>",
+                "<script>if (a<b) c='</a'; </SCRIPT><a href='/p/z'>",
+            ),
             ("no end <a href=\"/x", "no end <a href=\"/x"),
             ("<video poster=\"/a\" src=\"/b\">é", "<video poster=\"/p/a\" src=\"/p/b\">é"),
         ] {
