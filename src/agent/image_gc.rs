@@ -37,6 +37,8 @@ impl ImageGc {
         loop {
             changes.mark_unchanged();
             self.look().await;
+            let present: Vec<String> = self.context.images.list().await.into_iter().map(|i| i.id).collect();
+            self.context.puller.access().keep(&present).await;
             tokio::select! {
                 () = token.cancelled() => break,
                 _ = changes.changed() => self.context.images_changed.notify_one(),

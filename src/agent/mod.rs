@@ -126,9 +126,10 @@ impl Agent {
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
-        let puller = Arc::new(images::Puller::new(Arc::clone(&images), &settings.kubelet));
         let (pressure, pressure_seen) = watch::channel(orders::Pressure::default());
         let (paths, kubelet) = (Paths::new(&settings.data_dir), settings.kubelet.clone());
+        let access = images::Access::open(paths.image_access().to_owned(), &kubelet);
+        let puller = Arc::new(images::Puller::new(Arc::clone(&images), access, &kubelet));
         let directory = Arc::new(Directory::new(&settings.kubelet.pod_manifest_path, &settings.node_name));
         let (node, node_seen) = watch::channel(Arc::new(machine.node(&settings)));
         let context = Arc::new(Context {
@@ -187,6 +188,11 @@ impl Tasks {
             Ok(())
         };
         agent("runtime", task(context.runtime.clone(), listen));
+        let compress = |runtime: Runtime, token| async move {
+            logs::compress_rotated(runtime, token).await;
+            Ok(())
+        };
+        agent("logs", task(context.runtime.clone(), compress));
         let writer = (events, client.clone(), context.settings.node_name.clone());
         let write = |(events, client, node): (Arc<events::Writer>, kube::Client, String), token| async move {
             events.run(client, &node, token).await;

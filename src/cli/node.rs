@@ -31,7 +31,9 @@ pub async fn start(settings: &ServerSettings, server: &Server, supervisor: &Supe
     let node = &settings.node;
     supervisor
         .step(format!("opening the image store in {}", node.data_dir.join("agent/image-store").display()));
-    let images = open_images(&node.data_dir, RegistriesConfig::load(&node.private_registry)?)?;
+    let registries = RegistriesConfig::load(&node.private_registry)?;
+    let registries = registries.with_default_endpoint(!node.disable_default_registry_endpoint);
+    let images = open_images(&node.data_dir, registries)?;
     supervisor.step("making an image of this executable");
     images.self_image().await?;
     supervisor.step("looking for containers of the process before");

@@ -60,6 +60,9 @@ pub struct NodeOptions {
     /// Registry mirrors and credentials [default: /etc/kedge/registries.yaml]
     #[arg(long, value_name = "FILE")]
     private_registry: Option<String>,
+    /// Do not ask a registry itself when it has mirrors
+    #[arg(long)]
+    disable_default_registry_endpoint: bool,
     /// Service proxy: auto, ipvs, nftables, iptables or userspace [default: auto]
     #[arg(long, env = "KEDGE_PROXY_MODE", value_name = "MODE")]
     proxy_mode: Option<String>,

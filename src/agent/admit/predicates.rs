@@ -158,7 +158,14 @@ mod tests {
         let node: Node = serde_json::from_value(node).expect("a node");
         let others: Vec<Arc<Pod>> = others.iter().map(|o| Arc::new(pod(o))).collect();
         let pod = pod(spec);
-        let inputs = Inputs { node: &node, pod: &pod, is_static, others: &others, allowed_sysctls: &[] };
+        let inputs = Inputs {
+            node: &node,
+            pod: &pod,
+            is_static,
+            others: &others,
+            allowed_sysctls: &[],
+            apparmor: false,
+        };
         super::super::Inputs::check(&inputs).err().map(|r| (r.reason, r.message))
     }
 

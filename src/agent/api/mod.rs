@@ -20,6 +20,7 @@ mod door;
 mod exec;
 mod follow;
 mod identity;
+mod idle;
 mod logs;
 mod portforward;
 mod spdy;

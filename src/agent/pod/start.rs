@@ -113,12 +113,21 @@ impl Worker {
         if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
             tracing::warn!(%error, "places of a container's sub-paths are left for later");
         }
-        if let Err(error) = created {
-            let _ = runtime.remove_container(&id).await;
-            return Err(("CreateContainerError", error.to_string()));
-        }
+        let made = match created {
+            Ok(_) => Ok(()),
+            // Elsewhere the process is made when the container is started.
+            Err(error @ crate::runtime::Error::Start(_)) => Err(error),
+            Err(error) => {
+                let _ = runtime.remove_container(&id).await;
+                return Err(("CreateContainerError", error.to_string()));
+            }
+        };
         self.event(pod, &container.name, "Normal", "Created", "Container created".into());
-        if let Err(error) = runtime.start_container(&id).await {
+        let started = match made {
+            Ok(()) => runtime.start_container(&id).await.map(drop),
+            failed => failed,
+        };
+        if let Err(error) = started {
             let _ = runtime.remove_container(&id).await;
             self.start_failed(container, start, image, &id, error.to_string());
             return Err(("RunContainerError", error.to_string()));

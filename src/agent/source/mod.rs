@@ -71,6 +71,7 @@ impl Source {
                 _ = resync.tick() => self.wake_all(),
                 event = events.recv() => match event {
                     Ok(RuntimeEvent::Exited { sandbox, .. } | RuntimeEvent::SandboxLost { sandbox }) => self.wake(&sandbox),
+                    Ok(RuntimeEvent::LogRotated { .. }) => {}
                     Err(RecvError::Lagged(_)) => self.wake_all(),
                     Err(RecvError::Closed) => return Err(Error::Other("the runtime tells no events any more".into())),
                 },

@@ -11,6 +11,8 @@ use crate::runtime::spec::Image;
 /// Prints answers as they come.
 pub(super) struct Shown {
     verb: &'static str,
+    /// The name that was asked for.
+    asked: Option<String>,
     bars: Option<MultiProgress>,
     layers: BTreeMap<String, ProgressBar>,
     /// The last state of each layer, where there are no bars.
@@ -25,8 +27,12 @@ impl Shown {
             Request::List => "",
             Request::Remove { .. } | Request::Prune => "removed",
         };
+        let asked = match request {
+            Request::Pull { name, .. } => Some(name.clone()),
+            _ => None,
+        };
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { verb, bars, layers: BTreeMap::new(), told: BTreeMap::new() }
+        Self { verb, asked, bars, layers: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, answer: Answer) {
@@ -36,7 +42,8 @@ impl Shown {
             Answer::Images(images) => {
                 self.layers.values().for_each(ProgressBar::finish_and_clear);
                 for image in images {
-                    println!("{} {} ({})", self.verb, image.tags.join(", "), size(image.size));
+                    let names = self.asked.clone().unwrap_or_else(|| image.tags.join(", "));
+                    println!("{} {names} ({})", self.verb, size(image.size));
                 }
             }
             Answer::Removed(name) => println!("removed {name}"),

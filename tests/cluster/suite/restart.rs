@@ -166,6 +166,11 @@ spec:
     let of = |path: &str| cluster.kubectl(&["get", "pod", "kept", "-o", &format!("jsonpath={path}")]);
     let last = "{.status.containerStatuses[0].lastState.terminated";
     assert_eq!(of(&format!("{last}.reason}} {last}.exitCode}}")), "Unknown 255");
+    wait_for("the event of the new sandbox", || {
+        let events =
+            ["get", "events", "--field-selector", "involvedObject.name=kept", "-o", "jsonpath={..reason}"];
+        cluster.kubectl(&events).contains("SandboxChanged")
+    });
     let runs = |place: &str| cluster.kubectl(&["exec", "kept", "--", "cat", &format!("/{place}/runs")]);
     assert_eq!((runs("disk").as_str(), runs("memory").as_str()), ("run\nrun\n", "run\n"));
     assert_eq!(cluster.kubectl(&["logs", "kept"]), "run\nrun\n");

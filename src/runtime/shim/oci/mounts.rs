@@ -1,13 +1,17 @@
 //! The mounts of a container: the kernel's file systems, the sandbox's, and those asked for.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
 use super::{Inputs, invalid};
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::error::Error;
-use crate::runtime::spec::{Mount, MountKind, Propagation};
+use crate::runtime::rootfs::ImageConfig;
+use crate::runtime::shim::in_root::InRoot;
+use crate::runtime::shim::late::is_late;
+use crate::runtime::spec::{ContainerSpec, Mount, MountKind, Propagation};
 
 fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<OciMount, Error> {
     MountBuilder::default()
@@ -22,14 +26,32 @@ fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<Oci
 /// All mounts, in order. Mounts asked for replace defaults at the same place.
 pub fn mounts(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
     let mut all = defaults(inputs)?;
-    all.retain(|m| !inputs.spec.mounts.iter().any(|asked| asked.target == *m.destination()));
     // Parents before children, else in the order given.
-    let mut asked: Vec<&Mount> = inputs.spec.mounts.iter().collect();
+    let asked = inputs.spec.mounts.iter().filter(|m| !is_late(inputs.spec, &m.target));
+    let mut asked: Vec<&Mount> = asked.collect();
+    // Nor is anything put below what replaces a default, such as the host's `/sys/fs/cgroup`.
+    all.retain(|m| !asked.iter().any(|asked| m.destination().starts_with(&asked.target)));
     asked.sort_by_key(|m| m.target.components().count());
     for m in asked {
         all.push(asked_for(m)?);
     }
     Ok(all)
+}
+
+/// The mounts asked for, and the image's volumes as far as these leave them alone. Their content is the
+/// image's: a mount of its own is all they need to be written to when the root file system cannot be.
+pub fn image_volumes(spec: &ContainerSpec, image: &ImageConfig, root: &InRoot) -> io::Result<Vec<Mount>> {
+    let mut mounts = spec.mounts.clone();
+    for volume in image.volumes.iter().filter(|_| spec.readonly_rootfs) {
+        let names = Path::new(volume).components().filter(|c| matches!(c, Component::Normal(_)));
+        let target = Path::new("/").join(names.collect::<PathBuf>());
+        if target == Path::new("/") || spec.mounts.iter().any(|m| target.starts_with(&m.target)) {
+            continue;
+        }
+        root.make_dirs(&target)?;
+        mounts.push(Mount { source: root.place(&target)?, target, ..Mount::default() });
+    }
+    Ok(mounts)
 }
 
 fn defaults(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
