@@ -121,16 +121,16 @@ pub fn run(options: ImagesOptions) -> Result<(), Error> {
             }
         }
         ImagesCommand::Export { data_dir, output, image } => {
-            local::export(&data_dir.path(), &image, &output)?;
+            local::export(&known(&data_dir)?, &image, &output)?;
         }
-        ImagesCommand::Inspect { data_dir, image } => local::inspect(&data_dir.path(), &image)?,
-        ImagesCommand::Prune { data_dir } => client::ask(&data_dir.path(), &Request::Prune)?,
-        ImagesCommand::List { data_dir, quiet: true, .. } => local::ids(&data_dir.path())?,
-        ImagesCommand::List { data_dir, output: Output::Json, .. } => local::json(&data_dir.path())?,
-        ImagesCommand::List { data_dir, .. } => client::ask(&data_dir.path(), &Request::List)?,
+        ImagesCommand::Inspect { data_dir, image } => local::inspect(&known(&data_dir)?, &image)?,
+        ImagesCommand::Prune { data_dir } => client::ask(&known(&data_dir)?, &Request::Prune)?,
+        ImagesCommand::List { data_dir, quiet: true, .. } => local::ids(&known(&data_dir)?)?,
+        ImagesCommand::List { data_dir, output: Output::Json, .. } => local::json(&known(&data_dir)?)?,
+        ImagesCommand::List { data_dir, .. } => client::ask(&known(&data_dir)?, &Request::List)?,
         ImagesCommand::Rm { data_dir, image } => {
             for name in image {
-                client::ask(&data_dir.path(), &Request::Remove { name })?;
+                client::ask(&known(&data_dir)?, &Request::Remove { name })?;
             }
         }
         ImagesCommand::Pull { data_dir, user, image } => {
@@ -141,6 +141,15 @@ pub fn run(options: ImagesOptions) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// The data directory, which a mistyped name must not make.
+fn known(data_dir: &DataDir) -> Result<PathBuf, Error> {
+    let path = data_dir.path();
+    if path.join("agent").is_dir() {
+        return Ok(path);
+    }
+    Err(format!("{} has no images of kedge yet: is --data-dir right?", path.display()).into())
 }
 
 fn credentials(text: &str) -> Result<(String, String), Error> {

@@ -79,7 +79,8 @@ impl<R: Read> Tarball<R> {
             match header.entry_type() {
                 EntryType::GNULongName => told.path = Some(until_nul(self.small(size)?)),
                 EntryType::GNULongLink => told.link = Some(until_nul(self.small(size)?)),
-                EntryType::XHeader => told.records.extend(records(&self.small(size)?)?),
+                // Of several in a row the last one counts, as with Go's reader.
+                EntryType::XHeader => told.records = records(&self.small(size)?)?,
                 EntryType::XGlobalHeader => self.content(size),
                 _ => return self.member(header, size, told).map(Some),
             }
@@ -116,13 +117,11 @@ impl<R: Read> Tarball<R> {
     /// GNU's old format: pairs in the header, and in blocks behind it.
     fn old_sparse(&mut self, member: &mut Member) -> io::Result<()> {
         let Some(gnu) = member.header.as_gnu() else { return Err(bad()) };
-        member.sparse.set_size(gnu.real_size()?);
-        let mut pairs: Vec<(u64, u64)> = Vec::new();
+        let map = &mut member.sparse;
+        map.set_size(gnu.real_size()?);
         let mut take = |sparse: &[tar::GnuSparseHeader]| -> io::Result<()> {
-            for pair in sparse.iter().filter(|pair| !pair.is_empty()) {
-                pairs.push((pair.offset()?, pair.length()?));
-            }
-            Ok(())
+            let mut pairs = sparse.iter().filter(|pair| !pair.is_empty());
+            pairs.try_for_each(|pair| map.pair(pair.offset()?, pair.length()?))
         };
         take(&gnu.sparse)?;
         let mut goes_on = gnu.is_extended();
@@ -132,7 +131,7 @@ impl<R: Read> Tarball<R> {
             take(block.sparse())?;
             goes_on = block.is_extended();
         }
-        pairs.into_iter().try_for_each(|(offset, length)| member.sparse.pair(offset, length))
+        Ok(())
     }
 
     /// The next header; `None` at the end of the archive.
@@ -181,7 +180,7 @@ impl<R: Read> Tarball<R> {
 
     /// Goes to the end of the present member.
     fn skip(&mut self) -> io::Result<()> {
-        let all = self.left + self.padding;
+        let all = self.left.saturating_add(self.padding);
         let skipped = io::copy(&mut self.source.by_ref().take(all), &mut io::sink())?;
         // Padding at the very end may be missing.
         if skipped < self.left {
@@ -246,6 +245,25 @@ mod tests {
         for bad in ["12 path=a/b", "1 a=b\n", "x a=b\n", "99 a=b\n", "6 ab\n\n\n", "0 a=b\n"] {
             assert!(records(bad.as_bytes()).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_map_of_a_sparse_file_does_not_grow_for_ever() {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::GNUSparse);
+        header.set_size(0);
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.realsize.copy_from_slice(b"00000000000\0");
+        gnu.isextended = [1];
+        header.set_cksum();
+        let mut block = [0; BLOCK];
+        block[..504].copy_from_slice(&b"00000000000\0".repeat(42));
+        block[504] = 1;
+        let endless = std::iter::repeat_n(block, 4000).flatten().collect::<Vec<u8>>();
+        let mut source = header.as_bytes().chain(&endless[..]);
+        let error = Tarball::new(&mut source).next().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+        assert!(source.bytes().next().is_some(), "it is not read to its end");
     }
 
     #[test]
