@@ -1,18 +1,25 @@
 //! The Node's status, and the patch that brings the API's up to date.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus,
 };
 use serde_json::{Map, Value, json};
 
 use super::info::Machine;
 use crate::agent::orders::Pressure;
+use crate::agent::pod::HANDLERS;
 use crate::config::NodeSettings;
 use crate::runtime::spec::Image;
 
 /// kubelet reports this many images at most.
 const MAX_IMAGES: usize = 50;
+
+/// The status is written this often at least.
+const REPORT: Duration = Duration::from_secs(300);
 
 /// What the status depends on.
 pub(super) struct Observation<'a> {
@@ -39,6 +46,8 @@ impl Observation<'_> {
                 kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.node_api_port) }),
             }),
             node_info: Some(self.machine.info.clone()),
+            runtime_handlers: Some(handlers()),
+            features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
             images: Some(self.image_list()),
             ..NodeStatus::default()
         }
@@ -82,6 +91,15 @@ impl Observation<'_> {
     }
 }
 
+/// What pods may name by a RuntimeClass, and what it can do; the empty name is the default's.
+fn handlers() -> Vec<NodeRuntimeHandler> {
+    let features =
+        NodeRuntimeHandlerFeatures { recursive_read_only_mounts: Some(true), user_namespaces: Some(false) };
+    let handler =
+        |name: &str| NodeRuntimeHandler { name: Some(name.into()), features: Some(features.clone()) };
+    std::iter::once("").chain(HANDLERS).map(handler).collect()
+}
+
 fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
     let address = |type_: &str, address: String| NodeAddress { type_: type_.into(), address };
     let external = settings.node_external_ips.iter().map(|ip| address("ExternalIP", ip.to_string()));
@@ -119,14 +137,29 @@ fn essence(condition: &NodeCondition) -> (&str, &str, Option<&str>, Option<&str>
     (&condition.type_, &condition.status, condition.reason.as_deref(), condition.message.as_deref())
 }
 
+/// How long until the status is to be written again though nothing changed: kubelet's
+/// `nodeStatusReportFrequency` after it was. The lease tells that the node lives; this is for who reads
+/// the conditions' heartbeats.
+pub(super) fn report_in(node: &Node, now: Timestamp) -> Duration {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let own = conditions.filter(|c| c.type_ == "Ready").filter_map(|c| c.last_heartbeat_time.as_ref());
+    let Some(last) = own.map(|t| t.0).max() else { return Duration::ZERO };
+    match Duration::try_from(now.duration_since(last)) {
+        Ok(age) => REPORT.saturating_sub(age),
+        // The clock was set back.
+        Err(_) => Duration::ZERO,
+    }
+}
+
 /// A strategic merge patch with what differs; `None` if nothing does. A new heartbeat time alone is
-/// no difference: the lease tells that the node lives.
+/// a difference when the last one is old.
 pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
     let old = node.status.clone().unwrap_or_default();
     let mut changes = Map::new();
     let conditions = wanted.conditions.as_deref().unwrap_or_default();
     let known = old.conditions.as_deref().unwrap_or_default();
-    if conditions.iter().any(|c| !known.iter().any(|k| essence(k) == essence(c))) {
+    let told = |c: &NodeCondition| known.iter().any(|k| essence(k) == essence(c));
+    if report_in(node, Timestamp::now()).is_zero() || !conditions.iter().all(told) {
         changes.insert("conditions".into(), json!(conditions));
     }
     let mut compare = |field: &str, new: Value, old: Value| {
@@ -138,6 +171,8 @@ pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
     compare("allocatable", json!(wanted.allocatable), json!(old.allocatable));
     compare("daemonEndpoints", json!(wanted.daemon_endpoints), json!(old.daemon_endpoints));
     compare("nodeInfo", json!(wanted.node_info), json!(old.node_info));
+    compare("runtimeHandlers", json!(wanted.runtime_handlers), json!(old.runtime_handlers));
+    compare("features", json!(wanted.features), json!(old.features));
     compare("images", json!(wanted.images), json!(old.images.unwrap_or_default()));
     if wanted.addresses != old.addresses {
         // Addresses merge by type: one that moved is replaced.
@@ -149,6 +184,8 @@ pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::SignedDuration;
+
     use crate::config::{Instance, Kubelet, ProxyMode};
     use std::path::Path;
 
@@ -207,6 +244,20 @@ mod tests {
         node.status = Some(status);
         let again = observation.status(&node, &settings());
         assert_eq!(patch(&node, &again), None);
+        let old = |seconds: i64| {
+            let mut node = node.clone();
+            for condition in node.status.iter_mut().flat_map(|s| s.conditions.iter_mut().flatten()) {
+                condition.last_heartbeat_time =
+                    Some((Timestamp::now() - SignedDuration::from_secs(seconds)).into());
+            }
+            node
+        };
+        for (age, written) in [(0, false), (290, false), (300, true), (-9999, true)] {
+            let node = old(age);
+            let status = observation.status(&node, &settings());
+            assert_eq!(patch(&node, &status).is_some(), written, "{age} s");
+            assert!(report_in(&node, Timestamp::now()) <= REPORT);
+        }
         let lost = Observation { network_ready: false, pressure: Pressure::default(), ..observation }
             .status(&node, &settings());
         let change = patch(&node, &lost).expect("a patch");

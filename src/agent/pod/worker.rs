@@ -19,7 +19,6 @@ use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
 use crate::agent::mirrors::is_static;
-use crate::agent::orders::REASON as EVICTED;
 use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
@@ -289,7 +288,7 @@ impl Worker {
         self.memory.probes = self.probes.states();
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
-        let plan = inputs.plan();
+        let mut plan = inputs.plan();
         if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
@@ -298,6 +297,7 @@ impl Worker {
             if pod.spec.as_ref().is_some_and(|spec| !spec.containers.iter().any(made)) {
                 self.report_soon(pod, &observed, false);
             }
+            plan.kill.extend(self.resize(pod, &observed).await);
             self.perform(pod, &observed, plan).await;
             self.retry_at(deadline);
         }
@@ -314,14 +314,15 @@ impl Worker {
         let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
         if self.memory.failed.is_none() && !is_terminal(pod) {
             self.memory.disrupted = eviction.disruption;
-            self.memory.failed = Some(Verdict { reason: EVICTED.into(), message: eviction.message });
+            self.memory.failed = Some(Verdict { reason: eviction.reason, message: eviction.message });
         }
     }
 
     /// Ends what still runs and gives up the sandbox, once.
     async fn finish(&mut self, pod: &Pod) {
         if self.finished {
-            return;
+            // Its eviction may have been ordered since.
+            return self.context.evictions.done(uid(pod));
         }
         self.probes.stop();
         let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);

@@ -24,8 +24,8 @@ impl Source {
             let joined = Arc::new(statics.joined(pod));
             statics.started(pod);
             self.context.pods.set(Arc::clone(&joined));
-            let rejected = self.admit(&joined).await;
-            let entry = self.start(Wanted::Pod(joined), rejected);
+            let admission = self.admit(&joined).await;
+            let entry = self.start(Wanted::Pod(joined), admission);
             self.workers.lock().insert(uid(pod).to_owned(), entry);
         }
     }

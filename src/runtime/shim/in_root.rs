@@ -39,6 +39,12 @@ impl InRoot {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Whether the path is a directory; `None` if it is not there.
+    pub fn is_dir(&self, path: &Path) -> Option<bool> {
+        let file = File::from(self.open_at(path, OFlag::O_PATH).ok()?);
+        Some(file.metadata().ok()?.is_dir())
+    }
+
     /// Makes a directory and its parents, where they are missing.
     pub fn make_dirs(&self, path: &Path) -> io::Result<()> {
         let mut parent = PathBuf::from("/");
@@ -83,6 +89,8 @@ mod tests {
         assert_eq!(root.read("etc/passwd", 100), None);
         assert_eq!(root.read("etc/group", 100).as_deref(), Some("inside"));
         assert_eq!(root.read("etc", 100), None);
+        let kinds = ["/etc", "/etc/group", "/etc/passwd", "/none"].map(|p| root.is_dir(Path::new(p)));
+        assert_eq!(kinds, [Some(true), Some(false), None, None]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::runtime::spec::{ContainerSpec, Propagation, SandboxSpec, Seccomp};
 
 pub use caps::Caps;
 pub use devices::asked_for;
+pub use mounts::check_places;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

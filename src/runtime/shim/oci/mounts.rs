@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
+use super::super::in_root::InRoot;
 use super::{Inputs, invalid};
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::error::Error;
@@ -30,6 +31,30 @@ pub fn mounts(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
         all.push(asked_for(m)?);
     }
     Ok(all)
+}
+
+/// Refuses a directory on a file's place and a file on a directory's, in runc's words: libcontainer would
+/// say only that something failed. What lies below another mount is not known before that is made.
+pub fn check_places(root: &InRoot, mounts: &[Mount]) -> Result<(), Error> {
+    let below = |m: &Mount, other: &Path| m.target != other && m.target.starts_with(other);
+    let covered = |m: &Mount| {
+        let mut others = mounts.iter().map(|other| other.target.as_path());
+        others.any(|other| below(m, other))
+            || ["/dev", "/proc", "/sys"].iter().any(|d| below(m, Path::new(d)))
+    };
+    for mount in mounts.iter().filter(|m| m.kind == MountKind::Bind && !covered(m)) {
+        let (Ok(source), Some(is_dir)) = (mount.source.metadata(), root.is_dir(&mount.target)) else {
+            continue;
+        };
+        if source.is_dir() != is_dir {
+            return Err(Error::Start(format!(
+                "error mounting {:?} to rootfs at {:?}: not a directory: Are you trying to mount a directory onto \
+                 a file (or vice-versa)? Check if the specified host path exists and is the expected type",
+                mount.source, mount.target
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn defaults(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
