@@ -10,7 +10,7 @@
 #   INSTALL_KEDGE_SKIP_DEMO=1         deploy no demonstration
 #   INSTALL_KEDGE_SKIP_START=1        install only
 #   INSTALL_KEDGE_LOG=FILE            the log where there is neither systemd nor OpenRC (/var/log/kedge.log)
-set -eu
+set -euf
 
 BIN_DIR=${INSTALL_KEDGE_BIN_DIR:-/usr/local/bin}
 EXEC=${INSTALL_KEDGE_EXEC:-}
@@ -100,6 +100,17 @@ put() {
     say "wrote $2"
 }
 
+# The flags as the word list of a unit, in which %, $, quotes and backslashes mean something to systemd.
+systemd_words() { printf '%s' "$EXEC" | sed "s/[%\$]/&&/g; s/[\\\\'\"]/\\\\&/g"; }
+
+# The flags as words of a shell that are evaluated once more: what is in them, such as <, means nothing to it.
+shell_words() {
+    # shellcheck disable=SC2086  # the flags are words on purpose
+    for word in $EXEC; do
+        printf " '%s'" "$(printf '%s' "$word" | sed "s/'/'\\\\''/g")"
+    done | sed 's/[\\"$`]/\\&/g'
+}
+
 systemd_unit() {
     cat <<UNIT
 [Unit]
@@ -110,7 +121,7 @@ After=network-online.target
 [Service]
 Type=notify
 EnvironmentFile=-/etc/default/kedge
-ExecStart=$BIN_DIR/kedge server $EXEC
+ExecStart=$BIN_DIR/kedge server $(systemd_words)
 # Containers outlive the server: only its own process is stopped.
 KillMode=process
 Delegate=yes
@@ -132,7 +143,7 @@ openrc_script() {
 description="kedge: Kubernetes for small machines"
 supervisor=supervise-daemon
 command="$BIN_DIR/kedge"
-command_args="server $EXEC"
+command_args="server$(shell_words)"
 output_log=/var/log/kedge.log
 error_log=/var/log/kedge.log
 respawn_delay=2

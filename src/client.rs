@@ -1,5 +1,7 @@
 //! Clients of the API: one over a service in this process, one over HTTPS for nodes elsewhere.
 
+pub mod tls;
+
 use http::{Request, Response};
 use kube::client::Body;
 use kube::runtime::watcher;

@@ -5,17 +5,23 @@
 //! health for `/readyz`, and stops everything in order: listeners first, so that no new work comes
 //! in, then controllers, then the agent, and the store last, so that all they still write is kept.
 
+mod clock;
+mod start;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+pub use clock::ClockWatch;
 
 /// Any error a task may end with.
 pub type TaskError = Box<dyn std::error::Error + Send + Sync>;
@@ -69,6 +75,17 @@ pub enum State {
     Failed(String),
 }
 
+impl State {
+    /// How bad it is, compared with others.
+    fn gravity(&self) -> u8 {
+        match self {
+            Self::Running | Self::Ended => 0,
+            Self::BackingOff { .. } => 1,
+            Self::Failed(_) => 2,
+        }
+    }
+}
+
 /// A task failed whose failure the process does not survive.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{task}: {error}")]
@@ -87,8 +104,11 @@ struct Stop {
 
 struct Inner {
     stops: BTreeMap<Stage, Stop>,
-    states: Mutex<BTreeMap<String, State>>,
+    /// By name and the number of the task: one that ends must not take away what is known of its successor.
+    states: Mutex<BTreeMap<(String, u64), State>>,
+    spawned: AtomicU64,
     failure: watch::Sender<Option<Failure>>,
+    steps: start::Steps,
 }
 
 /// Spawns, watches and stops tasks. Clones share one set of tasks.
@@ -114,11 +134,41 @@ impl Supervisor {
             .into_iter()
             .map(|s| (s, Stop { token: CancellationToken::new(), handles: Mutex::default() }))
             .collect();
-        Self(Arc::new(Inner { stops, states: Mutex::default(), failure: watch::Sender::new(None) }))
+        Self(Arc::new(Inner {
+            stops,
+            states: Mutex::default(),
+            spawned: AtomicU64::new(0),
+            failure: watch::Sender::new(None),
+            steps: start::Steps::new(),
+        }))
+    }
+
+    /// Runs what starts the process. Steps of it ([`Supervisor::step`]) that take long are told of in the log.
+    pub async fn start<T>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, TaskError>
+    where
+        T: Send + 'static,
+    {
+        self.step("beginning");
+        let steps = self.0.steps.clone();
+        let say = |step: &str, since: Duration| {
+            tracing::warn!(seconds = since.as_secs(), "starting takes long; now: {step}");
+        };
+        let (telling, started) = (tokio::spawn(async move { steps.tell(say).await }), tokio::spawn(work));
+        let result = started.await;
+        self.0.steps.set(None);
+        telling.await?;
+        Ok(result?)
+    }
+
+    /// Names what the start of the process does next.
+    pub fn step(&self, what: impl Into<Cow<'static, str>>) {
+        self.0.steps.set(Some(what.into()));
     }
 
     /// Spawns a task. `task` is called once, and again after each failure if it may restart; the
-    /// token it is given is cancelled when its stage stops, upon which it must end soon.
+    /// token it is given is cancelled when its stage stops, upon which it must end soon. What stands
+    /// behind `: ` in the name tells one of many alike from the others, in the log; their health is shown
+    /// as one, since `/readyz` is open to everyone.
     pub fn spawn<F, Fut>(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -134,7 +184,8 @@ impl Supervisor {
         let token = stop.token.child_token();
         let inner = Arc::clone(&self.0);
         let named = name.clone();
-        self.set(&name, State::Running);
+        let id = inner.spawned.fetch_add(1, Ordering::Relaxed);
+        inner.set(&name, id, State::Running);
         let handle = tokio::spawn(async move {
             let mut backoff = FIRST_BACKOFF;
             let mut restarts = 0;
@@ -146,12 +197,12 @@ impl Supervisor {
                     Err(join) => Err(join.to_string()),
                 };
                 let error = match result {
-                    Ok(()) => break inner.set(&name, State::Ended),
-                    Err(_) if token.is_cancelled() => break inner.set(&name, State::Ended),
+                    Ok(()) => break inner.set(&name, id, State::Ended),
+                    Err(_) if token.is_cancelled() => break inner.set(&name, id, State::Ended),
                     Err(error) => error,
                 };
                 if on_failure == OnFailure::StopProcess {
-                    inner.set(&name, State::Failed(error.clone()));
+                    inner.set(&name, id, State::Failed(error.clone()));
                     inner.failure.send_replace(Some(Failure { task: name, error }));
                     break;
                 }
@@ -160,13 +211,13 @@ impl Supervisor {
                 }
                 restarts += 1;
                 tracing::error!(task = %name, %error, restarts, "task failed; starting it again in {backoff:?}");
-                inner.set(&name, State::BackingOff { error, restarts });
+                inner.set(&name, id, State::BackingOff { error, restarts });
                 tokio::select! {
-                    () = token.cancelled() => break inner.set(&name, State::Ended),
+                    () = token.cancelled() => break inner.set(&name, id, State::Ended),
                     () = tokio::time::sleep(backoff) => {}
                 }
                 backoff = (backoff * 2).min(MAX_BACKOFF);
-                inner.set(&name, State::Running);
+                inner.set(&name, id, State::Running);
             }
         });
         let mut handles = stop.handles.lock();
@@ -174,13 +225,18 @@ impl Supervisor {
         handles.push((named, handle));
     }
 
-    fn set(&self, name: &str, state: State) {
-        self.0.set(name, state);
-    }
-
-    /// Every task's name and state, by name.
+    /// Every task's name and state, by name; of many alike, the worst state.
     pub fn health(&self) -> Vec<(String, State)> {
-        self.0.states.lock().iter().map(|(n, s)| (n.clone(), s.clone())).collect()
+        let mut groups: BTreeMap<String, State> = BTreeMap::new();
+        for ((name, _), state) in self.0.states.lock().iter() {
+            let group = name.split_once(": ").map_or(name.as_str(), |(group, _)| group);
+            match groups.get_mut(group) {
+                Some(known) if known.gravity() < state.gravity() => *known = state.clone(),
+                Some(_) => {}
+                None => drop(groups.insert(group.to_owned(), state.clone())),
+            }
+        }
+        groups.into_iter().collect()
     }
 
     /// The token that is cancelled when `stage` stops.
@@ -222,12 +278,13 @@ impl Supervisor {
 }
 
 impl Inner {
-    fn set(&self, name: &str, state: State) {
+    fn set(&self, name: &str, id: u64, state: State) {
+        let key = (name.to_owned(), id);
         let mut states = self.states.lock();
         if state == State::Ended {
-            states.remove(name);
+            states.remove(&key);
         } else {
-            states.insert(name.to_owned(), state);
+            states.insert(key, state);
         }
     }
 }
@@ -235,7 +292,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     #[tokio::test(start_paused = true)]
     async fn a_failing_task_is_started_again_and_shows_in_health() {
@@ -259,6 +316,48 @@ mod tests {
         assert_eq!(supervisor.health(), [("flaky".to_owned(), State::Running)]);
         assert!(supervisor.shutdown(Duration::from_secs(1)).await.is_empty());
         assert!(supervisor.health().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_alike_are_shown_as_one_in_their_worst_state() {
+        let supervisor = Supervisor::new();
+        let wait = |token: CancellationToken| async move {
+            token.cancelled().await;
+            Ok(())
+        };
+        supervisor.spawn("pod workers: a/b 1", Stage::Agent, OnFailure::Restart, wait);
+        supervisor.spawn("pod workers: secret/name 2", Stage::Agent, OnFailure::Restart, |_| async {
+            Err("no".into())
+        });
+        supervisor.spawn("pod workers: z/z 3", Stage::Agent, OnFailure::Restart, wait);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let failing = State::BackingOff { error: "no".into(), restarts: 1 };
+        assert_eq!(supervisor.health(), [("pod workers".to_owned(), failing)]);
+        supervisor.shutdown(Duration::from_secs(1)).await;
+    }
+
+    #[tokio::test]
+    async fn a_successor_of_the_same_name_stays_known() {
+        let supervisor = Supervisor::new();
+        let first = CancellationToken::new();
+        let ended = first.clone();
+        supervisor.spawn("watch", Stage::Agent, OnFailure::Restart, move |_| {
+            let ended = ended.clone();
+            async move {
+                ended.cancelled().await;
+                Ok(())
+            }
+        });
+        supervisor.spawn("watch", Stage::Agent, OnFailure::Restart, |token| async move {
+            token.cancelled().await;
+            Ok(())
+        });
+        first.cancel();
+        while supervisor.0.states.lock().len() > 1 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(supervisor.health(), [("watch".to_owned(), State::Running)]);
+        assert!(supervisor.shutdown(Duration::from_secs(1)).await.is_empty());
     }
 
     #[tokio::test]

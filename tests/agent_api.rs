@@ -30,10 +30,19 @@ fn statistics_of_node_pods_and_containers() {
 fn logs_on_disk_and_over_the_wire() {
     let cluster = Cluster::start(
         "api-logs",
-        &["--kubelet-arg", "container-log-max-size=100Ki", "--kubelet-arg", "container-log-max-files=100"],
+        &[
+            "--kubelet-arg",
+            "container-log-max-size=100Ki",
+            "--kubelet-arg",
+            "container-log-max-files=100",
+            "--kubelet-arg",
+            "streaming-connection-idle-timeout=3s",
+        ],
     );
     cluster.import_test_images();
     logs::all(&cluster);
+    streams::an_idle_stream_is_closed(&cluster);
+    logs::killall_removes_logs_of_its_own_pods(&cluster);
 }
 
 #[test]

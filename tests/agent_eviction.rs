@@ -142,8 +142,10 @@ fn disk_is_won_back_softly_and_then_hard() {
     cluster.wait_pod_ready(&ns, "small");
     assert!(free(&cluster) > 200, "room to fill: {}", free(&cluster));
 
-    // 100 MiB are left: after the grace period the larger one is asked to go.
     let fill = |left: u64| free(&cluster) - left;
+    what_has_ended_is_given_back_first(&cluster, &ns, fill(100));
+
+    // 100 MiB are left: after the grace period the larger one is asked to go.
     let line = format!(
         "trap 'echo asked' TERM; dd if=/dev/zero of=/v/f bs=1M count={}; while :; do sleep 1; done",
         fill(100)
@@ -171,14 +173,48 @@ fn disk_is_won_back_softly_and_then_hard() {
     cluster.kubectl(&["delete", "pod", "soft", "-n", &ns]);
     wait_condition(&cluster, "DiskPressure", "False");
 
-    // 24 MiB are left: it goes at once, whatever grace it asked for.
-    let line =
-        format!("trap : TERM; dd if=/dev/zero of=/v/f bs=1M count={}; while :; do sleep 1; done", fill(24));
-    pod(&cluster, &ns, "hard", &spec(&line, "", ""));
-    wait(&cluster, &ns, "hard", "{.status.phase} {.status.reason}", "Failed Evicted");
-    let message = get(&cluster, &ns, "hard", "{.status.message}");
-    assert!(message.contains("Threshold quantity: 40Mi, available: "), "{message}");
+    a_pod_that_is_ending_goes_at_once(&cluster, &ns, fill(24));
     assert_eq!(get(&cluster, &ns, "small", "{.status.phase}"), "Running");
     let node = cluster.kubectl(&["get", "events", "-o", "jsonpath={..message}"]);
     assert!(node.contains("Attempting to reclaim ephemeral-storage"), "{node}");
+}
+
+/// The layer of a container that ended has what is missing: nobody is evicted, and its pod's status stays.
+fn what_has_ended_is_given_back_first(cluster: &Cluster, ns: &str, mebibytes: u64) {
+    let before = free(cluster);
+    let line = format!("dd if=/dev/zero of=/tmp/f bs=1M count={mebibytes} && echo x > /dev/termination-log");
+    let spec = format!(
+        r#"{{"restartPolicy":"Never","containers":[{{"name":"c","image":"busybox:1.36","command":["sh","-c","{line}"]}}]}}"#
+    );
+    pod(cluster, ns, "done", &spec);
+    wait(cluster, ns, "done", "{.status.phase}", "Succeeded");
+    let status = || get(cluster, ns, "done", "{.status.containerStatuses}");
+    let known = status();
+    assert!(known.contains(r#""message":"x"#), "{known}");
+    wait_for("the container's layer to go", || free(cluster) + 20 > before);
+    assert_eq!(status(), known);
+    assert_eq!(get(cluster, ns, "done", "{.status.phase}"), "Succeeded");
+    let evicted = ["get", "events", "-n", ns, "--field-selector", "reason=Evicted", "-o", "name"];
+    assert_eq!(cluster.kubectl(&evicted), "");
+    cluster.kubectl(&["delete", "pod", "done", "-n", ns, "--timeout=60s"]);
+    wait_condition(cluster, "DiskPressure", "False");
+}
+
+/// A pod that was deleted and fills the disk while it takes its time gets no more of that.
+fn a_pod_that_is_ending_goes_at_once(cluster: &Cluster, ns: &str, mebibytes: u64) {
+    let line =
+        format!("trap 'dd if=/dev/zero of=/v/f bs=1M count={mebibytes}' TERM; while :; do sleep 1; done");
+    pod(cluster, ns, "ending", &spec(&line, "", ""));
+    cluster.wait_pod_ready(ns, "ending");
+    let began = std::time::Instant::now();
+    cluster.kubectl(&["delete", "pod", "ending", "-n", ns, "--timeout=80s"]);
+    assert!(began.elapsed().as_secs() < 55, "its own grace period is 60 s: {:?}", began.elapsed());
+    let selector = "involvedObject.name=ending,reason=Evicted";
+    let events = ["get", "events", "-n", ns, "--field-selector", selector, "-o", "jsonpath={..message}"];
+    let mut message = String::new();
+    wait_for("the event of the eviction", || {
+        message = cluster.kubectl(&events);
+        !message.is_empty()
+    });
+    assert!(message.contains("Threshold quantity: 40Mi, available: "), "{message}");
 }

@@ -61,6 +61,15 @@ fn kedge(cluster: &Cluster, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Makes a pull secret for `user` at port 5001.
+fn secret(cluster: &Cluster, ns: &str, name: &str, password: &str) {
+    let host = format!("{NODE_IP}:5001");
+    let mut command = vec!["create", "secret", "docker-registry", name, "-n", ns, "--docker-server", &host];
+    let password = format!("--docker-password={password}");
+    command.extend(["--docker-username=user", &password]);
+    cluster.kubectl(&command);
+}
+
 /// A pod that stays, with more of its specification in JSON.
 fn pod(cluster: &Cluster, ns: &str, name: &str, image: &str, container: &str, rest: &str) {
     cluster.apply(
@@ -119,6 +128,8 @@ fn images_as_pods_and_users_see_them() {
     what_is_pulled_is_told(&cluster, ns);
     what_cannot_be_pulled_says_why(&cluster, ns);
     secrets_open_registries(&cluster, ns);
+    what_a_secret_opened_is_shut_for_others(&cluster);
+    images_without_layers_and_with_volumes(&cluster, ns);
     images_that_come_from_elsewhere(&cluster, ns);
     the_command(&cluster, ns);
 }
@@ -210,29 +221,19 @@ fn what_cannot_be_pulled_says_why(cluster: &Cluster, ns: &str) {
     cluster.kubectl(&["delete", "pod", "--all", "-n", ns]);
 }
 
-fn secrets_open_registries(cluster: &Cluster, ns: &str) {
+/// At port 5001, with a password.
+fn closed_registry(cluster: &Cluster) -> Registry {
     let password = cluster.host.directory.path().join("htpasswd");
     std::fs::write(&password, HTPASSWD).expect("writes");
-    let auth = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", password.display());
-    let _closed = registry(cluster, 5001, &auth);
+    registry(cluster, 5001, &format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", password.display()))
+}
+
+fn secrets_open_registries(cluster: &Cluster, ns: &str) {
+    let _closed = closed_registry(cluster);
     let host = format!("{NODE_IP}:5001");
     let image = format!("{host}/team/app:1");
-    let docker = |name: &str, password: &str| {
-        cluster.kubectl(&[
-            "create",
-            "secret",
-            "docker-registry",
-            name,
-            "-n",
-            ns,
-            "--docker-server",
-            &host,
-            "--docker-username=user",
-            &format!("--docker-password={password}"),
-        ]);
-    };
-    docker("right", "secret");
-    docker("wrong", "guessed");
+    secret(cluster, ns, "right", "secret");
+    secret(cluster, ns, "wrong", "guessed");
     let entry = r#"{"auth":"dXNlcjpzZWNyZXQ="}"#;
     let old = format!(r#"{{"{host}/team":{entry}}}"#);
     let file = cluster.host.directory.path().join("dockercfg");
@@ -273,6 +274,93 @@ fn secrets_open_registries(cluster: &Cluster, ns: &str) {
     cluster.kubectl(&["delete", "pod", "--all", "-n", ns]);
 }
 
+const PULL_SECRET: &str = r#","imagePullSecrets":[{"name":"pull"}]"#;
+
+/// An image that is on the node is for those who have shown credentials for it.
+fn what_a_secret_opened_is_shut_for_others(cluster: &Cluster) {
+    let closed = closed_registry(cluster);
+    push(cluster, "1.36", "team/shut:1");
+    let image = &format!("{NODE_IP}:5001/team/shut:1");
+    let [owner, copies, rotates, stranger] =
+        ["owner", "copies", "rotates", "stranger"].map(|ns| cluster.namespace(ns));
+    for (ns, password) in
+        [(&owner, "secret"), (&copies, "secret"), (&rotates, "secret"), (&stranger, "guessed")]
+    {
+        secret(cluster, ns, "pull", password);
+    }
+    pod(cluster, &owner, "first", image, "", PULL_SECRET);
+    cluster.wait_pod_ready(&owner, "first");
+    // Asked for nothing, the registry need not be there for who has the same credentials.
+    drop(closed);
+    let present = format!(
+        "Normal Pulled: Container image \"{image}\" already present on machine and can be accessed by the pod"
+    );
+    pod(cluster, &copies, "copy", image, r#","imagePullPolicy":"Never""#, PULL_SECRET);
+    wait_events(cluster, &copies, "copy", &[&present]);
+    pod(cluster, &rotates, "before", image, "", PULL_SECRET);
+    wait_events(cluster, &rotates, "before", &[&present]);
+    // A secret that opened it once does so with a new password, and after a restart.
+    let new = r#"{"auths":{"HOST":{"username":"user","password":"new"}}}"#
+        .replace("HOST", &format!("{NODE_IP}:5001"));
+    let patch = serde_json::json!({"stringData": {".dockerconfigjson": new}}).to_string();
+    cluster.kubectl(&["patch", "secret", "pull", "-n", &rotates, "-p", &patch]);
+    cluster.kill_server();
+    cluster.launch();
+    cluster.wait_ready();
+    pod(cluster, &rotates, "after", image, "", PULL_SECRET);
+    wait_events(cluster, &rotates, "after", &[&present]);
+    // Others find nothing, or have to ask the registry.
+    pod(cluster, &stranger, "never", image, r#","imagePullPolicy":"Never""#, PULL_SECRET);
+    let never = format!("Container image \"{image}\" is not present with pull policy of Never");
+    wait_events(cluster, &stranger, "never", &[&format!("Warning ErrImageNeverPull: {never}")]);
+    pod(cluster, &stranger, "none", image, "", "");
+    pod(cluster, &stranger, "wrong", image, "", PULL_SECRET);
+    let failed = format!("Warning Failed: Failed to pull image \"{image}\": ");
+    for name in ["none", "wrong"] {
+        wait_events(
+            cluster,
+            &stranger,
+            name,
+            &[&format!("Normal Pulling: Pulling image \"{image}\""), &failed],
+        );
+    }
+    let _closed = closed_registry(cluster);
+    secret(cluster, &stranger, "right", "secret");
+    pod(cluster, &stranger, "right", image, "", &PULL_SECRET.replace("pull\"", "right\""));
+    cluster.wait_pod_ready(&stranger, "right");
+    for ns in [owner, copies, rotates, stranger] {
+        cluster.kubectl(&["delete", "pod", "--all", "-n", &ns]);
+    }
+}
+
+fn images_without_layers_and_with_volumes(cluster: &Cluster, ns: &str) {
+    let archive = cluster.host.directory.path().join("odd.tar");
+    let archive = archive.to_str().expect("UTF-8");
+    images::write_archive_of(std::path::Path::new(archive), &[("odd/empty:1", serde_json::json!({}))], None);
+    kedge(cluster, &["images", "import", archive]);
+    let volumes = serde_json::json!({"Volumes": {"/www": {}, "/fresh/dir": {}}, "Env": ["PATH=/bin"]});
+    let layer = images::busybox_layer();
+    images::write_archive_of(std::path::Path::new(archive), &[("odd/volumes:1", volumes)], Some(&layer));
+    kedge(cluster, &["images", "import", archive]);
+    // All that is in an image without layers is mounted there.
+    cluster.apply(
+        ns,
+        r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"empty"},"spec":{"restartPolicy":"Never",
+            "volumes":[{"name":"bin","hostPath":{"path":"/bin"}}],
+            "containers":[{"name":"c","image":"odd/empty:1","command":["/tools/busybox","echo","it runs"],
+            "volumeMounts":[{"name":"bin","mountPath":"/tools"}]}]}}"#,
+    );
+    cluster.wait_jsonpath(&["pod", "empty", "-n", ns], "{.status.phase}", "Succeeded");
+    assert_eq!(cluster.kubectl(&["logs", "empty", "-n", ns]), "it runs\n");
+    let readonly = r#","securityContext":{"readOnlyRootFilesystem":true}"#;
+    pod(cluster, ns, "volumes", "odd/volumes:1", readonly, "");
+    cluster.wait_pod_ready(ns, "volumes");
+    let script = "cat /www/index.html; echo x > /www/new && echo y > /fresh/dir/new && cat /www/new; touch /no 2>&1; true";
+    let said = cluster.kubectl(&["exec", "volumes", "-n", ns, "--", "sh", "-c", script]);
+    assert!(said.contains("it works\nx\n") && said.contains("Read-only file system"), "{said}");
+    cluster.kubectl(&["delete", "pod", "--all", "-n", ns]);
+}
+
 /// Names of the images in the Node's status.
 fn node_images(cluster: &Cluster) -> String {
     cluster.kubectl(&["get", "node", "node-1", "-o", "jsonpath={.status.images[*].names}"])
@@ -283,8 +371,9 @@ fn images_that_come_from_elsewhere(cluster: &Cluster, ns: &str) {
     pod(cluster, ns, "waits", "busybox:1.36", r#","imagePullPolicy":"Never""#, "");
     cluster.wait_jsonpath(&["pod", "waits", "-n", ns], WAITING, "ErrImageNeverPull");
     cluster.import_test_images();
+    // Another image has more names than the status tells.
     wait_for("the image in the node's status", || {
-        node_images(cluster).contains("docker.io/library/busybox:1.36")
+        node_images(cluster).contains("docker.io/library/busybox:web")
     });
     cluster.wait_pod_ready(ns, "waits");
     // The watched directory: an archive, and a list of names.

@@ -107,9 +107,9 @@ fn pods() -> Vec<(&'static str, Value)> {
 const SELF: &str = "busybox egrep '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|SigIgn|SigBlk):' /proc/self/status; \
     cat /proc/self/cgroup /proc/self/limits /proc/self/oom_score_adj; pwd; env | busybox sort; \
     for n in mnt net pid ipc uts cgroup; do readlink /proc/self/ns/$n; done";
-const SELF_TO_FILE: &str = "busybox egrep '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|SigIgn|SigBlk):' /proc/self/status > /tmp/probe; \
-    cat /proc/self/cgroup /proc/self/limits /proc/self/oom_score_adj >> /tmp/probe; pwd >> /tmp/probe; env | busybox sort >> /tmp/probe; \
-    for n in mnt net pid ipc uts cgroup; do readlink /proc/self/ns/$n >> /tmp/probe; done";
+const SELF_TO_FILE: &str = "busybox egrep '^(Uid|Gid|Groups|Cap...|NoNewPrivs|Seccomp|SigIgn|SigBlk):' /proc/self/status > /tmp/new; \
+    cat /proc/self/cgroup /proc/self/limits /proc/self/oom_score_adj >> /tmp/new; pwd >> /tmp/new; env | busybox sort >> /tmp/new; \
+    for n in mnt net pid ipc uts cgroup; do readlink /proc/self/ns/$n >> /tmp/new; done; busybox mv /tmp/new /tmp/probe";
 
 fn status(place: &Place, pod: &str, key: &str) -> String {
     let line = place.exec(pod, &format!("busybox grep ^{key}: /proc/self/status"));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use images_support::{CONFIG, INDEX, LAYER, MANIFEST, Registry, Reply, arch, digest, layer, open, open_with};
-use kedge::runtime::images::{Error, Images, Patience};
+use kedge::runtime::images::{Error, Images, Patience, RegistriesConfig};
 use kedge::runtime::spec::{Image, RegistryAuth};
 use serde_json::json;
 
@@ -38,6 +38,37 @@ fn first(
             && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
         if is_it { reply(good) } else { good }
     })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_names_one_image_gets_it_whatever_it_says_of_its_platform() {
+    let (dir, registry) = (tempfile::tempdir().unwrap(), Registry::new());
+    let images = open(dir.path(), "");
+    let bytes = layer("x", 10, 1);
+    let rootfs = json!({"diff_ids": [digest(&bytes)]});
+    for (tag, mut config) in [("none", json!({})), ("other", json!({"architecture": "s390x", "os": "linux"}))]
+    {
+        config["rootfs"] = rootfs.clone();
+        let config = registry.content.blob(config.to_string().as_bytes(), CONFIG);
+        let layers = [registry.content.blob(&bytes, LAYER)];
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
+        registry.content.document(tag, &manifest);
+        assert_eq!(pull(&images, &registry.name(&format!("app:{tag}"))).await.unwrap().tags.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_mirror_is_waited_for_when_there_is_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let mirror = first(2, |_| true, |_| Reply::status(503));
+    mirror.content.image("1", &[layer("x", 10, 1)]);
+    let text = format!("mirrors: {{none.invalid: {{endpoint: ['http://{}']}}}}", mirror.host());
+    let config = RegistriesConfig::parse(&text).unwrap();
+    let patience =
+        Patience { silence: Duration::from_millis(700), attempts: 5, pause: Duration::from_millis(1) };
+    let config = config.with_default_endpoint(false).with_patience(patience);
+    let images = Images::open(&dir.path().join("images"), config).unwrap();
+    assert_eq!(pull(&images, "none.invalid/app:1").await.unwrap().tags, ["none.invalid/app:1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -300,6 +300,16 @@ async fn errors_are_those_users_know() {
     assert!(error.to_string().contains("invalid reference format"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_tls_is_named_in_known_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::start(dir.path(), "", "");
+    let host = format!("localhost:{}", registry.port);
+    let images = open(dir.path(), &format!("mirrors: {{'{host}': {{endpoint: ['https://{host}']}}}}"));
+    let error = pull(&images, &registry.name("app:1")).await.unwrap_err().to_string();
+    assert!(error.contains("http: server gave HTTP response to HTTPS client"), "{error}");
+}
+
 /// A certificate authority and a certificate of `localhost` by it, as files.
 fn certificates(dir: &Path) -> (PathBuf, PathBuf, PathBuf) {
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();

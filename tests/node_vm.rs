@@ -1,14 +1,23 @@
 //! Tests of runtime, network and agent once more, under a kernel with pure cgroup v2 and nothing loaded by
 //! others: the same executables, in a virtual machine. Needs no root.
 
+#[path = "cluster/harness.rs"]
+#[allow(dead_code, reason = "the harness serves other tests too")]
+mod harness;
+#[path = "cluster/images.rs"]
+mod images;
+#[path = "vm/machine.rs"]
+mod machine;
+#[path = "agent_support/mod.rs"]
+mod support;
 #[path = "vm/mod.rs"]
 mod vm;
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-/// A guest has one processor and its system calls are slow.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A guest has one processor, its system calls are slow, and tests/run.sh lets others go first.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Integration tests that run in a guest, and which of their tests (none named: all).
 const TABLE: &[(&str, &[&str])] = &[
@@ -19,6 +28,13 @@ const TABLE: &[(&str, &[&str])] = &[
     ("agent_api", &["statistics_of_node_pods_and_containers"]),
     ("agent_volumes", &["mounts_and_devices"]),
     ("agent_eviction", &["memory"]),
+    ("agent_resources", &[]),
+    ("agent_life", &["statuses_reasons_and_events", "static_pods"]),
+    ("agent_probes", &[]),
+    ("agent_env", &[]),
+    ("agent_security", &[]),
+    ("network_pods", &[]),
+    ("network_services", &[]),
 ];
 
 static EXECUTABLES: LazyLock<Vec<std::path::PathBuf>> = LazyLock::new(|| {
@@ -83,4 +99,44 @@ fn volumes() {
 #[test]
 fn eviction() {
     in_a_guest("agent_eviction");
+}
+
+#[test]
+fn resources() {
+    in_a_guest("agent_resources");
+}
+
+#[test]
+fn life() {
+    in_a_guest("agent_life");
+}
+
+#[test]
+fn probes() {
+    in_a_guest("agent_probes");
+}
+
+#[test]
+fn environment() {
+    in_a_guest("agent_env");
+}
+
+#[test]
+fn security_of_pods() {
+    in_a_guest("agent_security");
+}
+
+#[test]
+fn network() {
+    in_a_guest("network_pods");
+}
+
+#[test]
+fn services() {
+    in_a_guest("network_services");
+}
+
+#[test]
+fn a_clock_that_is_set_disturbs_nothing() {
+    machine::alone("a_clock_that_is_set_disturbs_nothing", machine::clock);
 }

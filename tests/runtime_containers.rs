@@ -130,7 +130,7 @@ async fn attach_shares_the_streams_of_the_container() {
     f.sandbox("s").await;
     let spec = ContainerSpec { stdin: true, stdin_once: true, ..sh("c", "cat; echo bye; echo err >&2") };
     f.running("s", &spec).await;
-    let mut session = f.runtime.attach("c").await.unwrap();
+    let mut session = f.runtime.attach("c", true).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     stdin.write_all(b"hello\n").await.unwrap();
     drop(stdin);
@@ -143,7 +143,7 @@ async fn attach_shares_the_streams_of_the_container() {
 
     let spec = ContainerSpec { stdin: true, tty: true, ..sh("t", "read x; stty size; exit 4") };
     f.running("s", &spec).await;
-    let mut session = f.runtime.attach("t").await.unwrap();
+    let mut session = f.runtime.attach("t", true).await.unwrap();
     session.resize(100, 30).await.unwrap();
     session.stdin.as_mut().unwrap().write_all(b"go\n").await.unwrap();
     let out = read_all(session.stdout.take().unwrap()).await;
@@ -242,7 +242,7 @@ async fn logs_are_rotated_and_reopened() {
     let moved = log.with_file_name("moved");
     std::fs::rename(&log, &moved).unwrap();
     f.runtime.reopen_log("c").await.unwrap();
-    f.runtime.attach("c").await.unwrap().stdin.unwrap().write_all(b"go\n").await.unwrap();
+    f.runtime.attach("c", true).await.unwrap().stdin.unwrap().write_all(b"go\n").await.unwrap();
     f.ended("c").await;
     assert_eq!(log_lines(&log), ["stdout F after"]);
     assert_eq!(log_lines(&moved).last().unwrap(), "stdout F up");

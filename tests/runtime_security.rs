@@ -14,7 +14,7 @@
 //! | `cwd` must exist | `users_are_found_by_name_in_the_image` |
 //! | `delete()` leaves parent cgroups | `Fixture::finish`, in every test |
 //! | states are not written atomically | `containers_outlive_a_killed_kedge`, `another_boot_starts_from_nothing` (sandboxes) |
-//! | the detail of errors is only traced | not told yet: a mount that fails says only "failed to prepare rootfs" |
+//! | the detail of errors is only traced | `what_failed_is_told` |
 //! | `noNewPrivileges: false` together with seccomp fails | `the_default_filter_holds_for_the_container_and_for_execs` |
 //! | propagation of single mounts is ignored | `mounts_travel_only_where_they_are_let` |
 //! | AppArmor is an error where the kernel lacks it; idmapped mounts and user namespaces | refused before: `agent_security` |
@@ -23,6 +23,7 @@
 //! | failed execs leave processes behind | `failed_execs_leave_no_processes` |
 //! | `kill` writes "Stopped" whatever the signal | `a_signal_that_is_survived_changes_nothing` |
 //! | others outlive the main process without a PID namespace of its own | `what_outlives_the_main_process_is_killed` |
+//! | devices and links are made in `/dev` whatever is mounted there | `the_hosts_devices_are_mounted_and_left_alone` |
 //! | there is no API for the OOM killer | `memory_limits_are_set_and_their_excess_is_told` (containers) |
 //! | device rules are not applied with cgroup v2 | `ordinary_containers_see_little_and_privileged_ones_all` (also under the test kernel) |
 //! | a pause process can be ended or looked through | `a_shared_pid_namespace_has_a_pause_process_that_cannot_be_ended` (sandboxes) |
@@ -117,6 +118,106 @@ async fn the_default_filter_holds_for_the_container_and_for_execs() {
     assert!(f.exec("own", "mkdir /tmp/x 2>&1 || true").await.contains("No space left"));
     let missing = ContainerSpec { seccomp: Seccomp::Localhost("/no/profile".into()), ..sh("bad", "true") };
     assert!(f.create("s", &missing).await.unwrap_err().to_string().contains("/no/profile"));
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn what_failed_is_told() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let onto_file = Mount { source: f.dir.path().into(), target: "/etc/passwd".into(), ..Default::default() };
+    let error =
+        f.create("s", &ContainerSpec { mounts: vec![onto_file], ..sh("c", "true") }).await.unwrap_err();
+    assert!(matches!(error, Error::Start(_)), "{error:?}");
+    let cause = format!(
+        "error mounting \"{}\" to rootfs at \"/etc/passwd\": not a directory",
+        f.dir.path().display()
+    );
+    assert!(error.to_string().contains(&cause), "{error}");
+    // The next failure does not tell of this one.
+    let missing =
+        f.create("s", &ContainerSpec { working_dir: Some("/etc/passwd/x".into()), ..sh("d", "true") }).await;
+    assert!(!missing.unwrap_err().to_string().contains("rootfs at"));
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn the_hosts_devices_are_mounted_and_left_alone() {
+    let f = Fixture::new().await;
+    f.sandbox("s").await;
+    let devices = f.dir.path().join("devices");
+    let made =
+        format!("mkdir {0} && cd {0} && mknod -m 666 null c 1 3 && echo here > marker", devices.display());
+    assert!(std::process::Command::new("sh").args(["-c", &made]).status().unwrap().success());
+    let words = f.dir.path().join("words");
+    fs::write(&words, "words\n").unwrap();
+    let mount = |source: &PathBuf, target: &str, readonly| Mount {
+        source: source.clone(),
+        target: target.into(),
+        readonly,
+        ..Default::default()
+    };
+    let mounts = vec![mount(&words, "/dev/termination-log", false), mount(&devices, "/dev", false)];
+    f.running("s", &ContainerSpec { mounts, ..sh("c", "sleep 1000") }).await;
+    let seen = f
+        .exec("c", "ls /dev; cat /dev/marker /dev/termination-log; echo x > /dev/null && echo written")
+        .await;
+    assert_eq!(seen, "marker\nnull\ntermination-log\nhere\nwords\nwritten\n");
+    let mounts = vec![mount(&devices, "/dev/", true)];
+    f.running("s", &ContainerSpec { mounts, ..sh("r", "sleep 1000") }).await;
+    assert_eq!(
+        f.exec("r", "touch /dev/x 2>/dev/null || echo refused; cat /dev/marker").await,
+        "refused\nhere\n"
+    );
+    let mut left: Vec<_> = fs::read_dir(&devices).unwrap().flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["marker", "null", "termination-log"], "as elsewhere, the place of a mount stays");
+    f.finish().await;
+}
+
+/// A program of i386 that ends with code 42: `exit(42)` behind the least that makes an ELF file.
+#[cfg(target_arch = "x86_64")]
+fn program_of_i386() -> Vec<u8> {
+    let code = [0xb8, 1, 0, 0, 0, 0xbb, 42, 0, 0, 0, 0xcd, 0x80];
+    let (base, headers) = (0x0804_8000u32, 52 + 32);
+    let size = headers + code.len() as u32;
+    let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let halves = |file: &mut Vec<u8>, all: &[u16]| file.extend(all.iter().flat_map(|n| n.to_le_bytes()));
+    let words = |file: &mut Vec<u8>, all: &[u32]| file.extend(all.iter().flat_map(|n| n.to_le_bytes()));
+    halves(&mut file, &[2, 3]);
+    words(&mut file, &[1, base + headers, 52, 0, 0]);
+    halves(&mut file, &[52, 32, 1, 0, 0, 0]);
+    words(&mut file, &[1, 0, base, base, size, size, 5, 0x1000]);
+    file.extend(code);
+    file
+}
+
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn programs_of_32_bits_are_filtered_by_their_own_calls() {
+    use std::os::unix::fs::PermissionsExt;
+    let f = Fixture::new().await;
+    let program = f.dir.path().join("layer/bin/i386");
+    fs::write(&program, program_of_i386()).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    // Not every kernel runs them.
+    if std::process::Command::new(&program).status().is_ok_and(|s| s.code() == Some(42)) {
+        f.sandbox("s").await;
+        let native_alone = f.dir.path().join("native.json");
+        fs::write(
+            &native_alone,
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"]}"#,
+        )
+        .unwrap();
+        for (id, seccomp, code) in
+            [("d", Seccomp::RuntimeDefault, 42), ("n", Seccomp::Localhost(native_alone), 128 + libc::SIGSYS)]
+        {
+            let spec =
+                ContainerSpec { command: vec!["/bin/i386".into()], args: vec![], seccomp, ..sh(id, "") };
+            f.running("s", &spec).await;
+            assert_eq!(f.ended(id).await.exit_code, Some(code), "{id}");
+        }
+    }
     f.finish().await;
 }
 
@@ -287,10 +388,10 @@ async fn an_exec_of_an_ended_container_is_refused() {
     let error = f.runtime.exec("c", &spec).await.unwrap_err();
     assert!(matches!(error, Error::State { .. }), "{error:?}");
     assert_eq!(error.to_string(), "container \"c\" is exited, cannot exec");
-    assert!(f.runtime.attach("c").await.is_err());
+    assert!(f.runtime.attach("c", true).await.is_err());
     let created = f.create("s", &sh("d", "echo hi")).await.unwrap();
     assert!(created.pid.is_some());
-    let session = f.runtime.attach("d").await.unwrap();
+    let session = f.runtime.attach("d", true).await.unwrap();
     f.runtime.start_container("d").await.unwrap();
     assert_eq!(read_all(session.stdout.unwrap()).await, "hi\n", "nothing is lost between attach and start");
     f.finish().await;

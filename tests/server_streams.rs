@@ -117,6 +117,11 @@ async fn logs_and_proxies_reach_the_node() {
     assert_eq!(log, "GET /containerLogs/default/p/b?container=b&follow=true&tailLines=5");
     let node = text(&client, "/api/v1/nodes/n/proxy/stats/summary?only=cpu").await;
     assert_eq!(node, "GET /stats/summary?only=cpu");
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+        let request = Request::builder().method(method).uri("/api/v1/nodes/n/proxy/some/path?a=b");
+        let told = client.request_text(request.body(Vec::new()).unwrap()).await.unwrap();
+        assert_eq!(told, format!("{method} /some/path?a=b"));
+    }
     let request = Request::get(format!("{pod}/log")).body(Vec::new()).unwrap();
     let kube::Error::Api(status) = client.request_text(request).await.unwrap_err() else { panic!() };
     assert_eq!(status.message, "a container name must be specified for pod p, choose one of: [a b]");
@@ -129,6 +134,10 @@ async fn logs_and_proxies_reach_the_node() {
     .await;
     let request = Request::get(format!("{pod}/log?container=a")).body(Vec::new()).unwrap();
     let kube::Error::Api(status) = client.request_text(request).await.unwrap_err() else { panic!() };
+    let request = Request::get("/api/v1/nodes/n/proxy/healthz").body(Vec::new()).unwrap();
+    let kube::Error::Api(proxied) = client.request_text(request).await.unwrap_err() else { panic!() };
+    let wanted = "error trying to reach service: dial tcp 127.0.0.2";
+    assert!(proxied.code == 503 && proxied.message.starts_with(wanted), "{proxied:?}");
     assert!(
         status.code == 500 && status.message.contains("error dialing backend: dial tcp 127.0.0.2"),
         "{status:?}"

@@ -164,6 +164,8 @@ async fn a_watch_without_a_revision_begins_with_what_is_there() {
     assert_eq!(watch.brief().await, brief("ADDED", "a"));
     assert_eq!(watch.brief().await, brief("ADDED", "b"));
     assert!(watch.ended().await);
+    let mut watch = Watch::start(&client, "timeoutSeconds=18446744073709551615", "application/json").await;
+    assert_eq!(watch.brief().await, brief("ADDED", "a"));
     let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&limit=1";
     let mut watch = Watch::start(&client, query, "application/json").await;
     watch.next().await;

@@ -72,6 +72,11 @@ impl Context {
     pub(crate) fn node_addresses(&self) -> [IpAddr; 1] {
         [self.settings.node_ip]
     }
+
+    /// Tells of something about the node.
+    pub(crate) fn node_event(&self, type_: &'static str, reason: &'static str, text: String) {
+        self.events.node(&self.settings.node_name, type_, reason, text);
+    }
 }
 
 /// This node's pods by uid, as the watch shows them.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -92,15 +92,15 @@ impl Recorder {
     /// An event about the node; it lies in the namespace `default`, with the node's name as uid.
     pub(crate) fn node(
         &self,
-        node: &Node,
+        node: &str,
         type_: &'static str,
         reason: impl Into<Cow<'static, str>>,
         message: String,
     ) {
         let object = ObjectReference {
             kind: Some("Node".into()),
-            name: node.metadata.name.clone(),
-            uid: node.metadata.name.clone(),
+            name: Some(node.into()),
+            uid: Some(node.into()),
             ..ObjectReference::default()
         };
         self.send(object, type_, reason.into(), message);

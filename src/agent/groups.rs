@@ -3,7 +3,6 @@
 //! (kubelet's `kubepods`, `kubepods/burstable`, `kubepods/besteffort`).
 
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
@@ -59,7 +58,10 @@ fn enforce(context: &Context) -> bool {
     let limits = Resources {
         cpu_shares: Some(shares(cpu.max(0))),
         memory_limit: Some(memory.max(0)),
-        pids_limit: pids(reserved(kubelet, "pid") / 1000),
+        pids_limit: context.runtime.process_limit().map(|most| {
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            (most - reserved(kubelet, "pid") / 1000).max(1)
+        }),
         ..Resources::default()
     };
     // The group of the installation weighs as much as that of its pods does elsewhere, at the top.
@@ -67,22 +69,16 @@ fn enforce(context: &Context) -> bool {
     match top.and_then(|()| context.runtime.set_group(PODS, &limits)) {
         Ok(()) => {
             let text = "Updated Node Allocatable limit across pods";
-            event(context, "Normal", "NodeAllocatableEnforced", text.into());
+            context.node_event("Normal", "NodeAllocatableEnforced", text.into());
             true
         }
         Err(error) => {
             tracing::warn!(%error, "what pods may use together is not limited");
             let text = format!("Failed to update Node Allocatable Limits [\"{PODS}\"]: {error}");
-            event(context, "Warning", "FailedNodeAllocatableEnforcement", text);
+            context.node_event("Warning", "FailedNodeAllocatableEnforcement", text);
             false
         }
     }
-}
-
-/// How many processes pods may have, if some are reserved.
-fn pids(reserved: i64) -> Option<i64> {
-    let most: i64 = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
-    (reserved > 0).then(|| (most - reserved).max(1))
 }
 
 /// Without a controller pods run, and nothing holds them to their limits: whoever looks should know.
@@ -106,7 +102,7 @@ fn tell_what_is_missing(context: &Context) {
                  /boot/firmware/cmdline.txt (/boot/cmdline.txt on older systems) and restart it.";
     }
     tracing::warn!("{text}");
-    event(context, "Warning", "MissingControlGroups", text);
+    context.node_event("Warning", "MissingControlGroups", text);
 }
 
 /// Whether this process has CAP_SYS_RESOURCE, by `/proc/self/status`.
@@ -114,12 +110,6 @@ fn may_lower_oom_scores(status: &str) -> bool {
     const SYS_RESOURCE: u64 = 1 << 24;
     let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
     line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).is_some_and(|caps| caps & SYS_RESOURCE != 0)
-}
-
-fn event(context: &Context, type_: &'static str, reason: &'static str, text: String) {
-    let mut node = Node::default();
-    node.metadata.name = Some(context.settings.node_name.clone());
-    context.events.node(&node, type_, reason, text);
 }
 
 #[cfg(test)]

@@ -7,8 +7,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +37,8 @@ impl ImageGc {
         loop {
             changes.mark_unchanged();
             self.look().await;
+            let present: Vec<String> = self.context.images.list().await.into_iter().map(|i| i.id).collect();
+            self.context.puller.access().keep(&present).await;
             tokio::select! {
                 () = token.cancelled() => break,
                 _ = changes.changed() => self.context.images_changed.notify_one(),
@@ -56,7 +56,7 @@ impl ImageGc {
         if let Err(error) = result {
             tracing::warn!(error, "images could not be collected");
             if failed_before {
-                self.event("ImageGCFailed", error);
+                self.context.node_event("Warning", "ImageGCFailed", error);
             }
         }
     }
@@ -70,7 +70,7 @@ impl ImageGc {
         let disk = self.context.images.disk().await.map_err(text)?;
         if disk.capacity == 0 {
             let error = "invalid capacity 0 on image filesystem".to_owned();
-            self.event("InvalidDiskCapacity", error.clone());
+            self.context.node_event("Warning", "InvalidDiskCapacity", error.clone());
             return Err(error);
         }
         let bytes = excess(disk, settings.image_gc_high_threshold, settings.image_gc_low_threshold);
@@ -83,16 +83,10 @@ impl ImageGc {
             let error = format!(
                 "Failed to garbage collect required amount of images. Attempted to free {bytes} bytes, but only found {freed} bytes eligible to free."
             );
-            self.event("FreeDiskSpaceFailed", error.clone());
+            self.context.node_event("Warning", "FreeDiskSpaceFailed", error.clone());
             return Err(error);
         }
         Ok(())
-    }
-
-    fn event(&self, reason: &'static str, message: String) {
-        let name = Some(self.context.settings.node_name.clone());
-        let node = Node { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..Node::default() };
-        self.context.events.node(&node, "Warning", reason, message);
     }
 }
 

@@ -2,12 +2,18 @@
 //!
 //! `/var/log/pods/<namespace>_<pod>_<uid>/<container>/<attempt>.log` is written and rotated by the pod's shim;
 //! `/var/log/containers/<pod>_<namespace>_<container>-<id>.log` is a symbolic link to it. Of each container the logs
-//! of the present attempt and of the one before are kept.
+//! of the present attempt and of the one before are kept; rotated ones are compressed here.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::spec::RuntimeEvent;
+use crate::runtime::{Runtime, rotated};
 
 /// Links by the names of pod and container.
 const LINKS: &str = "/var/log/containers";
@@ -62,6 +68,29 @@ pub(crate) fn newest(directory: &Path, before: Option<u32>) -> Option<PathBuf> {
     let numbers = files(directory).into_iter().map(|(number, _)| number);
     let newest = numbers.filter(|n| before.is_none_or(|b| *n < b)).max()?;
     Some(directory.join(format!("{newest}.log"))).filter(|path| path.exists())
+}
+
+/// Compresses logs as they are rotated, one at a time, until cancelled.
+pub(crate) async fn compress_rotated(runtime: Runtime, token: CancellationToken) {
+    let mut events = runtime.events();
+    loop {
+        let event = tokio::select! {
+            () = token.cancelled() => return,
+            event = events.recv() => event,
+        };
+        let log = match event {
+            Ok(RuntimeEvent::LogRotated { log }) => log,
+            // One that was missed is compressed after the next rotation.
+            Ok(_) | Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let compressing = tokio::task::spawn_blocking(move || {
+            if let Err(error) = rotated::compress(&log) {
+                tracing::warn!(log = %log.display(), %error, "a rotated log was not compressed");
+            }
+        });
+        let _ = compressing.await;
+    }
 }
 
 /// Removes a pod's logs.

@@ -9,6 +9,7 @@
 mod admit;
 mod api;
 mod backoff;
+mod clock;
 mod container;
 mod context;
 mod counts;
@@ -26,6 +27,7 @@ mod logs;
 mod mirrors;
 mod node;
 mod objects;
+mod oom;
 mod orders;
 mod paths;
 mod pod;
@@ -124,9 +126,10 @@ impl Agent {
         let (services, service_store) = Reflector::new(Arc::clone(&changed));
         let (slices, slice_store) = Reflector::new(Arc::clone(&changed));
         let images_changed = Arc::new(Notify::new());
-        let puller = Arc::new(images::Puller::new(Arc::clone(&images), &settings.kubelet));
         let (pressure, pressure_seen) = watch::channel(orders::Pressure::default());
         let (paths, kubelet) = (Paths::new(&settings.data_dir), settings.kubelet.clone());
+        let access = images::Access::open(paths.image_access().to_owned(), &kubelet);
+        let puller = Arc::new(images::Puller::new(Arc::clone(&images), access, &kubelet));
         let directory = Arc::new(Directory::new(&settings.kubelet.pod_manifest_path, &settings.node_name));
         let (node, node_seen) = watch::channel(Arc::new(machine.node(&settings)));
         let context = Arc::new(Context {
@@ -151,6 +154,7 @@ impl Agent {
             pressure: pressure_seen,
             evictions: orders::Orders::new(paths),
         });
+        context.node_event("Normal", "Starting", "Starting kubelet.".into());
         let eviction = Arc::new(eviction::Manager::new(Arc::clone(&context), pressure));
         let (dns, _) = watch::channel(Arc::default());
         let registration = Arc::new(Registration::new(Arc::clone(&context), machine, network, node));
@@ -184,6 +188,11 @@ impl Tasks {
             Ok(())
         };
         agent("runtime", task(context.runtime.clone(), listen));
+        let compress = |runtime: Runtime, token| async move {
+            logs::compress_rotated(runtime, token).await;
+            Ok(())
+        };
+        agent("logs", task(context.runtime.clone(), compress));
         let writer = (events, client.clone(), context.settings.node_name.clone());
         let write = |(events, client, node): (Arc<events::Writer>, kube::Client, String), token| async move {
             events.run(client, &node, token).await;
@@ -200,6 +209,8 @@ impl Tasks {
             "pod groups",
             task(Arc::clone(&context), |c, token| async move { groups::run(&c, token).await }),
         );
+        agent("clock", task(Arc::clone(&context), |c, token| async move { clock::run(&c, token).await }));
+        agent("kernel log", task(Arc::clone(&context), |c, token| async move { oom::run(&c, token).await }));
         agent("node", task(registration, |r, token| async move { r.run(token).await }));
         agent(
             "services",

@@ -190,7 +190,7 @@ impl Objects {
         let subscribers: Arc<Mutex<Vec<Weak<Notify>>>> = Arc::default();
         let stop = CancellationToken::new();
         let api: Api<K> = Api::namespaced(self.client.clone(), namespace);
-        let task_name = format!("watch {} {namespace}/{name}", K::kind(&()));
+        let task_name = format!("object watches: {} {namespace}/{name}", K::kind(&()));
         let (name, interested, ended) = (name.to_owned(), Arc::clone(&subscribers), stop.clone());
         self.supervisor.spawn(task_name, Stage::Agent, OnFailure::Restart, move |token| {
             let (api, name, ended) = (api.clone(), name.clone(), ended.clone());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::agent::paths::Paths;
 
@@ -46,6 +46,8 @@ struct Entry {
     done: watch::Sender<bool>,
     /// When it was ordered, or found to have been.
     since: Option<Instant>,
+    /// The pod is to give back what its ended containers have; dropped when that is done.
+    reclaim: Option<mpsc::Sender<()>>,
 }
 
 /// The evictions of this node, by pod uid.
@@ -76,6 +78,11 @@ impl Orders {
         if entry.eviction.is_some() {
             entry.since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// Has all pods looked at anew.
+    pub(crate) fn wake_all(&self) {
+        self.entries.lock().values().filter_map(|e| e.wake.as_ref()).for_each(|wake| wake.notify_one());
     }
 
     /// The pod is gone.
@@ -109,6 +116,25 @@ impl Orders {
         if let Some(entry) = self.entries.lock().get(uid) {
             entry.done.send_replace(true);
         }
+    }
+
+    /// Has all pods give back what their ended containers have on the disk; ends when they did.
+    pub(super) async fn reclaim(&self) {
+        let (asked, mut all_gave) = mpsc::channel(1);
+        for entry in self.entries.lock().values_mut() {
+            if let Some(wake) = &entry.wake {
+                entry.reclaim = Some(asked.clone());
+                wake.notify_one();
+            }
+        }
+        drop(asked);
+        // Nothing is ever sent.
+        let _: Option<()> = all_gave.recv().await;
+    }
+
+    /// Whether the pod is to give back what it can do without; what is answered is dropped when that is done.
+    pub(crate) fn to_reclaim(&self, uid: &str) -> Option<mpsc::Sender<()>> {
+        self.entries.lock().get_mut(uid)?.reclaim.take()
     }
 
     /// Some pod is on its way out, and not for longer than its grace period and `patience`: what it gives
@@ -168,6 +194,11 @@ mod tests {
         restarted.done("u");
         restarted.ended("u").await;
         assert!(!restarted.under_way(Duration::from_secs(30)));
+        let gave = async {
+            drop(restarted.to_reclaim("u").expect("asked"));
+            assert!(restarted.to_reclaim("u").is_none());
+        };
+        tokio::join!(restarted.reclaim(), gave);
         restarted.forget("u");
         restarted.ended("u").await;
         assert_eq!(restarted.of("u"), None);

@@ -12,6 +12,7 @@ pub(crate) struct Paths {
     pods: PathBuf,
     logs: PathBuf,
     seccomp: PathBuf,
+    image_access: PathBuf,
 }
 
 impl Paths {
@@ -22,6 +23,7 @@ impl Paths {
             pods: agent.join("pods"),
             logs: PathBuf::from("/var/log/pods"),
             seccomp: agent.join("seccomp"),
+            image_access: agent.join("image-access.json"),
         }
     }
 
@@ -33,6 +35,11 @@ impl Paths {
     /// Localhost seccomp profiles.
     pub(crate) fn seccomp(&self) -> &Path {
         &self.seccomp
+    }
+
+    /// Who may use which image.
+    pub(crate) fn image_access(&self) -> &Path {
+        &self.image_access
     }
 
     /// One pod's directory.

@@ -1,17 +1,13 @@
 //! A machine without a clock that runs on starts in 1970. Certificates made then would be worthless, and
 //! those there are do not hold yet: nothing starts before the clock tells a time that can be true.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
-use nix::errno::Errno;
-use nix::sys::time::{TimeSpec, TimeValLike};
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use tokio::io::unix::AsyncFd;
 
 use crate::server::auth::pki::Certificate;
+use crate::supervisor::ClockWatch;
 
 /// When this executable was built, in seconds since the epoch, less a day for clocks on local time.
 const BUILT: &str = env!("KEDGE_BUILT");
@@ -36,13 +32,13 @@ pub fn waiting_file(data_dir: &Path) -> PathBuf {
 pub async fn plausible(data_dir: &Path) -> std::io::Result<()> {
     let floor = floor(data_dir, SystemTime::now());
     let file = waiting_file(data_dir);
-    let mut told = false;
+    let (mut told, mut watch) = (false, ClockWatch::new(Some(floor.time))?);
     while let Some(text) = complaint(&floor, SystemTime::now()) {
         if !std::mem::replace(&mut told, true) {
             tracing::warn!("{text}");
             let _ = std::fs::create_dir_all(data_dir).and_then(|()| std::fs::write(&file, &text));
         }
-        jump_or(floor.time).await?;
+        watch.changed().await?;
     }
     if told {
         tracing::info!("the clock of this machine has been set; going on");
@@ -95,26 +91,6 @@ fn certificates(directory: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Ends when the clock was set, or when it tells `time`.
-async fn jump_or(time: SystemTime) -> std::io::Result<()> {
-    let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
-    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let at = TimeSpec::seconds(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_add(1));
-    let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
-    match timer.set(Expiration::OneShot(at), flags) {
-        // The clock was set since it was looked at.
-        Err(Errno::ECANCELED) => return Ok(()),
-        result => result?,
-    }
-    #[expect(
-        deprecated,
-        reason = "sound for an OwnedFd, which stays open while registered; its successor is an unsafe fn"
-    )]
-    let fired = AsyncFd::new(timer.as_fd().try_clone_to_owned()?)?;
-    fired.readable().await?.clear_ready();
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,12 +117,5 @@ mod tests {
         std::fs::write(tls.join("b.crt"), "no certificate").expect("written");
         let later = floor(directory.path(), now);
         assert!(later.time > now && later.because.contains("a.crt"), "{later:?}");
-    }
-
-    #[tokio::test]
-    async fn a_time_that_comes_ends_the_wait() {
-        let soon = SystemTime::now() + Duration::from_millis(500);
-        jump_or(soon).await.expect("a timer");
-        assert!(SystemTime::now() >= soon);
     }
 }

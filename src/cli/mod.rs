@@ -20,6 +20,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::config::kubelet_help;
+
 /// Kubernetes for small machines, in one executable.
 #[derive(Debug, Parser)]
 #[command(name = "kedge", version, about, long_about = None, propagate_version = true)]
@@ -31,8 +33,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the control plane and, unless told otherwise, a node
+    #[command(after_help = kubelet_help())]
     Server(Box<options::ServerOptions>),
     /// Run a node that joins a server with a token
+    #[command(after_help = kubelet_help())]
     Agent(Box<options::AgentOptions>),
     /// Import, list, pull and remove the node's images
     Images(images::ImagesOptions),

@@ -29,8 +29,14 @@ fn runtime_config(data_dir: &Path, instance: &Instance) -> RuntimeConfig {
 /// A part cannot be opened: it says why.
 pub async fn start(settings: &ServerSettings, server: &Server, supervisor: &Supervisor) -> Result<(), Error> {
     let node = &settings.node;
-    let images = open_images(&node.data_dir, RegistriesConfig::load(&node.private_registry)?)?;
+    supervisor
+        .step(format!("opening the image store in {}", node.data_dir.join("agent/image-store").display()));
+    let registries = RegistriesConfig::load(&node.private_registry)?;
+    let registries = registries.with_default_endpoint(!node.disable_default_registry_endpoint);
+    let images = open_images(&node.data_dir, registries)?;
+    supervisor.step("making an image of this executable");
     images.self_image().await?;
+    supervisor.step("looking for containers of the process before");
     let runtime = Runtime::open(runtime_config(&node.data_dir, &node.instance)).await?;
     serve_images(node, &images, &runtime, supervisor)?;
     let client =

@@ -60,13 +60,16 @@ pub struct NodeOptions {
     /// Registry mirrors and credentials [default: /etc/kedge/registries.yaml]
     #[arg(long, value_name = "FILE")]
     private_registry: Option<String>,
+    /// Do not ask a registry itself when it has mirrors
+    #[arg(long)]
+    disable_default_registry_endpoint: bool,
     /// Service proxy: auto, ipvs, nftables, iptables or userspace [default: auto]
     #[arg(long, env = "KEDGE_PROXY_MODE", value_name = "MODE")]
     proxy_mode: Option<String>,
     /// Upper limit of pods on this node [default: 110]
     #[arg(long, value_name = "N")]
     max_pods: Option<String>,
-    /// Flag of kubelet, may be repeated, such as eviction-hard=memory.available<200Mi
+    /// Flag of kubelet, may be repeated, such as eviction-hard=memory.available<200Mi; the list is below
     #[arg(long, value_name = "FLAG=VALUE", action = ArgAction::Append)]
     kubelet_arg: Vec<String>,
 }

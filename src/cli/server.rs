@@ -40,16 +40,10 @@ async fn serve(settings: ServerSettings) -> Result<(), Error> {
         _ = interrupt.recv() => return Ok(()),
     }
     let supervisor = Supervisor::new();
-    let server = Server::bind(settings.clone(), supervisor.clone()).await?;
-    server.run();
-    if !settings.disable_agent {
-        node::start(&settings, &server, &supervisor).await?;
-    }
-    notify::ready();
     let result = tokio::select! {
+        result = work(settings, &supervisor) => result?,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        failure = supervisor.failed() => Err(failure.into()),
     };
     tracing::info!("stopping; containers go on running");
     notify::stopping();
@@ -57,6 +51,22 @@ async fn serve(settings: ServerSettings) -> Result<(), Error> {
         tracing::warn!(task = %late, "a task did not stop in time");
     }
     result
+}
+
+/// Starts everything and waits for a failure; the outer error is one of the start.
+async fn work(settings: ServerSettings, supervisor: &Supervisor) -> Result<Result<(), Error>, Error> {
+    supervisor.start(start(settings, supervisor.clone())).await??;
+    notify::ready();
+    Ok(Err(supervisor.failed().await.into()))
+}
+
+async fn start(settings: ServerSettings, supervisor: Supervisor) -> Result<(), Error> {
+    let server = Server::bind(settings.clone(), supervisor.clone()).await?;
+    server.run();
+    if !settings.disable_agent {
+        node::start(&settings, &server, &supervisor).await?;
+    }
+    Ok(())
 }
 
 /// Removes every process, mount, interface, rule and cgroup of an installation.

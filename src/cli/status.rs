@@ -1,5 +1,6 @@
 //! `kedge status`: whether API, nodes and workloads are ready; with `--wait`, until they are.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, ResourceExt};
 use tokio::time::Instant;
@@ -69,7 +71,8 @@ fn kubeconfig(data_dir: &Path) -> PathBuf {
 }
 
 async fn watch(options: &StatusOptions, kubeconfig: &Path) -> Report {
-    let deadline = Instant::now() + Duration::from_secs(options.wait.unwrap_or(0));
+    let patience = Duration::from_secs(options.wait.unwrap_or(0).min(u64::from(u32::MAX)));
+    let deadline = Instant::now() + patience;
     let progress = Progress::new(options.wait.is_some());
     loop {
         let look = tokio::time::timeout(LOOK, look(options, kubeconfig)).await;
@@ -77,7 +80,7 @@ async fn watch(options: &StatusOptions, kubeconfig: &Path) -> Report {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => {
                 let waiting = std::fs::read_to_string(clock::waiting_file(&options.data_dir.path()));
-                let missing = waiting.unwrap_or_else(|_| format!("the API does not answer yet: {error}"));
+                let missing = waiting.unwrap_or_else(|_| error.to_string());
                 Report { missing: Some(missing), ..Report::default() }
             }
             Err(_) => Report {
@@ -97,12 +100,27 @@ async fn watch(options: &StatusOptions, kubeconfig: &Path) -> Report {
 }
 
 async fn look(options: &StatusOptions, kubeconfig: &Path) -> Result<Report, Error> {
-    let config = Kubeconfig::read_from(kubeconfig)
-        .map_err(|e| format!("{e}; is the server running with this --data-dir, and are you root?"))?;
+    if let Err(error) = std::fs::File::open(kubeconfig) {
+        let file = kubeconfig.display();
+        return Err(match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                format!("there is no {file}: is the server running, and with this --data-dir?").into()
+            }
+            _ => format!("{file}: {error}: run this as root, who alone may read it").into(),
+        });
+    }
+    let config = Kubeconfig::read_from(kubeconfig)?;
     let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
     let url = config.cluster_url.to_string();
     let client = Client::try_from(config)?;
-    client.apiserver_version().await?;
+    if let Err(error) = client.apiserver_version().await {
+        return Err(match error {
+            kube::Error::Service(_) | kube::Error::HyperError(_) => {
+                format!("nothing answers at {url}: is the server running?").into()
+            }
+            error => format!("{url}: {error}").into(),
+        });
+    }
     let mut report = Report::default();
     report.lines.push(format!("api          {url} ready"));
     let address = nodes(&client, &mut report).await?;
@@ -154,10 +172,44 @@ async fn deployment(client: &Client, name: &str, report: &mut Report) -> Result<
     report.lines.push(format!("deployment   {namespace}/{name} {available}/{wanted} available"));
     let current = status.observed_generation == found.metadata.generation;
     if !current || available < wanted {
-        report
-            .lacks(format!("deployment {namespace}/{name}: {available} of {wanted} replicas are available"));
+        let selector = found.spec.and_then(|s| s.selector.match_labels).unwrap_or_default();
+        let why = holding_up(client, namespace, &selector).await?;
+        report.lacks(format!(
+            "deployment {namespace}/{name}: {available} of {wanted} replicas are available{why}"
+        ));
     }
     Ok(())
+}
+
+/// What the first of these pods that says so waits for, beyond the ordinary.
+async fn holding_up(
+    client: &Client,
+    namespace: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<String, Error> {
+    let selector: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+    for pod in pods.list(&ListParams::default().labels(&selector.join(","))).await? {
+        let name = pod.name_any();
+        if let Some((reason, message)) = pod.status.as_ref().and_then(complaint) {
+            return Ok(format!("; pod {name}: {reason}: {message}"));
+        }
+    }
+    Ok(String::new())
+}
+
+/// Reason and message of a container that cannot start, or of a pod that no node takes.
+fn complaint(status: &PodStatus) -> Option<(&str, &str)> {
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let mut waiting = containers.filter_map(|c| c.state.as_ref()?.waiting.as_ref());
+    // ContainerCreating and PodInitializing have no message: they are on their way.
+    let stuck = waiting.find_map(|w| Some((w.reason.as_deref()?, w.message.as_deref()?)));
+    let unscheduled = || {
+        let conditions = status.conditions.iter().flatten();
+        let mut failed = conditions.filter(|c| c.type_ == "PodScheduled" && c.status == "False");
+        failed.find_map(|c| Some((c.reason.as_deref()?, c.message.as_deref()?)))
+    };
+    stuck.or_else(unscheduled)
 }
 
 async fn node_ports(client: &Client, address: &str, report: &mut Report) -> Result<(), Error> {

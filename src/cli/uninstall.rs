@@ -40,7 +40,10 @@ pub fn run(options: &UninstallOptions) -> Result<(), Error> {
         remove(&path)?;
     }
     if instance.name == "kedge" {
-        remove(Path::new(DEFAULT_KUBECONFIG))?;
+        let kubeconfig = Path::new(DEFAULT_KUBECONFIG);
+        remove(kubeconfig)?;
+        // Its directory may hold settings of the user's own, which stay.
+        let _ = kubeconfig.parent().map(std::fs::remove_dir);
         remove_binary()?;
     }
     println!("kedge: removed");

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::image_verification::{ImageVerification, pattern};
+use super::kubelet_flags;
+
 /// The signals a threshold may be set for
 /// (<https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/>).
 pub const EVICTION_SIGNALS: [&str; 8] = [
@@ -54,6 +57,12 @@ pub struct Kubelet {
     pub max_parallel_image_pulls: Option<u32>,
     /// Containers that name no seccomp profile get `RuntimeDefault`.
     pub seccomp_default: bool,
+    /// Which images pods may use without having shown a pull secret.
+    pub image_verification: ImageVerification,
+    /// Images that the node's status tells of; `None` is all.
+    pub node_status_max_images: Option<usize>,
+    /// Exec, attach and port-forward streams on which nothing moves for so long are closed; `None`: never.
+    pub streaming_connection_idle_timeout: Option<Duration>,
 }
 
 /// Thresholds of node-pressure eviction by signal, one of [`EVICTION_SIGNALS`].
@@ -117,6 +126,9 @@ impl Kubelet {
             serialize_image_pulls: true,
             max_parallel_image_pulls: None,
             seccomp_default: false,
+            image_verification: ImageVerification::NeverVerifyPreloadedImages,
+            node_status_max_images: Some(50),
+            streaming_connection_idle_timeout: Some(Duration::from_secs(4 * 3600)),
         }
     }
 
@@ -179,19 +191,41 @@ impl Kubelet {
                 self.max_parallel_image_pulls = Some(pulls).filter(|p| *p > 0);
                 self.serialize_image_pulls = pulls == 1;
             }
+            "streaming-connection-idle-timeout" => {
+                let timeout = duration(value).ok_or_else(|| wrong(A_DURATION))?;
+                self.streaming_connection_idle_timeout = Some(timeout).filter(|t| !t.is_zero());
+            }
             "seccomp-default" => self.seccomp_default = boolean(value).ok_or_else(|| wrong(A_BOOLEAN))?,
+            "image-pull-credentials-verification-policy" => {
+                let policy = ImageVerification::parse(value).ok_or_else(|| {
+                    wrong("NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages or AlwaysVerify")
+                })?;
+                self.image_verification = policy;
+            }
+            "preloaded-images-verification-allowlist" => self.allow(name, value)?,
+            "node-status-max-images" => {
+                let images: i64 = value
+                    .parse()
+                    .ok()
+                    .filter(|n| *n >= -1)
+                    .ok_or_else(|| wrong("a number; -1 is no limit"))?;
+                self.node_status_max_images = usize::try_from(images).ok();
+            }
             _ => {
-                return Err(format!(
-                    "{name:?} is not known; known are allowed-unsafe-sysctls, container-log-max-files, \
-                     container-log-max-size, eviction-hard, eviction-max-pod-grace-period, \
-                     eviction-minimum-reclaim, eviction-pressure-transition-period, eviction-soft, \
-                     eviction-soft-grace-period, image-gc-high-threshold, image-gc-low-threshold, \
-                     image-maximum-gc-age, kube-reserved, max-parallel-image-pulls, \
-                     minimum-image-ttl-duration, pod-manifest-path, pod-max-pids, seccomp-default, \
-                     serialize-image-pulls, system-reserved"
-                ));
+                return Err(format!("{name:?} is not known; known are {}", kubelet_flags::names()));
             }
         }
+        Ok(())
+    }
+
+    fn allow(&mut self, flag: &str, value: &str) -> Result<(), String> {
+        let ImageVerification::NeverVerifyAllowlistedImages(list) = &mut self.image_verification else {
+            return Err(format!(
+                "{flag} needs image-pull-credentials-verification-policy=NeverVerifyAllowlistedImages before it"
+            ));
+        };
+        let patterns: Result<Vec<_>, _> = entries(value).map(pattern).collect();
+        list.extend(patterns.map_err(|e| format!("{flag}: {e}"))?);
         Ok(())
     }
 
@@ -347,6 +381,10 @@ mod tests {
             ("system-reserved", "cpu=500m,memory=1Gi"),
             ("image-maximum-gc-age", "12h"),
             ("max-parallel-image-pulls", "3"),
+            ("image-pull-credentials-verification-policy", "NeverVerifyAllowlistedImages"),
+            ("preloaded-images-verification-allowlist", "r.example/a,ghcr.io/*"),
+            ("node-status-max-images", "-1"),
+            ("streaming-connection-idle-timeout", "5m"),
         ] {
             kubelet.set(name, value).expect(name);
         }
@@ -362,6 +400,11 @@ mod tests {
         assert_eq!(kubelet.system_reserved["cpu"], "500m");
         assert_eq!(kubelet.maximum_image_ttl, Some(Duration::from_secs(12 * 3600)));
         assert!(!kubelet.serialize_image_pulls);
+        assert!(!kubelet.image_verification.is_required("ghcr.io/a", true));
+        assert_eq!(kubelet.node_status_max_images, None);
+        assert_eq!(kubelet.streaming_connection_idle_timeout, Some(Duration::from_secs(300)));
+        kubelet.set("streaming-connection-idle-timeout", "0s").expect("never");
+        assert_eq!(kubelet.streaming_connection_idle_timeout, None);
     }
 
     #[test]
@@ -376,6 +419,9 @@ mod tests {
             ("system-reserved", "gpu=1", "expected RESOURCE=QUANTITY"),
             ("kube-reserved", "memory=100m", "no quantity of memory"),
             ("cgroup-driver", "systemd", "is not known"),
+            ("image-pull-credentials-verification-policy", "Sometimes", "NeverVerify, "),
+            ("preloaded-images-verification-allowlist", "a", "needs image-pull-credentials"),
+            ("node-status-max-images", "-2", "-1 is no limit"),
         ] {
             let error = kubelet().set(name, value).expect_err(value);
             assert!(error.contains(expected), "{name}={value}: {error}");

@@ -8,7 +8,9 @@
 //! Names and file format follow k3s: <https://docs.k3s.io/installation/configuration>.
 
 mod file;
+mod image_verification;
 mod kubelet;
+mod kubelet_flags;
 mod layer;
 mod machine;
 mod registration;
@@ -18,9 +20,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 pub use file::load as load_files;
+pub use image_verification::ImageVerification;
 pub use kubelet::{EVICTION_SIGNALS, Eviction, Kubelet, Threshold};
+pub use kubelet_flags::kubelet_help;
 pub use layer::{Layer, Layers};
-pub use registration::NodeTaint;
+pub use registration::{NodeTaint, is_nodes_own};
 
 /// Where everything lies unless `--data-dir` says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/kedge";
@@ -219,6 +223,8 @@ pub struct NodeSettings {
     pub resolv_conf: PathBuf,
     /// Registry mirrors and credentials, k3s's `registries.yaml`.
     pub private_registry: PathBuf,
+    /// Registries that have mirrors are not asked themselves.
+    pub disable_default_registry_endpoint: bool,
     /// Service proxy back end.
     pub proxy_mode: ProxyMode,
     /// Upper limit of pods.

@@ -28,6 +28,19 @@ const OWN_LABELS: [&str; 11] = [
 ];
 const OWN_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
+/// For administrators only: whoever schedules by labels below it trusts them.
+const ADMINISTRATORS: &str = "node-restriction.kubernetes.io";
+
+/// Whether a node may give itself a label of this key: kubelet refuses the others on its command line, and the
+/// admission plugin NodeRestriction from whatever acts as a node
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>).
+pub fn is_nodes_own(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else { return true };
+    let of_kubernetes = is_below(domain, "kubernetes.io") || is_below(domain, "k8s.io");
+    let of_kubelet = OWN_LABELS.contains(&key) || OWN_DOMAINS.iter().any(|d| is_below(domain, d));
+    !is_below(domain, ADMINISTRATORS) && (of_kubelet || !of_kubernetes)
+}
+
 fn is_below(domain: &str, of: &str) -> bool {
     domain == of || domain.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'))
 }
@@ -37,10 +50,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     let Some((key, value)) = text.split_once('=').filter(|(key, _)| !key.is_empty()) else {
         return Err(format!("expected key=value, not {text:?}"));
     };
-    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
-    let reserved = is_below(domain, "kubernetes.io") || is_below(domain, "k8s.io");
-    let own = OWN_LABELS.contains(&key) || OWN_DOMAINS.iter().any(|d| is_below(domain, d));
-    if reserved && !own {
+    if !is_nodes_own(key) {
         return Err(format!(
             "{key:?} is in a domain of Kubernetes, in which a node may label itself only below {} or with {}; \
              set it with `kubectl label node`",
@@ -48,7 +58,44 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
             OWN_LABELS.join(", ")
         ));
     }
+    check_key(key)?;
+    check_value(value)?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A name of at most 63 characters, after a DNS subdomain and `/` if it has one, as every label's key
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+fn check_key(key: &str) -> Result<(), String> {
+    let (domain, name) = key.rsplit_once('/').unwrap_or(("a", key));
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_domain = domain.len() <= 253
+        && domain.split('.').all(|part| is_word(part.as_bytes(), lower, |b| lower(b) || b == b'-'));
+    if is_domain && !name.is_empty() && is_name(name) {
+        return Ok(());
+    }
+    Err(format!(
+        "{key:?} is no key: expected up to 63 letters, digits, '-', '_' or '.', as in example.com/disk"
+    ))
+}
+
+/// At most 63 characters, or nothing.
+fn check_value(value: &str) -> Result<(), String> {
+    if value.is_empty() || is_name(value) {
+        return Ok(());
+    }
+    Err(format!("{value:?} is no value: expected up to 63 letters, digits, '-', '_' or '.', or nothing"))
+}
+
+fn is_name(text: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_alphanumeric();
+    text.len() <= 63
+        && is_word(text.as_bytes(), alphanumeric, |b| alphanumeric(b) || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// All bytes are `inner`, the first and the last `outer`.
+fn is_word(bytes: &[u8], outer: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {
+    let ends = [bytes.first(), bytes.last()];
+    ends.iter().all(|end| end.is_some_and(|b| outer(*b))) && bytes.iter().all(|b| inner(*b))
 }
 
 /// The taint of `key[=value]:effect`; what is wrong with it.
@@ -60,6 +107,8 @@ pub(super) fn taint(text: &str) -> Result<NodeTaint, String> {
     if key.is_empty() || !EFFECTS.contains(&effect) {
         return Err(expected());
     }
+    check_key(key)?;
+    check_value(value)?;
     Ok(NodeTaint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
 }
 
@@ -81,6 +130,12 @@ mod tests {
             ("node-role.kubernetes.io/worker=true", false),
             ("mykubernetes.io/a=b", true),
             ("k8s.io/a=b", false),
+            ("a b=c", false),
+            ("a=b c", false),
+            ("a=-b", false),
+            ("Example.com/a=b", false),
+            ("a/b/c=d", false),
+            ("example.com/=d", false),
         ] {
             assert_eq!(label(text).is_ok(), good, "{text}: {:?}", label(text));
         }
@@ -96,5 +151,6 @@ mod tests {
         for bad in ["a=b", "a=b:Never", ":NoSchedule", "=b:NoSchedule"] {
             assert!(taint(bad).expect_err(bad).contains("key=value:effect"), "{bad}");
         }
+        assert!(taint("a b=c:NoSchedule").expect_err("a space").contains("is no key"));
     }
 }

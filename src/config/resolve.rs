@@ -81,6 +81,7 @@ impl NodeSettings {
             cluster_domain: layers.last("cluster-domain").unwrap_or("cluster.local").to_owned(),
             resolv_conf: layers.last("resolv-conf").unwrap_or("/etc/resolv.conf").into(),
             private_registry: layers.last("private-registry").unwrap_or("/etc/kedge/registries.yaml").into(),
+            disable_default_registry_endpoint: boolean(layers, "disable-default-registry-endpoint")?,
             proxy_mode: proxy_mode(layers)?,
             max_pods: parse(layers, "max-pods", "a number")?.unwrap_or(110),
             kubelet: kubelet(layers, &data_dir)?,

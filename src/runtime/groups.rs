@@ -1,5 +1,7 @@
 //! Control groups from above: those the sandboxes' groups are in, and limits of containers that run.
 
+use std::fs;
+
 use super::Runtime;
 use super::error::Error;
 use super::paths;
@@ -66,6 +68,12 @@ impl Runtime {
     /// Control groups are of version 2.
     pub fn unified_cgroups(&self) -> bool {
         self.0.cgroups.is_v2()
+    }
+
+    /// How many processes and threads the kernel allows on this machine.
+    pub fn process_limit(&self) -> Option<u64> {
+        let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+        Some(number("/proc/sys/kernel/pid_max")?.min(number("/proc/sys/kernel/threads-max")?))
     }
 
     /// Memory of the machine that is in use and not easily taken back, in bytes; `None` with version 2,

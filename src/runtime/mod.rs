@@ -9,16 +9,19 @@
 //! cgroup and the identifiers of its sandboxes and containers, so that it can be found and removed
 //! without any memory of it; a status file is whole, old or new; a shim that lives holds its lock.
 
+pub mod apparmor;
 mod cgroup;
 mod client;
 mod error;
 mod groups;
 pub mod images;
+mod kmsg;
 mod launch;
 mod leftovers;
 mod paths;
 mod protocol;
 mod rootfs;
+pub(crate) mod rotated;
 mod session;
 pub mod shim;
 mod signals;
@@ -41,6 +44,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
+pub use kmsg::{KernelLog, Victim};
 pub use rootfs::{ImageConfig, RootFs};
 pub use session::{AttachSession, ExecSession, Reader, Writer};
 pub use stall::Stall;
@@ -250,6 +254,9 @@ impl Runtime {
     ) -> Result<ContainerStatus, Error> {
         paths::check_id(&spec.id)?;
         let (dir, record) = self.record(sandbox)?;
+        if let Some(profile) = spec.apparmor.clone() {
+            blocking(move || apparmor::Machine::this().prepare(&profile)).await?;
+        }
         {
             let mut containers = self.0.containers.lock();
             if containers.contains_key(&spec.id) {
@@ -366,10 +373,11 @@ impl Runtime {
         }
     }
 
-    /// Connects to the container's standard streams.
-    pub async fn attach(&self, id: &str) -> Result<AttachSession, Error> {
+    /// Connects to the container's standard streams. With `stdin`, the end of what is written there ends the
+    /// container's input if that is `stdin_once` and no terminal, else the session.
+    pub async fn attach(&self, id: &str, stdin: bool) -> Result<AttachSession, Error> {
         let (sandbox, dir) = self.place(id)?;
-        AttachSession::open(&sandbox, &dir, id).await
+        AttachSession::open(&sandbox, &dir, id, stdin).await
     }
 
     /// Opens the container's log anew, after it was moved away.

@@ -56,8 +56,8 @@ pub(crate) enum Request {
     Exec { id: String, spec: ExecSpec },
     /// Kill the process this connection's `Exec` started.
     KillExec,
-    /// Connect to its standard streams.
-    Attach { id: String },
+    /// Connect to its standard output and errors, and to its input if that is wanted.
+    Attach { id: String, stdin: bool },
     /// Change the size of its terminal.
     Resize { id: String, cols: u16, rows: u16 },
     /// Open its log anew.
@@ -79,6 +79,8 @@ pub(crate) enum Reply {
     Exited { code: i32 },
     /// A container ended.
     Event { container: String },
+    /// A container's log was moved away and begun anew.
+    LogRotated { log: PathBuf },
     /// It could not be done.
     Failed(Failure),
 }

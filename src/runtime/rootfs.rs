@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A root file system to be: read-only layers and how the image wants to be run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootFs {
-    /// Unpacked layers, the topmost first. Whiteouts are in overlayfs' own format. At least one.
+    /// Unpacked layers, the topmost first. Whiteouts are in overlayfs' own format.
     pub lower: Vec<PathBuf>,
     /// How the image wants to be run.
     pub config: ImageConfig,
@@ -28,4 +28,7 @@ pub struct ImageConfig {
     pub working_dir: String,
     /// Signal that asks the program to stop, such as `SIGQUIT`.
     pub stop_signal: Option<String>,
+    /// Directories that can be written even if the root file system cannot.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }

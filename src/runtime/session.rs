@@ -84,7 +84,7 @@ impl std::fmt::Debug for ExecSession {
 
 /// A connection to the standard streams of a container's first process.
 pub struct AttachSession {
-    /// Its standard input, if the container keeps one open.
+    /// Its standard input, if that was asked for and the container keeps one open.
     pub stdin: Option<Writer>,
     /// Its output from now on, or its terminal's; end of file when the container ends.
     pub stdout: Option<Reader>,
@@ -97,9 +97,9 @@ pub struct AttachSession {
 
 impl AttachSession {
     /// Attaches to a container.
-    pub(crate) async fn open(sandbox: &str, dir: &SandboxDir, id: &str) -> Result<Self, Error> {
+    pub(crate) async fn open(sandbox: &str, dir: &SandboxDir, id: &str, stdin: bool) -> Result<Self, Error> {
         let mut connection = Connection::open(sandbox, dir).await?;
-        connection.send(&Request::Attach { id: id.to_string() }).await?;
+        connection.send(&Request::Attach { id: id.to_string(), stdin }).await?;
         // Even from a terminal these are pipes of the shim's.
         let Streams { stdin, stdout, stderr, .. } = Streams::receive(&mut connection).await?;
         let (sandbox, dir, id) = (sandbox.to_string(), dir.clone(), id.to_string());

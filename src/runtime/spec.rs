@@ -81,7 +81,8 @@ pub struct ContainerSpec {
     pub no_new_privileges: bool,
     /// System call filter.
     pub seccomp: Seccomp,
-    /// AppArmor profile, which must be loaded; `None` leaves the process unconfined.
+    /// AppArmor profile: [`crate::runtime::apparmor::DEFAULT_PROFILE`], or one that must be loaded; `None`
+    /// leaves the process unconfined.
     #[serde(default)]
     pub apparmor: Option<String>,
     /// Nothing of `/proc` and `/sys` is hidden or read-only.
@@ -273,6 +274,11 @@ pub enum RuntimeEvent {
         sandbox: String,
         /// The container.
         container: String,
+    },
+    /// A container's log was rotated.
+    LogRotated {
+        /// The log.
+        log: PathBuf,
     },
     /// A sandbox's shim died; its containers are gone.
     SandboxLost {

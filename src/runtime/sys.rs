@@ -190,6 +190,33 @@ pub fn install_seccomp(program: &[seccompiler::sock_filter]) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a mount read-only and leaves its other flags alone; with all that is mounted below it if `recursive`.
+pub fn make_readonly(mount: &OwnedFd, recursive: bool) -> io::Result<()> {
+    /// `struct mount_attr`.
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    const READONLY: u64 = 1;
+    let attributes = Attributes { set: READONLY, clear: 0, propagation: 0, user_namespace: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads an empty path and a structure of the length it is told.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &attributes,
+            size_of::<Attributes>(),
+        )
+    })?;
+    Ok(())
+}
+
 /// Loads a program (64-bit words, one an instruction) that decides on the use of devices.
 pub fn load_device_filter(instructions: &[u64]) -> io::Result<OwnedFd> {
     const PROG_LOAD: libc::c_long = 5;

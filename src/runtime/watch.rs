@@ -97,6 +97,9 @@ async fn loop_over(id: &str, dir: &SandboxDir, events: &broadcast::Sender<Runtim
             Ok(Reply::Event { container }) => {
                 let _ = events.send(RuntimeEvent::Exited { sandbox: id.to_string(), container });
             }
+            Ok(Reply::LogRotated { log }) => {
+                let _ = events.send(RuntimeEvent::LogRotated { log });
+            }
             Ok(other) => tracing::debug!("sandbox {id}: {other:?}"),
             Err(e) => return e,
         }

@@ -4,12 +4,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, future, stream};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::admission;
 use super::auth::User;
 use super::auth::authz::rbac::bootstrap::{self as roles, Outcome};
+use super::cache::Scope;
 use super::objects::{Call, Change, DeleteOptions, Objects, WriteOptions};
 use super::registry::Resource;
 use super::service_addresses;
@@ -30,12 +32,10 @@ pub(super) async fn ensure(objects: &Objects, settings: &ServerSettings, port: u
     at_once(namespaces.to_vec(), |object| create_if_missing(objects, object)).await?;
     at_once(admission::system_classes(), |object| create_if_missing(objects, object)).await?;
     at_once(roles::objects(), |object| reconcile(objects, object)).await?;
-    let Some(address) = settings.service_cidr.nth(1) else {
-        return Err(format!("{} has no room for a Service", settings.service_cidr));
-    };
     create_if_missing(objects, service_addresses::default_network(settings.service_cidr)).await?;
-    create_if_missing(objects, service(address.into(), port)).await?;
-    for object in [endpoints(settings.node.node_ip, port), slice(settings.node.node_ip, port)] {
+    let [service, endpoints, slice] = own_service(settings, port)?;
+    create_if_missing(objects, service).await?;
+    for object in [endpoints, slice] {
         // Where the API is may have changed since the last start. That nobody else can reach it, as
         // with a loopback address, is no reason not to start.
         if let Err(error) = create_or_replace(objects, object).await {
@@ -43,6 +43,35 @@ pub(super) async fn ensure(objects: &Objects, settings: &ServerSettings, port: u
         }
     }
     Ok(())
+}
+
+/// Makes the API's own Service, or where it is reached, again when somebody deletes it, as upstream does.
+///
+/// # Errors
+/// What could not be made, or the task fell behind.
+pub(super) async fn keep_own_service(
+    objects: &Objects,
+    settings: &ServerSettings,
+    port: u16,
+    stop: CancellationToken,
+) -> Result<(), String> {
+    let kept = own_service(settings, port)?;
+    let mut watchers = Vec::new();
+    for object in &kept {
+        let kind =
+            objects.kind(entry(objects, object)?.as_ref()).map_err(|status| failed(object, &status))?;
+        watchers.push(kind.list_and_watch(Scope::Key("default/kubernetes".to_owned())).1);
+    }
+    loop {
+        for object in &kept {
+            create_if_missing(objects, object.clone()).await?;
+        }
+        let changes = future::select_all(watchers.iter_mut().map(|watcher| Box::pin(watcher.next())));
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            (events, ..) = changes => drop(events.map_err(|e| e.to_string())?),
+        }
+    }
 }
 
 async fn at_once<F>(list: Vec<Value>, ensure: impl Fn(Value) -> F) -> Result<(), String>
@@ -113,6 +142,15 @@ async fn create_or_replace(objects: &Objects, object: Value) -> Result<(), Strin
 
 fn metadata(labels: Value) -> Value {
     json!({"name": "kubernetes", "namespace": "default", "labels": labels})
+}
+
+/// The Service `default/kubernetes`, its Endpoints and its EndpointSlice.
+fn own_service(settings: &ServerSettings, port: u16) -> Result<[Value; 3], String> {
+    let Some(address) = settings.service_cidr.nth(1) else {
+        return Err(format!("{} has no room for a Service", settings.service_cidr));
+    };
+    let at = settings.node.node_ip;
+    Ok([service(address.into(), port), endpoints(at, port), slice(at, port)])
 }
 
 fn service(address: IpAddr, port: u16) -> Value {

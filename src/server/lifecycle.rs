@@ -61,9 +61,17 @@ pub enum Error {
         source: io::Error,
     },
     /// A file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}; see --data-dir and --write-kubeconfig", path.display())]
     File {
         /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The data directory cannot be made or written to.
+    #[error("the data directory {} cannot be used: {source}; mend that, or choose another with --data-dir", path.display())]
+    DataDir {
+        /// The data directory.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
@@ -101,8 +109,10 @@ impl Server {
     /// See [`Error`]; each says what to do.
     pub async fn bind(settings: ServerSettings, supervisor: Supervisor) -> Result<Self, Error> {
         let dir = settings.data_dir.join("server");
-        private_dir(&dir)?;
+        private_dir(&dir).map_err(|source| Error::DataDir { path: settings.data_dir.clone(), source })?;
+        supervisor.step(format!("reading the datastore in {}", dir.join("db").display()));
         let (objects, store) = open_objects(&settings, &dir)?;
+        supervisor.step(format!("certificates and keys in {}", dir.join("tls").display()));
         let pki = Pki::ensure(&dir.join("tls"), &pki_params(&settings))?;
         join_token::ensure(&dir.join("token"), pki.server_ca_pem(), settings.token.as_deref())?;
         let listener = listen(settings.bind_address, settings.https_listen_port).await?;
@@ -121,6 +131,7 @@ impl Server {
         let authentication = authn::Options { token_file, anonymous: chosen.anonymous };
         let api = Api::new(objects, pki, authentication, supervisor.clone(), advertised)?;
         api.objects.restore();
+        supervisor.step("writing the cluster's default objects to the datastore");
         bootstrap::ensure(&api.objects, &settings, address.port()).await.map_err(Error::Bootstrap)?;
         Ok(Self {
             api: Arc::new(api),
@@ -151,6 +162,7 @@ impl Server {
         let addons = addons::AddonConfig {
             manifests: self.settings.data_dir.join("server/manifests"),
             cluster_dns: self.settings.cluster_dns,
+            node: (!self.settings.disable_agent).then(|| self.settings.node.node_name.clone()),
         };
         addons::spawn(&self.supervisor, &client::in_process(self.service_as(User::loopback())), &addons);
     }
@@ -181,6 +193,13 @@ impl Server {
         self.supervisor.spawn("service-addresses", Stage::Controller, OnFailure::Restart, move |stop| {
             let api = Arc::clone(&api);
             async move { Ok(service_addresses::run(&api.objects, cidr, stop).await?) }
+        });
+        let server = self.clone();
+        self.supervisor.spawn("kubernetes-service", Stage::Controller, OnFailure::Restart, move |stop| {
+            let Self { api, settings, address, .. } = server.clone();
+            async move {
+                Ok(bootstrap::keep_own_service(&api.objects, &settings, address.port(), stop).await?)
+            }
         });
         let api = Arc::clone(&self.api);
         self.supervisor.spawn("custom-resources", Stage::Controller, OnFailure::Restart, move |stop| {
@@ -306,9 +325,8 @@ fn local_url(address: SocketAddr) -> String {
     format!("https://{}", SocketAddr::new(host, address.port()))
 }
 
-fn private_dir(dir: &Path) -> Result<(), Error> {
-    let failed = |source| Error::File { path: dir.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)
+fn private_dir(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 /// Writes a file whole or not at all, with this mode from its first byte on.

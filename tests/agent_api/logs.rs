@@ -53,6 +53,15 @@ fn nothing_is_lost_while_logs_rotate(cluster: &Cluster, ns: &str) {
         rotated.trim().parse::<u32>().is_ok_and(|n| n > 5),
         "it was rotated while it was read: {rotated}"
     );
+    wait_for("all rotated logs but the newest to be compressed", || {
+        let files = cluster.host.sh(&format!("ls /var/log/pods/{ns}_writer_*/c"));
+        let plain = files.lines().filter(|f| f.starts_with("0.log.") && !f.ends_with(".gz"));
+        plain.count() == 1 && files.lines().last().is_some_and(|f| !f.ends_with(".gz"))
+    });
+    let oldest = cluster
+        .host
+        .sh(&format!("zcat $(ls /var/log/pods/{ns}_writer_*/c/0.log.*.gz | head -n 1) | head -n 2"));
+    assert!(oldest.ends_with(" stdout F 1\n"), "{oldest}");
     let size = cluster.host.sh(&format!("stat -c %s /var/log/pods/{ns}_writer_*/c/0.log"));
     assert!(size.trim().parse::<u32>().is_ok_and(|n| n <= 100 << 10), "{size}");
     cluster.kubectl(&["delete", "pod", "writer", "-n", ns]);
@@ -140,6 +149,26 @@ fn dead_containers_are_collected(cluster: &Cluster, ns: &str) {
         .sh(&format!("find /sys/fs/cgroup -path '*pod{id}/*' -type d -printf '%f\\n' | sort -u | wc -l"));
     assert!(groups.trim().parse::<u32>().is_ok_and(|n| n <= 2), "{groups}");
     cluster.kubectl(&["delete", "pod", "crash", "-n", ns]);
+}
+
+/// The last of all: it ends the node.
+pub fn killall_removes_logs_of_its_own_pods(cluster: &Cluster) {
+    let ns = cluster.namespace("killed");
+    pod(cluster, &ns, "left", "echo here; sleep 9999", "");
+    until(cluster, &["logs", "left", "-n", &ns], |text| text == "here\n");
+    let foreign = format!("/var/log/pods/{ns}_foreign_{}", cluster.mark());
+    std::fs::create_dir_all(&foreign).expect("made");
+    let left = || {
+        let list = format!("ls -d /var/log/containers/*_{ns}_* /var/log/pods/{ns}_* 2>/dev/null || true");
+        cluster.host.sh(&list)
+    };
+    cluster.stop_server();
+    assert_eq!(left().lines().count(), 3, "a link and two directories: {}", left());
+    let output = cluster.kedge(&["killall"]).output().expect("kedge runs");
+    assert!(output.status.success(), "{}", crate::harness::show(&output));
+    let after = left();
+    std::fs::remove_dir(&foreign).expect("removed");
+    assert_eq!(after.trim(), foreign);
 }
 
 fn links_and_logs_go_with_their_pod(cluster: &Cluster, ns: &str) {

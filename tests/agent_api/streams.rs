@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::harness::{Cluster, PATIENCE, show, wait_until};
+use crate::harness::{Cluster, NODE_IP, PATIENCE, show, wait_until};
 use crate::{kubectls, pod, with_kubectl};
 
 /// All cases.
 pub fn all(cluster: &Cluster) {
     let ns = cluster.namespace("streams");
-    let line = "head -c 20000000 /dev/urandom > /www/big; echo 10 > /www/small; httpd -p 8080 -h /www; \
+    let line = "head -c 20000000 /dev/urandom > /www/big; echo 10 > /www/small; echo '<a href=\"/rewriteme\">test</a>' > /www/page.html; mkdir /www/sub; \
+                echo below > /www/sub/index.html; httpd -p 8080 -h /www; nc -ll -p 9000 -e cat & \
                 trap 'exit 0' TERM; while true; do sleep 0.2; done";
     pod(cluster, &ns, "web", line, r#","ports":[{"name":"http","containerPort":8080}]"#);
     cluster.wait_pod_ready(&ns, "web");
@@ -38,8 +39,11 @@ pub fn all(cluster: &Cluster) {
         with.copies();
         with.runs();
         with.many_connections();
+        with.attached_input();
+        with.half_closed();
     }
     proxies(cluster, &ns);
+    host_ports(cluster, &ns);
     ends(cluster, &ns);
 }
 
@@ -104,7 +108,11 @@ impl With<'_> {
         let missing = self.run(&["exec", "web", "-n", self.ns, "--", "surely-none"]);
         let error = String::from_utf8_lossy(&missing.stderr).into_owned();
         assert!(
-            error.contains("exec: \"surely-none\": executable file not found in $PATH"),
+            error.contains(
+                "Internal error occurred: error executing command in container: failed to exec in container: OCI runtime \
+                 exec failed: exec failed: unable to start container process: exec: \"surely-none\": executable file not \
+                 found in $PATH"
+            ),
             "{}: {error}",
             self.what
         );
@@ -166,6 +174,46 @@ impl With<'_> {
         assert_eq!(self.shell(much).trim(), "20000000", "{}: a slow reader gets all", self.what);
     }
 
+    /// Whose input ends is let go, and the container's input ends only if it is to be read once.
+    fn attached_input(&self) {
+        for (name, once, words) in
+            [("more", "", "got a\ngot b\n"), ("once", r#","stdinOnce":true"#, "got b\nend\n")]
+        {
+            let line = "while read l; do echo got $l; done; echo end; sleep 9999";
+            pod(self.cluster, self.ns, name, line, &format!(r#","stdin":true{once}"#));
+            self.cluster.wait_pod_ready(self.ns, name);
+            if once.is_empty() {
+                self.shell("echo a | timeout 60 $K attach -i more --quiet");
+            } else {
+                // Somebody who only listens does not end the input.
+                self.shell("timeout 2 $K attach once --quiet || true");
+            }
+            let mut second = self.command(&["attach", "-i", name, "-n", self.ns, "--quiet"]);
+            let mut second =
+                second.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("kubectl runs");
+            let mut input = second.stdin.take().expect("piped");
+            std::io::Write::write_all(&mut input, b"b\n").expect("written");
+            drop(input);
+            crate::until(self.cluster, &["logs", name, "-n", self.ns], |text| text == words);
+            if once.is_empty() {
+                wait_end(&mut second, "an attachment whose input ended");
+            }
+            let _ = second.kill();
+            let _ = second.wait();
+            self.cluster.kubectl(&["delete", "pod", name, "-n", self.ns]);
+        }
+    }
+
+    /// A client that has said all is still answered.
+    fn half_closed(&self) {
+        let script = "$K port-forward pod/web :9000 :8080 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
+            for i in $(seq 300); do [ $(grep -s 127.0.0.1 forwarded | wc -l) = 2 ] && break; sleep 0.1; done
+            port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) -> 9000.*/\\1/p' forwarded)
+            head -c 30000000 /dev/urandom > echoed; /bin/busybox nc 127.0.0.1 $port < echoed > back.echo
+            cmp echoed back.echo && echo same; rm echoed back.echo; cat errors";
+        assert_eq!(self.shell(script), "same\n", "{}", self.what);
+    }
+
     fn many_connections(&self) {
         let script = "$K port-forward pod/web :8080 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
             for i in $(seq 300); do grep -qs Forwarding forwarded && break; sleep 0.1; done
@@ -182,9 +230,76 @@ fn proxies(cluster: &Cluster, ns: &str) {
     assert_eq!(get("pods/http:web:8080/proxy/small"), "10\n");
     assert_eq!(get("services/web:main/proxy/small"), "10\n");
     assert_eq!(get("services/http:web:80/proxy/small"), "10\n");
+    for base in ["pods/web:8080/proxy", "services/web:main/proxy"] {
+        let page = get(&format!("{base}/page.html"));
+        assert_eq!(page, format!("<a href=\"/api/v1/namespaces/{ns}/{base}/rewriteme\">test</a>\n"));
+        assert_eq!(get(&format!("{base}/sub")), "below\n", "the redirect leads through the proxy");
+    }
+    let refused = format!("/api/v1/namespaces/{ns}/pods/web:81/proxy/");
+    let refused = cluster.kubectl_fails(&["get", "--raw", &refused, "-v=8"]);
+    let wanted = ":81: connect: connection refused";
+    assert!(
+        refused.contains("error trying to reach service: dial tcp ") && refused.contains(wanted),
+        "{refused}"
+    );
     let missing =
         cluster.kubectl_fails(&["get", "--raw", &format!("/api/v1/namespaces/{ns}/services/none/proxy/")]);
     assert!(missing.contains("services \"none\" not found"), "{missing}");
+}
+
+/// One number may be had for TCP and UDP, and on each address by another.
+fn host_ports(cluster: &Cluster, ns: &str) {
+    let pod = |name: &str, ip: &str| {
+        // Perl, which is on every Debian, answers the datagrams.
+        let line = format!(
+            r#"echo {name} > /www/index.html; httpd -p 5353 -h /www; busybox chroot /machine perl -MIO::Socket -e
+            '$s = IO::Socket::INET->new(Proto => "udp", LocalPort => 5353); while ($s->recv($m, 99)) {{ $s->send("{name}\n") }}'"#
+        );
+        let manifest = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "volumes": [{"name": "machine", "hostPath": {"path": "/"}}],
+            "containers": [{"name": "c", "image": "busybox:1.36", "command": ["sh", "-c", line.replace('\n', " ")],
+                "volumeMounts": [{"name": "machine", "mountPath": "/machine"}],
+                "ports": [{"name": "u", "containerPort": 5353, "hostPort": 5300, "hostIP": ip, "protocol": "UDP"},
+                    {"name": "t", "containerPort": 5353, "hostPort": 5300, "hostIP": ip}]}]}});
+        cluster.apply(ns, &manifest.to_string());
+        cluster.wait_pod_ready(ns, name);
+    };
+    pod("local", "127.0.0.1");
+    pod("outside", NODE_IP);
+    for (address, name) in [("127.0.0.1", "local"), (NODE_IP, "outside")] {
+        let tcp =
+            cluster.host.sh(&format!("curl -s -m 20 --retry 5 --retry-connrefused http://{address}:5300/"));
+        assert_eq!(tcp.trim(), name);
+        let udp = format!(
+            "for i in 1 2 3 4 5; do exec 3<>/dev/udp/{address}/5300; echo ping >&3; \
+             timeout 4 head -n 1 <&3 && exit; done; exit 1"
+        );
+        let output = cluster.host.command("bash").args(["-c", &udp]).output().expect("bash runs");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout).trim(),
+            name,
+            "UDP to {address}: {}",
+            show(&output)
+        );
+    }
+    cluster.kubectl(&["delete", "pod", "local", "outside", "-n", ns]);
+}
+
+/// The node's time for streams on which nothing moves is shorter than the pause between kubectl's pings.
+pub fn an_idle_stream_is_closed(cluster: &Cluster) {
+    let ns = cluster.namespace("idle");
+    pod(cluster, &ns, "idle", "sleep 9999", "");
+    cluster.wait_pod_ready(&ns, "idle");
+    let mut exec =
+        cluster.kubectl_command(&["exec", "idle", "-n", &ns, "--", "sh", "-c", "echo in; sleep 9999"]);
+    let mut exec = exec.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("kubectl runs");
+    let mut first = String::new();
+    BufReader::new(exec.stdout.take().expect("piped")).read_line(&mut first).expect("read");
+    assert_eq!(first, "in\n");
+    wait_end(&mut exec, "an idle exec");
+    assert!(!exec.wait().expect("waited").success(), "it did not end by itself");
+    assert!(cluster.log().contains("an idle stream was closed"), "{}", cluster.tail());
 }
 
 fn wait_end(child: &mut Child, what: &str) {

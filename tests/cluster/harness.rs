@@ -105,6 +105,13 @@ impl Cluster {
         cluster
     }
 
+    /// As [`Self::start`], without waiting for anything.
+    pub fn launched(name: &str, flags: &[&str]) -> Self {
+        let cluster = Self::on_new_host(name, flags);
+        cluster.launch();
+        cluster
+    }
+
     fn on_new_host(name: &str, flags: &[&str]) -> Self {
         // How full the machine's disk is must not decide what tests see, unless that is what they are about.
         let own = [

@@ -14,6 +14,24 @@ const APPLETS: &[&str] = &[
 
 /// Writes a `docker save` archive of `busybox:1.35` and `busybox:1.36`: busybox-static and links.
 pub fn write_busybox(path: &Path) {
+    let config = |version: &str| serde_json::json!({"Cmd": ["sh"], "Env": ["PATH=/bin", format!("VERSION={version}")]});
+    let with = |name: &str, value: &str| {
+        let mut config = config("1.36");
+        config[name] = value.into();
+        config
+    };
+    let images = [
+        ("busybox:1.35", config("1.35")),
+        ("busybox:1.36", config("1.36")),
+        ("busybox:web", with("User", "web")),
+        ("busybox:1000", with("User", "1000")),
+        ("busybox:quit", with("StopSignal", "SIGQUIT")),
+    ];
+    write_archive(path, &images, &busybox_layer());
+}
+
+/// The layer of these images.
+pub fn busybox_layer() -> Vec<u8> {
     let mut layer = tar::Builder::new(Vec::new());
     for directory in ["bin/", "etc/", "tmp/", "root/", "www/"] {
         let mode = if directory == "tmp/" { 0o1777 } else { 0o755 };
@@ -29,26 +47,16 @@ pub fn write_busybox(path: &Path) {
     let group = b"root:x:0:\nweb:x:1000:\nlogs:x:4:web\n";
     append(&mut layer, "etc/group", tar::EntryType::Regular, 0o644, group, None);
     append(&mut layer, "www/index.html", tar::EntryType::Regular, 0o644, b"it works\n", None);
-    let layer = layer.into_inner().expect("layer is written");
-
-    let config = |version: &str| serde_json::json!({"Cmd": ["sh"], "Env": ["PATH=/bin", format!("VERSION={version}")]});
-    let with = |name: &str, value: &str| {
-        let mut config = config("1.36");
-        config[name] = value.into();
-        config
-    };
-    let images = [
-        ("busybox:1.35", config("1.35")),
-        ("busybox:1.36", config("1.36")),
-        ("busybox:web", with("User", "web")),
-        ("busybox:1000", with("User", "1000")),
-        ("busybox:quit", with("StopSignal", "SIGQUIT")),
-    ];
-    write_archive(path, &images, &layer);
+    layer.into_inner().expect("layer is written")
 }
 
 /// Writes a `docker save` archive of images that have one layer in common: their names, their `config`.
 pub fn write_archive(path: &Path, images: &[(&str, serde_json::Value)], layer: &[u8]) {
+    write_archive_of(path, images, Some(layer));
+}
+
+/// The same; they may have no layer at all.
+pub fn write_archive_of(path: &Path, images: &[(&str, serde_json::Value)], layer: Option<&[u8]>) {
     let mut archive = tar::Builder::new(File::create(path).expect("archive is made"));
     let mut manifest = Vec::new();
     for (name, config) in images {
@@ -56,14 +64,16 @@ pub fn write_archive(path: &Path, images: &[(&str, serde_json::Value)], layer: &
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
             "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(layer)))]},
+            "rootfs": {"type": "layers", "diff_ids": layer.iter().map(|l| format!("sha256:{}", hex::encode(Sha256::digest(l)))).collect::<Vec<_>>()},
         });
         let config = serde_json::to_vec(&config).expect("JSON");
         let file = format!("{}.json", hex::encode(Sha256::digest(&config)));
         append(&mut archive, &file, tar::EntryType::Regular, 0o644, &config, None);
-        manifest.push(serde_json::json!({"Config": file, "RepoTags": [name], "Layers": ["layer.tar"]}));
+        manifest.push(serde_json::json!({"Config": file, "RepoTags": [name], "Layers": layer.iter().map(|_| "layer.tar").collect::<Vec<_>>()}));
     }
-    append(&mut archive, "layer.tar", tar::EntryType::Regular, 0o644, layer, None);
+    if let Some(layer) = layer {
+        append(&mut archive, "layer.tar", tar::EntryType::Regular, 0o644, layer, None);
+    }
     let manifest = serde_json::to_vec(&manifest).expect("JSON");
     append(&mut archive, "manifest.json", tar::EntryType::Regular, 0o644, &manifest, None);
     archive.finish().expect("archive is written");

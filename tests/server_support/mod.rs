@@ -56,6 +56,7 @@ pub fn settings(dir: &std::path::Path) -> ServerSettings {
             cluster_domain: "cluster.local".to_owned(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             private_registry: dir.join("registries.yaml"),
+            disable_default_registry_endpoint: false,
             proxy_mode: ProxyMode::Auto,
             max_pods: 110,
             kubelet: Kubelet::new(dir.join("agent/pod-manifests"), 1 << 30),

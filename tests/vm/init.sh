@@ -34,6 +34,7 @@ printf '#!/bin/sh\n' >$new/run/modprobe
 chmod +x $new/run/modprobe
 [ ! -e /proc/sys/kernel/modprobe ] || echo /run/modprobe >/proc/sys/kernel/modprobe
 ip link set lo up
+hostname guest
 cat >$new/run/stage2 <<'S'
 umount -l /run/old
 stty -F /dev/tty1 raw

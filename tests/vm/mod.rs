@@ -36,7 +36,20 @@ fn shared() -> Option<PathBuf> {
 
 /// What an integration test's executable says of some of its tests, run one after the other in a guest.
 pub fn run_test(executable: &Path, filters: &[&str], patience: Duration) -> Output {
+    run_test_with(executable, filters, &[], patience)
+}
+
+/// As [`run_test`], with further variables in its environment.
+pub fn run_test_with(
+    executable: &Path,
+    filters: &[&str],
+    variables: &[(&str, &str)],
+    patience: Duration,
+) -> Output {
     let mut script = String::new();
+    for (name, value) in variables {
+        script += &format!("export {name}='{value}'\n");
+    }
     for name in ["KEDGE_BIN", "RUST_LOG", "PATH"] {
         if let Ok(value) = std::env::var(name) {
             script += &format!("export {name}='{value}'\n");

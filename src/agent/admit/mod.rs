@@ -1,7 +1,8 @@
 //! Whether this node takes a pod that was given to it, by kubelet's rules: kernel parameters, the
-//! scheduler's predicates once more, host ports. A pod that is not taken fails for good; for a critical
-//! pod others have to make room.
+//! scheduler's predicates once more, host ports, AppArmor. A pod that is not taken fails for good; for a
+//! critical pod others have to make room.
 
+mod apparmor;
 mod predicates;
 mod preempt;
 mod sysctls;
@@ -55,12 +56,15 @@ pub(crate) struct Inputs<'a> {
     pub others: &'a [Arc<Pod>],
     /// Kernel parameters that may be set beside the safe ones.
     pub allowed_sysctls: &'a [String],
+    /// The kernel has AppArmor, and it is on.
+    pub apparmor: bool,
 }
 
 impl Inputs<'_> {
     /// Decides.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         sysctls::check(self.pod, self.allowed_sysctls)?;
-        predicates::check(self)
+        predicates::check(self)?;
+        apparmor::check(self.pod, self.apparmor)
     }
 }

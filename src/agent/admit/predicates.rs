@@ -153,7 +153,7 @@ pub(crate) fn room(node: &Node, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), No
             return Err(NoRoom::Never(message));
         }
     }
-    let inputs = Inputs { node, pod, is_static: false, others, allowed_sysctls: &[] };
+    let inputs = Inputs { node, pod, is_static: false, others, allowed_sysctls: &[], apparmor: false };
     let mut short = resources(&inputs, spec).into_iter();
     short
         .find(|(lack, _)| [CPU, "memory"].contains(&lack.name.as_str()))
@@ -212,7 +212,14 @@ mod tests {
         let node: Node = serde_json::from_value(node).expect("a node");
         let others: Vec<Arc<Pod>> = others.iter().map(|o| Arc::new(pod(o))).collect();
         let pod = pod(spec);
-        let inputs = Inputs { node: &node, pod: &pod, is_static, others: &others, allowed_sysctls: &[] };
+        let inputs = Inputs {
+            node: &node,
+            pod: &pod,
+            is_static,
+            others: &others,
+            allowed_sysctls: &[],
+            apparmor: false,
+        };
         super::super::Inputs::check(&inputs).err().map(|r| (r.reason, r.message))
     }
 
@@ -311,8 +318,14 @@ mod tests {
             let others = [Arc::new(super::tests::pod(
                 &json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "250m"}}}]}),
             ))];
-            let inputs =
-                Inputs { node: &node, pod: &pod, is_static: false, others: &others, allowed_sysctls: &[] };
+            let inputs = Inputs {
+                node: &node,
+                pod: &pod,
+                is_static: false,
+                others: &others,
+                allowed_sysctls: &[],
+                apparmor: false,
+            };
             super::super::Inputs::check(&inputs).expect_err("it does not fit")
         };
         let lack = |name: &str, amount: i64| Lack { name: name.into(), amount };

@@ -111,7 +111,8 @@ pub(super) fn serve(
     }
     let protocol = negotiate(request.headers(), &websocket::PROTOCOLS, &spdy::exec::PROTOCOLS)?;
     let (context, chosen) = (Arc::clone(context), protocol.clone());
-    switch(request, &protocol, move |io| async move {
+    let idle = context.settings.kubelet.streaming_connection_idle_timeout;
+    switch(request, &protocol, idle, move |io| async move {
         let (client, wire) = pair();
         let process = async {
             if exec {
@@ -204,7 +205,7 @@ async fn pump_exec(mut session: ExecSession, client: Client) {
 }
 
 async fn attach(context: &Context, target: &Target, options: Options, client: Client) {
-    match context.runtime.attach(&target.id).await {
+    match context.runtime.attach(&target.id, options.stdin).await {
         Ok(session) => pump_attach(session, options, client).await,
         Err(error) => {
             let _ = client.output.send(Output::Status(failure(&error))).await;
@@ -216,7 +217,7 @@ async fn pump_attach(mut session: AttachSession, options: Options, client: Clien
     let Client { mut input, output } = client;
     let stdout = session.stdout.take().filter(|_| options.stdout);
     let stderr = session.stderr.take().filter(|_| options.stderr);
-    let mut stdin = session.stdin.take().filter(|_| options.stdin);
+    let mut stdin = session.stdin.take();
     let outputs = async {
         tokio::join!(copy(stdout, &output, Output::Stdout), copy(stderr, &output, Output::Stderr));
     };
@@ -285,13 +286,20 @@ fn exit_status(code: i32) -> Value {
 
 /// The Status of a command that could not be run.
 fn failure(error: &Error) -> Value {
-    let message = format!("Internal error occurred: error executing command in container: {error}");
+    // People and programs look for runc's words.
+    let why = match error {
+        Error::Start(why) => format!(
+            "failed to exec in container: OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown"
+        ),
+        other => other.to_string(),
+    };
+    let why = format!("error executing command in container: {why}");
     json!({
         "metadata": {},
         "status": "Failure",
-        "message": message,
+        "message": format!("Internal error occurred: {why}"),
         "reason": "InternalError",
-        "details": {"causes": [{"message": format!("error executing command in container: {error}")}]},
+        "details": {"causes": [{"message": why}]},
         "code": 500,
     })
 }

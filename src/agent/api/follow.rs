@@ -1,8 +1,11 @@
 //! Reading logs in CRI's format, `time stream tag text`, and following them with inotify.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +17,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use super::logs::Options;
+use crate::runtime::rotated;
 
 /// Read backwards in such pieces to find the last lines.
 const PIECE: u64 = 64 << 10;
@@ -41,6 +45,35 @@ fn split(line: &[u8]) -> Option<Line<'_>> {
     let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let partial = tag.split(|b| *b == b':').next() == Some(b"P");
     Some(Line { time, stream, text, partial })
+}
+
+/// A file of the log.
+struct Source {
+    reader: BufReader<Box<dyn Read + Send>>,
+    place: Place,
+}
+
+/// Which file of the log it is.
+enum Place {
+    /// The one that is written, by its name at least until the next rotation.
+    Newest(File),
+    /// One that was moved away, by its stem.
+    Rotated(PathBuf),
+}
+
+impl Source {
+    fn newest(file: File) -> io::Result<Self> {
+        let reader: Box<dyn Read + Send> = Box::new(file.try_clone()?);
+        Ok(Self { reader: BufReader::new(reader), place: Place::Newest(file) })
+    }
+
+    /// The newest file, from the last `tail` lines on.
+    fn open(path: &Path, tail: Option<usize>) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let start = tail.map_or(Ok(0), |lines| tail_start(&mut file, lines))?;
+        file.seek(SeekFrom::Start(start))?;
+        Self::newest(file)
+    }
 }
 
 /// Turns lines of the file into what the client gets.
@@ -118,17 +151,10 @@ fn tail_start(file: &mut File, lines: usize) -> io::Result<u64> {
     Ok(0)
 }
 
-fn open(path: &Path, tail: Option<usize>) -> io::Result<BufReader<File>> {
-    let mut file = File::open(path)?;
-    let start = tail.map_or(Ok(0), |lines| tail_start(&mut file, lines))?;
-    file.seek(SeekFrom::Start(start))?;
-    Ok(BufReader::new(file))
-}
-
 /// The whole log as the options want it.
 #[cfg(test)]
 pub(super) fn read_all(path: &Path, options: &Options) -> io::Result<Vec<u8>> {
-    let mut reader = open(path, options.tail)?;
+    let mut reader = Source::open(path, options.tail)?.reader;
     let mut filter = Filter { options, sent: 0, continues: false };
     let (mut out, mut line) = (Vec::new(), Vec::new());
     while reader.read_until(b'\n', &mut line)? > 0 {
@@ -164,21 +190,21 @@ impl Follow<'_> {
     ) -> io::Result<()> {
         // Watched before it is read, so that nothing is missed between the two.
         let mut watch = if self.options.follow { Some(watch(self.path)?) } else { None };
-        let mut reader = open(self.path, self.options.tail)?;
+        let mut source = Source::open(self.path, self.options.tail)?;
         let mut filter = Filter { options: self.options, sent: 0, continues: false };
         let mut rest = Vec::new();
         let mut ended = std::pin::pin!(ended);
         let mut running = true;
         loop {
-            if !self.pass(&mut reader, &mut filter, &mut rest, sender).await? {
+            if !self.pass(&mut source, &mut filter, &mut rest, sender).await? {
                 return Ok(());
             }
-            if let Some(next) = self.next_file(reader.get_ref())? {
+            if let Some(next) = self.next(&source.place)? {
                 // What was written to the old file up to the change is read first.
-                if !self.pass(&mut reader, &mut filter, &mut rest, sender).await? {
+                if !self.pass(&mut source, &mut filter, &mut rest, sender).await? {
                     return Ok(());
                 }
-                reader = BufReader::new(next);
+                source = next;
                 continue;
             }
             let Some(watch) = watch.as_mut().filter(|_| running) else { return Ok(()) };
@@ -193,14 +219,14 @@ impl Follow<'_> {
     /// Sends what the file has; whether more is wanted.
     async fn pass(
         &self,
-        reader: &mut BufReader<File>,
+        source: &mut Source,
         filter: &mut Filter<'_>,
         rest: &mut Vec<u8>,
         sender: &mpsc::Sender<Bytes>,
     ) -> io::Result<bool> {
         let mut out = Vec::new();
         loop {
-            let n = reader.read_until(b'\n', rest)?;
+            let n = source.reader.read_until(b'\n', rest)?;
             let whole = rest.last() == Some(&b'\n');
             if whole {
                 let more = filter.line(rest, &mut out);
@@ -223,46 +249,45 @@ impl Follow<'_> {
         }
     }
 
-    /// Where the log goes on after `file`, once another file has its name. There may be several between them:
-    /// a fast writer rotates faster than a slow client reads.
-    fn next_file(&self, file: &File) -> io::Result<Option<File>> {
+    /// Where the log goes on after what is at `place`, once another file has its name. There may be several
+    /// between them: a fast writer rotates faster than a slow client reads.
+    fn next(&self, place: &Place) -> io::Result<Option<Source>> {
         if !self.options.follow {
             return Ok(None);
         }
-        let own = file.metadata()?.ino();
         // Opened before the others are listed: what lies between the two is among them then, however often
         // the log is rotated meanwhile.
         let newest = match File::open(self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        if newest.metadata()?.ino() == own {
-            return Ok(None);
-        }
-        let files = rotated(self.path);
-        let is_own = |path: &PathBuf| std::fs::metadata(path).is_ok_and(|m| m.ino() == own);
-        // If it is gone itself, all that are left are newer.
-        let next = files.iter().position(is_own).map_or(0, |at| at + 1);
-        match files.get(next).map(File::open) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Some(Ok(file)) => Ok(Some(file)),
-            // The oldest went while it was looked for.
-            Some(Err(_)) => self.next_file(file),
-            None => Ok(Some(newest)),
+        let own = match place {
+            Place::Newest(file) if file.metadata()?.ino() == newest.metadata()?.ino() => return Ok(None),
+            Place::Newest(file) => name_of(file)?,
+            Place::Rotated(stem) => stem.file_name().unwrap_or_default().to_owned(),
+        };
+        let after = |stem: &PathBuf| stem.file_name().is_some_and(|name| name > own.as_os_str());
+        // One that was removed without being rotated is followed by the newest.
+        let is_rotated = self.path.file_name() != Some(&own);
+        match rotated::stems(self.path).into_iter().find(|stem| is_rotated && after(stem)) {
+            None => Source::newest(newest).map(Some),
+            Some(stem) => match rotated::open(&stem) {
+                Ok(reader) => {
+                    Ok(Some(Source { reader: BufReader::new(reader), place: Place::Rotated(stem) }))
+                }
+                // The oldest went while it was looked for.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.next(&Place::Rotated(stem)),
+                Err(error) => Err(error),
+            },
         }
     }
 }
 
-/// The files a log was moved to, the oldest first.
-fn rotated(path: &Path) -> Vec<PathBuf> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-        return Vec::new();
-    };
-    let start = format!("{name}.");
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|e| e.file_name());
-    let mut names: Vec<_> = entries.filter(|n| n.to_str().is_some_and(|n| n.starts_with(&start))).collect();
-    names.sort();
-    names.into_iter().map(|n| directory.join(n)).collect()
+/// What a log's open file is called now: it may have been rotated, and compressed, which removes it.
+fn name_of(file: &File) -> io::Result<OsString> {
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    let name = path.file_name().unwrap_or_default();
+    Ok(OsStr::from_bytes(name.as_bytes().strip_suffix(b" (deleted)").unwrap_or(name.as_bytes())).to_owned())
 }
 
 #[cfg(test)]
@@ -340,7 +365,17 @@ mod tests {
             std::fs::write(&path, "2026-01-01T00:00:06Z stdout F new\n").expect("written");
             assert_eq!(receiver.recv().await.expect("third"), "between\n");
             assert_eq!(receiver.recv().await.expect("third"), "new\n");
-            std::fs::write(&path, "2026-01-01T00:00:06Z stdout F new\n2026-01-01T00:00:07Z stdout F end\n")
+            // What is read, and what is to be read next, are compressed meanwhile.
+            for (number, next) in [(3, "packed"), (4, "packed too"), (5, "plain")] {
+                std::fs::rename(&path, path.with_extension(format!("log.{number}"))).expect("renamed");
+                std::fs::write(&path, format!("2026-01-01T00:00:06Z stdout F {next}\n")).expect("written");
+            }
+            rotated::compress(&path).expect("compressed");
+            assert!(!path.with_extension("log.4").exists() && path.with_extension("log.5").exists());
+            for expected in ["packed\n", "packed too\n", "plain\n"] {
+                assert_eq!(receiver.recv().await.expect("more"), expected);
+            }
+            std::fs::write(&path, "2026-01-01T00:00:06Z stdout F plain\n2026-01-01T00:00:07Z stdout F end\n")
                 .expect("written");
             stop.send(()).expect("told");
             assert_eq!(receiver.recv().await.expect("fourth"), "end\n");

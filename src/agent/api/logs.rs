@@ -57,7 +57,8 @@ impl Options {
                     "at most one of `sinceTime` or `sinceSeconds` may be specified",
                 ));
             }
-            (Some(seconds), None) => Some(now - SignedDuration::from_secs(seconds)),
+            // Longer than time can be told: all there is.
+            (Some(seconds), None) => now.checked_sub(SignedDuration::from_secs(seconds)).ok(),
             (None, Some(time)) => {
                 let wrong = |_| Refusal::bad_request(format!("sinceTime: invalid value {time:?}"));
                 Some(time.parse().map_err(wrong)?)
@@ -225,6 +226,8 @@ mod tests {
             stream: None,
         };
         assert_eq!(options, expected);
+        let all = parse("sinceSeconds=9223372036854775807").expect("valid");
+        assert_eq!(all.since, None, "longer than time can be told");
         assert_eq!(parse("stream=Stderr").expect("valid").stream, Some("stderr"));
         for wrong in [
             "stream=x",

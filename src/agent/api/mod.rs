@@ -20,6 +20,7 @@ mod door;
 mod exec;
 mod follow;
 mod identity;
+mod idle;
 mod logs;
 mod portforward;
 mod spdy;
@@ -118,7 +119,8 @@ impl NodeApi {
         let address = SocketAddr::from(([0, 0, 0, 0], port));
         TcpListener::bind(address).await.map_err(|e| {
             Error::Other(format!(
-                "node API: cannot listen on port {port}: {e}; another program, or another kedge, has it"
+                "node API: cannot listen on port {port}: {e}; if another program or kedge has it, choose another \
+                 with --node-api-port"
             ))
         })
     }

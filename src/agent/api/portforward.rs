@@ -50,7 +50,8 @@ pub(super) fn serve(
     let ports: Vec<u16> = names.iter().flat_map(|p| p.split(',')).filter_map(|p| p.parse().ok()).collect();
     let (context, chosen) = (Arc::clone(context), protocol.clone());
     let about = format!("to pod {}, uid {}", name(&pod), uid_of(&pod));
-    switch(request, &protocol, move |io| async move {
+    let idle = context.settings.kubelet.streaming_connection_idle_timeout;
+    switch(request, &protocol, idle, move |io| async move {
         let place = if host_network(&pod) {
             Place::Host
         } else {
@@ -84,12 +85,13 @@ pub(super) fn serve(
 
 /// Connects to a port of the pod's `localhost`, by IPv4, then IPv6.
 async fn connect(place: Place, port: u16) -> Result<TcpStream, String> {
-    let dial = move || -> std::io::Result<std::net::TcpStream> {
-        let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        std::net::TcpStream::connect_timeout(&v4, CONNECT_TIMEOUT).or_else(|error| {
-            let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
-            std::net::TcpStream::connect_timeout(&v6, CONNECT_TIMEOUT).map_err(|_| error)
-        })
+    let dial = move || -> Result<std::net::TcpStream, String> {
+        let to = |address| std::net::TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
+        let v4 = |e| format!("IPv4: dial tcp4 127.0.0.1:{port}: {}", reason(&e));
+        let v6 = |e| format!("IPv6 dial tcp6 [::1]:{port}: {}", reason(&e));
+        let both = |first| move |second| format!("{} {}", v4(first), v6(second));
+        to(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .or_else(|first| to(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).map_err(both(first)))
     };
     let (sender, receiver) = oneshot::channel();
     // A thread of its own: entering a namespace changes the thread for good, and threads that the
@@ -97,18 +99,14 @@ async fn connect(place: Place, port: u16) -> Result<TcpStream, String> {
     let thread = std::thread::Builder::new().name("port-forward".into()).spawn(move || {
         let result = match &place {
             Place::Host => Ok(()),
-            Place::Namespace(path) => enter(path),
+            Place::Namespace(path) => enter(path).map_err(|e| e.to_string()),
         };
         let _ = sender.send(result.and_then(|()| dial()));
     });
     thread.map_err(|e| e.to_string())?;
     let socket = receiver.await.map_err(|_| "the connecting thread died".to_owned())?;
-    let socket = socket.map_err(|e| {
-        let why = reason(&e);
-        format!(
-            "failed to connect to localhost:{port} inside the pod's network: dial tcp 127.0.0.1:{port}: {why}"
-        )
-    })?;
+    let socket =
+        socket.map_err(|e| format!("failed to connect to localhost:{port} inside the pod's network, {e}"))?;
     socket.set_nonblocking(true).map_err(|e| e.to_string())?;
     let _ = socket.set_nodelay(true);
     TcpStream::from_std(socket).map_err(|e| e.to_string())
@@ -234,10 +232,10 @@ mod tests {
         }
         drop(listener);
         let refused = connect(Place::Host, port).await.expect_err("refused");
-        assert!(
-            refused.starts_with(&format!("failed to connect to localhost:{port} inside the pod"))
-                && refused.ends_with("connect: connection refused"),
-            "{refused}"
+        let wanted = format!(
+            "failed to connect to localhost:{port} inside the pod's network, IPv4: dial tcp4 127.0.0.1:{port}: \
+             connect: connection refused IPv6 dial tcp6 [::1]:{port}: connect: "
         );
+        assert!(refused.starts_with(&wanted), "{refused}");
     }
 }

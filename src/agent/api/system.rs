@@ -12,6 +12,7 @@ use super::{Body, Refusal, answer};
 use crate::agent::context::Context;
 use crate::agent::labels;
 use crate::agent::spec::container_id;
+use crate::api::go_duration;
 use crate::runtime::spec::{ContainerState, SandboxStatus};
 
 /// What `/logs/` shows.
@@ -84,12 +85,13 @@ pub(super) fn configz(context: &Context) -> Response<Body> {
         "maxParallelImagePulls": kubelet.max_parallel_image_pulls,
         "imageGCHighThresholdPercent": kubelet.image_gc_high_threshold,
         "imageGCLowThresholdPercent": kubelet.image_gc_low_threshold,
-        "imageMinimumGCAge": format!("{}s", kubelet.minimum_image_ttl.as_secs()),
-        "imageMaximumGCAge": format!("{}s", kubelet.maximum_image_ttl.map_or(0, |t| t.as_secs())),
+        "imageMinimumGCAge": go_duration(kubelet.minimum_image_ttl),
+        "imageMaximumGCAge": go_duration(kubelet.maximum_image_ttl.unwrap_or_default()),
         "allowedUnsafeSysctls": kubelet.allowed_unsafe_sysctls,
         "seccompDefault": kubelet.seccomp_default,
         "systemReserved": kubelet.system_reserved,
         "kubeReserved": kubelet.kube_reserved,
+        "streamingConnectionIdleTimeout": go_duration(kubelet.streaming_connection_idle_timeout.unwrap_or_default()),
         "nodeLeaseDurationSeconds": 40,
         "cgroupDriver": "cgroupfs",
         "enableServer": true,

@@ -1,6 +1,7 @@
 //! Upgrades of an HTTP/1.1 connection to WebSocket or SPDY/3.1.
 
 use std::future::Future;
+use std::time::Duration;
 
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -9,12 +10,13 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use super::idle::Noted;
 use super::{Body, Refusal, full};
 
 const PROTOCOL_VERSION: &str = "x-stream-protocol-version";
 
 /// An upgraded connection.
-pub(super) type Io = TokioIo<Upgraded>;
+pub(super) type Io = Noted<TokioIo<Upgraded>>;
 
 /// What the client asked for, and the protocol over it that both sides know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,10 @@ pub(super) fn negotiate(
         })
     };
     if is("websocket") {
-        return choose(tokens(headers, SEC_WEBSOCKET_PROTOCOL.as_str()), web_socket).map(Protocol::WebSocket);
+        let offered = tokens(headers, SEC_WEBSOCKET_PROTOCOL.as_str());
+        // As upstream: a client that names none gets the one without a version.
+        let offered = if offered.is_empty() { vec![""] } else { offered };
+        return choose(offered, web_socket).map(Protocol::WebSocket);
     }
     if is("SPDY/3.1") {
         return choose(tokens(headers, PROTOCOL_VERSION), spdy).map(Protocol::Spdy);
@@ -59,10 +64,12 @@ pub(super) fn negotiate(
     Err(Refusal::bad_request(text))
 }
 
-/// The answer that switches protocols; `serve` is run on the connection once it is sent.
+/// The answer that switches protocols; `serve` is run on the connection once it is sent, until nothing moves on it
+/// for the time of `idle`.
 pub(super) fn switch<F, Fut>(
     mut request: Request<Incoming>,
     protocol: &Protocol,
+    idle: Option<Duration>,
     serve: F,
 ) -> Result<Response<Body>, Refusal>
 where
@@ -79,7 +86,9 @@ where
             let key = request.headers().get(SEC_WEBSOCKET_KEY);
             let key = key.ok_or_else(|| Refusal::bad_request("Sec-WebSocket-Key is missing"))?;
             headers.insert(SEC_WEBSOCKET_ACCEPT, value(&derive_accept_key(key.as_bytes()))?);
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, value(name)?);
+            if !name.is_empty() {
+                headers.insert(SEC_WEBSOCKET_PROTOCOL, value(name)?);
+            }
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
         Protocol::Spdy(version) => {
@@ -91,11 +100,24 @@ where
     // It lives as long as its connection, which ends with the listener's.
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(upgraded) => serve(TokioIo::new(upgraded)).await,
+            Ok(upgraded) => until_idle(TokioIo::new(upgraded), idle, serve).await,
             Err(error) => tracing::debug!(%error, "node API: an upgrade failed"),
         }
     });
     Ok(response)
+}
+
+async fn until_idle<F, Fut>(io: TokioIo<Upgraded>, idle: Option<Duration>, serve: F)
+where
+    F: FnOnce(Io) -> Fut,
+    Fut: Future<Output = ()>,
+{
+    let (io, activity) = Noted::new(io);
+    let Some(timeout) = idle else { return serve(io).await };
+    tokio::select! {
+        () = serve(io) => {}
+        () = activity.idle_for(timeout) => tracing::info!(?timeout, "node API: an idle stream was closed"),
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +147,12 @@ mod tests {
             negotiate(&asked, &web_socket, &spdy).expect("agreed"),
             Protocol::Spdy("v4.channel.k8s.io".into())
         );
+        let silent = headers(&[("upgrade", "websocket")]);
+        assert_eq!(
+            negotiate(&silent, &["x", ""], &spdy).expect("agreed"),
+            Protocol::WebSocket(String::new())
+        );
+        assert!(negotiate(&silent, &web_socket, &spdy).is_err());
         assert!(negotiate(&headers(&[("upgrade", "SPDY/3.1")]), &web_socket, &spdy).is_err());
         assert!(negotiate(&HeaderMap::new(), &web_socket, &spdy).is_err());
     }

@@ -8,6 +8,7 @@ use super::ConfigError;
 use crate::agent::context::Context;
 use crate::agent::paths::Paths;
 use crate::agent::spec::full_name;
+use crate::runtime::apparmor::{DEFAULT_PROFILE, Machine};
 use crate::runtime::spec::{Image, Seccomp};
 
 /// Where manifests written for kubelet expect their profiles to be.
@@ -35,7 +36,7 @@ struct Node<'a> {
     paths: &'a Paths,
     /// Containers without a profile get the runtime's.
     seccomp_default: bool,
-    /// The kernel has AppArmor, and it is on.
+    /// AppArmor profiles can be applied.
     apparmor: bool,
 }
 
@@ -46,11 +47,10 @@ pub(super) fn security(
     container: &Container,
     image: &Image,
 ) -> Result<Security, ConfigError> {
-    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
     let node = Node {
         paths: &context.paths,
         seccomp_default: context.settings.kubelet.seccomp_default,
-        apparmor: enabled.is_ok_and(|text| text.starts_with(b"Y")),
+        apparmor: Machine::this().is_usable(),
     };
     effective(&node, pod, container, &image.user)
 }
@@ -85,7 +85,7 @@ fn effective(
         drop_capabilities: capabilities.drop.unwrap_or_default(),
         no_new_privileges: own.allow_privilege_escalation == Some(false),
         seccomp: if privileged { Seccomp::Unconfined } else { seccomp(node, profile)? },
-        apparmor: apparmor.filter(|_| !privileged).map_or(Ok(None), |p| self::apparmor(node, p))?,
+        apparmor: self::apparmor(node, apparmor, privileged)?,
         unmasked: own.proc_mount.as_deref() == Some("Unmasked"),
     })
 }
@@ -111,15 +111,25 @@ fn non_root(user: Option<i64>, image_user: &str) -> Result<(), String> {
     }
 }
 
-/// The profile to apply. The runtime has none of its own: `RuntimeDefault` confines nothing.
-fn apparmor(node: &Node<'_>, profile: &AppArmorProfile) -> Result<Option<String>, ConfigError> {
-    if profile.type_ == "Unconfined" {
-        return Ok(None);
+/// The profile to apply: as with containerd the default one where a pod says nothing and AppArmor can be had.
+/// It does not confine privileged containers.
+fn apparmor(
+    node: &Node<'_>,
+    profile: Option<&AppArmorProfile>,
+    privileged: bool,
+) -> Result<Option<String>, ConfigError> {
+    let default = || (!privileged).then(|| DEFAULT_PROFILE.to_owned());
+    match profile.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())) {
+        Some(("Unconfined", _)) => Ok(None),
+        None if !node.apparmor => Ok(None),
+        Some(_) if !node.apparmor => Err(ConfigError("apparmor is not supported".into())),
+        None | Some(("RuntimeDefault", _)) => Ok(default()),
+        Some(("Localhost", Some(name))) => Ok(Some(name.to_owned())),
+        Some(("Localhost", None)) => {
+            Err(ConfigError("localhostProfile must be set if appArmorProfile type is Localhost.".into()))
+        }
+        Some((other, _)) => Err(ConfigError(format!("unknown appArmorProfile type {other:?}"))),
     }
-    if !node.apparmor {
-        return Err(ConfigError("Cannot enforce AppArmor: AppArmor is not enabled on the host".into()));
-    }
-    Ok(profile.localhost_profile.clone().filter(|_| profile.type_ == "Localhost"))
 }
 
 /// The file of a profile below the node's directory of profiles, or below kubelet's well-known one.
@@ -215,19 +225,27 @@ mod tests {
     }
 
     #[test]
-    fn apparmor_needs_a_kernel_that_has_it() {
-        let profile = |p: Value, user: &str| {
-            case(json!({"appArmorProfile": p}), json!({}), user)
+    fn apparmor_profiles() {
+        let profile = |p: Value, privileged: bool, user: &str| {
+            case(json!({"appArmorProfile": p}), json!({"privileged": privileged}), user)
                 .map(|s| s.apparmor)
                 .map_err(|e| e.to_string())
         };
-        let missing = "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned();
-        assert_eq!(profile(json!({"type": "RuntimeDefault"}), ""), Err(missing.clone()));
-        assert_eq!(profile(json!({"type": "Localhost", "localhostProfile": "p"}), ""), Err(missing));
-        assert_eq!(profile(json!({"type": "Unconfined"}), ""), Ok(None));
-        assert_eq!(profile(json!({"type": "RuntimeDefault"}), "apparmor"), Ok(None));
+        let (missing, default) =
+            (Err("apparmor is not supported".to_owned()), Ok(Some(DEFAULT_PROFILE.to_owned())));
         let local = json!({"type": "Localhost", "localhostProfile": "p"});
-        assert_eq!(profile(local, "apparmor"), Ok(Some("p".into())));
+        for (asked, privileged, without, with) in [
+            (json!(null), false, Ok(None), default.clone()),
+            (json!(null), true, Ok(None), Ok(None)),
+            (json!({"type": "RuntimeDefault"}), false, missing.clone(), default),
+            (json!({"type": "RuntimeDefault"}), true, missing.clone(), Ok(None)),
+            (json!({"type": "Unconfined"}), false, Ok(None), Ok(None)),
+            (local.clone(), false, missing.clone(), Ok(Some("p".into()))),
+            (local, true, missing, Ok(Some("p".into()))),
+        ] {
+            assert_eq!(profile(asked.clone(), privileged, ""), without, "{asked} {privileged}");
+            assert_eq!(profile(asked.clone(), privileged, "apparmor"), with, "{asked} {privileged}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ pub(crate) use threshold::amount;
 
 /// Between two looks, as kubelet's.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// So long an evicted pod is waited for before the next one is chosen.
+/// So long pods are waited for that are to give something back, before the next one is chosen.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Seconds for a pod that has to go at once.
 const AT_ONCE: i64 = 1;
@@ -125,25 +125,15 @@ impl Manager {
             if before.as_ref().map(has) != Some(has(&now)) {
                 let reason = if has(&now) { yes } else { no };
                 let name = &self.context.settings.node_name;
-                self.node_event("Normal", reason, format!("Node {name} status is now: {reason}"));
+                self.context.node_event("Normal", reason, format!("Node {name} status is now: {reason}"));
             }
         }
     }
 
-    fn node_event(&self, type_: &'static str, reason: &'static str, text: String) {
-        let mut node = Node::default();
-        node.metadata.name = Some(self.context.settings.node_name.clone());
-        self.context.events.node(&node, type_, reason, text);
-    }
-
-    /// Pods that are to run and are not on their way out.
+    /// Pods that run, also those that were deleted and take their time, and are not being evicted.
     fn active(&self) -> impl Iterator<Item = Arc<Pod>> {
-        let on_its_way = |pod: &Pod| {
-            is_terminal(pod)
-                || pod.metadata.deletion_timestamp.is_some()
-                || self.context.evictions.of(uid(pod)).is_some()
-        };
-        self.context.pods.all().into_iter().filter(move |pod| !on_its_way(pod))
+        let has_ended = |pod: &Pod| is_terminal(pod) || self.context.evictions.of(uid(pod)).is_some();
+        self.context.pods.all().into_iter().filter(move |pod| !has_ended(pod))
     }
 
     fn limited(&self) -> impl Iterator<Item = Arc<Pod>> {
@@ -173,7 +163,11 @@ impl Manager {
         }
         let (signal, resource) = (threshold.signal, threshold.signal.resource());
         tracing::warn!(resource, "eviction threshold met");
-        self.node_event("Warning", "EvictionThresholdMet", format!("Attempting to reclaim {resource}"));
+        self.context.node_event(
+            "Warning",
+            "EvictionThresholdMet",
+            format!("Attempting to reclaim {resource}"),
+        );
         if signal.condition() == Condition::Disk && self.reclaim(signal).await {
             return None;
         }
@@ -203,11 +197,14 @@ impl Manager {
         if files_only && matches!(signal, Signal::NodeFs | Signal::NodeFsInodes) {
             return false;
         }
+        if tokio::time::timeout(PATIENCE, self.context.evictions.reclaim()).await.is_err() {
+            tracing::warn!("some pods take long to remove their containers that ended");
+        }
         match image_gc::free(&self.context, u64::MAX).await {
             Ok(bytes) => tracing::info!(bytes, "unused images were removed"),
             Err(error) => {
                 tracing::warn!(%error, "unused images could not be removed");
-                self.node_event("Warning", "FreeDiskSpaceFailed", error.to_string());
+                self.context.node_event("Warning", "FreeDiskSpaceFailed", error.to_string());
             }
         }
         let seen = self.sources.read(&self.context, &self.thresholds);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSwapStatus, NodeSystemInfo, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::agent::error::Error;
@@ -42,7 +42,9 @@ impl Machine {
             machine_id: optional("/etc/machine-id"),
             operating_system: "linux".into(),
             os_image: os_image(&optional("/etc/os-release")),
-            swap: None,
+            swap: kib(&meminfo, "SwapTotal:")
+                .filter(|bytes| *bytes > 0)
+                .map(|bytes| NodeSwapStatus { capacity: Some(bytes) }),
             system_uuid: Some(optional("/sys/class/dmi/id/product_uuid"))
                 .filter(|u| !u.is_empty())
                 .unwrap_or_else(|| optional("/etc/machine-id")),

@@ -43,8 +43,6 @@ pub(crate) struct Registration {
     network: watch::Sender<Option<PodNetwork>>,
     /// The node as last seen, for the other parts.
     seen: watch::Sender<Arc<Node>>,
-    /// The start was told in an event.
-    announced: AtomicBool,
     /// That the network is open is yet to be told.
     announce_network: AtomicBool,
     /// What the pod network was opened with, and what ends its guard.
@@ -66,7 +64,6 @@ impl Registration {
             machine,
             network,
             seen,
-            announced: AtomicBool::new(false),
             announce_network: AtomicBool::new(false),
             opened: Mutex::default(),
             guard: Mutex::default(),
@@ -86,9 +83,6 @@ impl Registration {
     pub(crate) async fn run(&self, token: CancellationToken) -> Result<(), Error> {
         self.reopen_network().await;
         let mut node = self.register().await?;
-        if !self.announced.swap(true, Ordering::Relaxed) {
-            self.context.events.node(&node, "Normal", "Starting", "Starting kubelet.".into());
-        }
         let name = self.context.settings.node_name.clone();
         let mut watched = std::pin::pin!(watch_object(self.api(), &name).default_backoff());
         let mut pressure = self.context.pressure.clone();
@@ -103,12 +97,8 @@ impl Registration {
                 self.announce_network.store(true, Ordering::Relaxed);
             }
             if self.announce_network.swap(false, Ordering::Relaxed) {
-                self.context.events.node(
-                    &node,
-                    "Normal",
-                    "NodeReady",
-                    format!("Node {name} status is now: NodeReady"),
-                );
+                let text = format!("Node {name} status is now: NodeReady");
+                self.context.node_event("Normal", "NodeReady", text);
             }
             self.write_status(&node).await?;
             tokio::select! {
@@ -215,10 +205,23 @@ impl Registration {
                 Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
                     self.context.images_changed.notify_one();
                 }
-                result => drop(result?),
+                result => {
+                    result?;
+                    self.tell_reboot(node);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Tells that the machine is another boot's than the node's status had it.
+    fn tell_reboot(&self, node: &Node) {
+        let known = node.status.as_ref().and_then(|s| s.node_info.as_ref()).map_or("", |i| &i.boot_id);
+        let (name, boot) = (&self.context.settings.node_name, &self.machine.info.boot_id);
+        if !known.is_empty() && known != boot {
+            let text = format!("Node {name} has been rebooted, boot id: {boot}");
+            self.context.node_event("Warning", "Rebooted", text);
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use crate::agent::pod::HANDLERS;
 use crate::config::NodeSettings;
 use crate::runtime::spec::Image;
 
-/// kubelet reports this many images at most.
-const MAX_IMAGES: usize = 50;
+/// kubelet reports this many names of an image at most.
+const MAX_NAMES: usize = 5;
 
 /// The status is written this often at least.
 const REPORT: Duration = Duration::from_secs(300);
@@ -46,21 +46,21 @@ impl Observation<'_> {
                 kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(settings.node_api_port) }),
             }),
             node_info: Some(self.machine.info.clone()),
-            runtime_handlers: Some(handlers()),
+            images: Some(self.image_list(settings.kubelet.node_status_max_images)),
             features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
-            images: Some(self.image_list()),
+            runtime_handlers: Some(handlers()),
             ..NodeStatus::default()
         }
     }
 
-    fn image_list(&self) -> Vec<ContainerImage> {
+    fn image_list(&self, most: Option<usize>) -> Vec<ContainerImage> {
         let mut images: Vec<&Image> = self.images.iter().collect();
-        images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+        images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| b.id.cmp(&a.id)));
         let entry = |i: &Image| ContainerImage {
-            names: Some(i.digests.iter().chain(&i.tags).cloned().collect()),
+            names: Some(i.digests.iter().chain(&i.tags).take(MAX_NAMES).cloned().collect()),
             size_bytes: i64::try_from(i.size).ok(),
         };
-        images.into_iter().take(MAX_IMAGES).map(entry).collect()
+        images.into_iter().take(most.unwrap_or(usize::MAX)).map(entry).collect()
     }
 
     fn conditions(&self, node: &Node) -> Vec<NodeCondition> {
@@ -171,12 +171,14 @@ pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
     compare("allocatable", json!(wanted.allocatable), json!(old.allocatable));
     compare("daemonEndpoints", json!(wanted.daemon_endpoints), json!(old.daemon_endpoints));
     compare("nodeInfo", json!(wanted.node_info), json!(old.node_info));
-    compare("runtimeHandlers", json!(wanted.runtime_handlers), json!(old.runtime_handlers));
     compare("features", json!(wanted.features), json!(old.features));
+    compare("runtimeHandlers", json!(wanted.runtime_handlers), json!(old.runtime_handlers));
     compare("images", json!(wanted.images), json!(old.images.unwrap_or_default()));
     if wanted.addresses != old.addresses {
-        // Addresses merge by type: one that moved is replaced.
-        changes.insert("addresses".into(), json!(wanted.addresses));
+        // Addresses merge by type, of which there may be several, and one that is gone must go.
+        let mut addresses: Vec<Value> = wanted.addresses.iter().flatten().map(|a| json!(a)).collect();
+        addresses.push(json!({"$patch": "replace"}));
+        changes.insert("addresses".into(), json!(addresses));
     }
     (!changes.is_empty()).then(|| json!({ "status": changes }))
 }
@@ -206,10 +208,31 @@ mod tests {
             cluster_domain: "cluster.local".into(),
             resolv_conf: "/etc/resolv.conf".into(),
             private_registry: "/etc/kedge/registries.yaml".into(),
+            disable_default_registry_endpoint: false,
             proxy_mode: ProxyMode::Auto,
             max_pods: 110,
             kubelet: Kubelet::new("/var/lib/kedge/agent/pod-manifests".into(), 1 << 30),
         }
+    }
+
+    #[test]
+    fn the_largest_images_are_told_with_a_few_of_their_names() {
+        let machine = Machine::read(Path::new("/")).expect("a machine");
+        let image = |size: u64| Image {
+            id: format!("sha256:{size}"),
+            tags: (0..9).map(|n| format!("r.example/x:{n}")).collect(),
+            digests: vec!["r.example/x@sha256:1".into()],
+            size,
+            user: String::new(),
+        };
+        let images: Vec<Image> = (1..80).map(image).collect();
+        let pressure = Pressure::default();
+        let observation = Observation { machine: &machine, images: &images, network_ready: true, pressure };
+        let list = observation.image_list(Some(50));
+        assert_eq!((list.len(), list[0].size_bytes, list[49].size_bytes), (50, Some(79), Some(30)));
+        let names = list[0].names.as_ref().expect("names");
+        assert_eq!((names.len(), names[0].as_str()), (5, "r.example/x@sha256:1"));
+        assert_eq!(observation.image_list(None).len(), 79);
     }
 
     #[test]
@@ -258,6 +281,11 @@ mod tests {
             assert_eq!(patch(&node, &status).is_some(), written, "{age} s");
             assert!(report_in(&node, Timestamp::now()) <= REPORT);
         }
+        let moved = NodeSettings { node_ip: "10.0.0.2".parse().expect("an address"), ..settings() };
+        let change = patch(&node, &observation.status(&node, &moved)).expect("a patch");
+        let addresses = change["status"]["addresses"].as_array().expect("a list");
+        assert_eq!((addresses.len(), &addresses[0]["address"]), (3, &json!("10.0.0.2")), "{change}");
+        assert_eq!(addresses[2], json!({"$patch": "replace"}), "addresses that are gone go: {change}");
         let lost = Observation { network_ready: false, pressure: Pressure::default(), ..observation }
             .status(&node, &settings());
         let change = patch(&node, &lost).expect("a patch");

@@ -14,12 +14,12 @@ use tokio::task::JoinSet;
 use super::keyring::Keyring;
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
-use crate::agent::images::{PullError, Pulled};
+use crate::agent::images::{Credential, PullError, Pulled};
 use crate::agent::objects::Fetched;
 use crate::agent::spec::namespace;
 use crate::agent::steady;
 use crate::api::go_duration;
-use crate::runtime::spec::{Image, RegistryAuth};
+use crate::runtime::spec::Image;
 
 /// A pull that failed is shown as such for this long before its back-off is.
 const SHOW_FAILURE: SignedDuration = SignedDuration::from_secs(3);
@@ -123,13 +123,18 @@ impl Pulls {
         let present = self.context.images.resolve(name).await;
         let present = present.map_err(|error| asking.invalid_name(name, &error.to_string()))?;
         let policy = container.image_pull_policy.as_deref().unwrap_or_else(|| default_policy(name));
-        match (policy, present) {
+        let usable = match present {
+            Some(image) if policy != "Always" && self.may_use(pod, name, &image).await => Some(image),
+            _ => None,
+        };
+        match (policy, usable) {
+            // One that the pod has no credentials for is not there either, as far as it is told.
             ("Never", None) => {
                 let message = format!("Container image \"{name}\" is not present with pull policy of Never");
                 asking.event("Warning", "ErrImageNeverPull", message.clone());
                 return Err(asking.failed("ErrImageNeverPull", message, Some(LOOK_AGAIN)));
             }
-            ("Never" | "IfNotPresent", Some(image)) => {
+            (_, Some(image)) => {
                 let message = format!(
                     "Container image \"{name}\" already present on machine and can be accessed by the pod"
                 );
@@ -151,18 +156,25 @@ impl Pulls {
             return Err(NotReady::Failed { reason, message, retry_at: Some(until) });
         }
         asking.event("Normal", "Pulling", format!("Pulling image \"{name}\""));
-        let auths = self.auths(pod, name).await;
-        self.start(name.to_owned(), auths);
+        let credentials = self.credentials(pod, name).await;
+        self.start(name.to_owned(), credentials);
         Err(NotReady::Pulling)
     }
 
-    fn start(&mut self, name: String, auths: Vec<RegistryAuth>) {
+    /// Whether the pod may use an image that is on this node.
+    async fn may_use(&self, pod: &Pod, name: &str, image: &Image) -> bool {
+        let access = self.context.puller.access();
+        access.is_open(name, &image.id)
+            || access.opens(name, &image.id, &self.credentials(pod, name).await).await
+    }
+
+    fn start(&mut self, name: String, credentials: Vec<Credential>) {
         let began = Instant::now();
         self.running.insert(name.clone(), began);
         let puller = Arc::clone(&self.context.puller);
         let (done, wake) = (Arc::clone(&self.done), Arc::clone(&self.wake));
         self.tasks.spawn(async move {
-            let result = puller.pull(name.clone(), auths).await;
+            let result = puller.pull(name.clone(), credentials).await;
             done.lock().insert(name, (result, began));
             wake.notify_one();
         });
@@ -223,7 +235,7 @@ impl Pulls {
     }
 
     /// Credentials from the pod's pull secrets that fit the image's registry.
-    async fn auths(&self, pod: &Pod, image: &str) -> Vec<RegistryAuth> {
+    async fn credentials(&self, pod: &Pod, image: &str) -> Vec<Credential> {
         let (mut keyring, mut missing) = (Keyring::default(), Vec::new());
         let references = pod.spec.iter().flat_map(|s| s.image_pull_secrets.iter().flatten());
         for reference in references.filter(|r| !r.name.is_empty()) {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 
+use crate::agent::images::{Credential, SecretKey};
 use crate::runtime::spec::RegistryAuth;
 
 /// The Hub's place among credentials.
@@ -29,7 +30,7 @@ struct Entry {
 
 /// Credentials by registry, with or without a path.
 #[derive(Debug, Default)]
-pub(super) struct Keyring(BTreeMap<String, Vec<RegistryAuth>>);
+pub(super) struct Keyring(BTreeMap<String, Vec<Credential>>);
 
 impl Keyring {
     /// Adds a secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/dockercfg`; any other,
@@ -45,17 +46,21 @@ impl Keyring {
             }
             _ => None,
         };
+        let metadata = &secret.metadata;
+        let [uid, namespace, name] =
+            [&metadata.uid, &metadata.namespace, &metadata.name].map(|text| text.clone().unwrap_or_default());
+        let source = SecretKey { uid, namespace, name };
         for (location, entry) in entries.unwrap_or_default() {
             if let (Some(key), Some(auth)) = (key(&location), entry.credentials()) {
-                self.0.entry(key).or_default().push(auth);
+                self.0.entry(key).or_default().push(Credential { auth, secret: source.clone() });
             }
         }
     }
 
     /// What fits an image, the most specific first. `repository` is its full name without a tag.
-    pub(super) fn lookup(&self, repository: &str) -> Vec<RegistryAuth> {
+    pub(super) fn lookup(&self, repository: &str) -> Vec<Credential> {
         let fitting = self.0.iter().rev().filter(|(key, _)| fits(key, repository));
-        let found: Vec<RegistryAuth> = fitting.flat_map(|(_, auths)| auths.clone()).collect();
+        let found: Vec<Credential> = fitting.flat_map(|(_, all)| all.clone()).collect();
         match found.is_empty() && repository.starts_with("docker.io/") {
             true => self.0.get(HUB).cloned().unwrap_or_default(),
             false => found,
@@ -106,14 +111,43 @@ fn fits(key: &str, repository: &str) -> bool {
         && globs.iter().zip(&parts).all(|(glob, part)| matches(glob.as_bytes(), part.as_bytes()))
 }
 
-/// Whether a text matches a pattern in which `*` is any text and `?` any character.
+/// Whether a text matches a pattern as Go's `path.Match` has it: `*` is any text, `?` any character, `[a-z]` and
+/// `[^a-z]` are characters of a range or not, and a backslash takes its meaning from what follows.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) if matches(rest, text) => true,
         (Some((b'*', _)), Some((_, text))) => matches(pattern, text),
+        (Some((b'[', class)), Some((t, text))) => in_class(class, *t).is_some_and(|rest| matches(rest, text)),
+        (Some((b'\\', [p, pattern @ ..])), Some((t, text))) => p == t && matches(pattern, text),
         (Some((p, pattern)), Some((t, text))) => (p == t || *p == b'?') && matches(pattern, text),
         _ => false,
+    }
+}
+
+/// What follows a class of characters, of which `pattern` is what comes after the bracket, if it has the
+/// character; `None` also if it has no end.
+fn in_class(pattern: &[u8], character: u8) -> Option<&[u8]> {
+    let (is_negated, mut rest) = match pattern {
+        [b'^', rest @ ..] => (true, rest),
+        rest => (false, rest),
+    };
+    let mut is_in = false;
+    loop {
+        let (low, after) = match rest {
+            [b'\\', c, after @ ..] => (*c, after),
+            [c, after @ ..] => (*c, after),
+            [] => return None,
+        };
+        let (high, after) = match after {
+            [b'-', b'\\', c, after @ ..] | [b'-', c, after @ ..] if *c != b']' => (*c, after),
+            after => (low, after),
+        };
+        is_in |= (low..=high).contains(&character);
+        rest = after;
+        if let [b']', rest @ ..] = rest {
+            return (is_in != is_negated).then_some(rest);
+        }
     }
 }
 
@@ -158,6 +192,12 @@ mod tests {
             ("r*.example", "reg.example/x", true),
             ("r?.example", "reg.example/x", false),
             ("*.example:5000", "r.example:5001/x", false),
+            ("reg[0-9].example", "reg7.example/x", true),
+            ("reg[^0-9].example", "reg7.example/x", false),
+            ("reg[ab-d].example", "regc.example/x", true),
+            ("reg[ab-d].example", "rege.example/x", false),
+            ("reg[a.example", "rega.example/x", false),
+            ("r\\*.example", "reg.example/x", false),
             ("", "docker.io/library/nginx", false),
         ] {
             let keyring = keyring(&json!({location: {"username": "u", "password": "p"}}));
@@ -172,13 +212,15 @@ mod tests {
             "r.example/team": {"username": "team", "password": "x"}}));
         let old = json!({"r.example": {"username": "old", "password": "x"}});
         keyring.add(&secret("dockercfg", ".dockercfg", &old));
-        let users: Vec<_> = keyring.lookup("r.example/team/x").into_iter().map(|a| a.username).collect();
+        let users: Vec<_> = keyring.lookup("r.example/team/x").into_iter().map(|c| c.auth.username).collect();
         assert_eq!(users, ["team", "host", "old"]);
     }
 
     #[test]
     fn the_auth_field_counts_more_and_secrets_of_other_kinds_nothing() {
-        let found = |entry: Value| keyring(&json!({ "r.example": entry })).lookup("r.example/x").pop();
+        let found = |entry: Value| {
+            keyring(&json!({ "r.example": entry })).lookup("r.example/x").pop().map(|c| c.auth)
+        };
         let pair = |username: &str, password: &str| {
             Some(RegistryAuth { username: username.into(), password: password.into() })
         };

@@ -184,7 +184,7 @@ impl Memory {
     }
 }
 
-/// Upstream's message for containers lost with a reboot.
+/// Upstream's message for containers nobody knows the end of.
 const GONE: &str = "The container could not be located when the pod was terminated";
 
 fn past_of(status: &ContainerStatus, now: Timestamp) -> Option<Past> {
@@ -193,9 +193,10 @@ fn past_of(status: &ContainerStatus, now: Timestamp) -> Option<Past> {
         (Some(terminated), _) => terminated,
         (None, Some(running)) => ContainerStateTerminated {
             container_id: status.container_id.clone(),
-            exit_code: 137,
-            reason: Some("ContainerStatusUnknown".into()),
-            message: Some(GONE.into()),
+            // As runtimes tell of containers that were there before a reboot.
+            exit_code: 255,
+            reason: Some("Unknown".into()),
+            message: None,
             started_at: running.started_at,
             finished_at: Some(now.into()),
             signal: None,

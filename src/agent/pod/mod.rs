@@ -2,6 +2,7 @@
 
 mod conditions;
 mod files;
+mod give_back;
 mod hooks;
 mod images;
 mod keyring;

@@ -133,11 +133,8 @@ impl Inputs<'_> {
         if outcome == InitOutcome::Done || initialised {
             self.ephemeral_containers(&mut plan);
         }
-        plan.create_sandbox = !self.observed.ready() && (!plan.start.is_empty() || !plan.waiting.is_empty());
-        if plan.create_sandbox && plan.start.is_empty() {
-            // Everything waits: the sandbox can wait too.
-            plan.create_sandbox = false;
-        }
+        // While everything waits the sandbox can wait too.
+        plan.create_sandbox = !self.observed.ready() && !plan.start.is_empty();
         plan
     }
 

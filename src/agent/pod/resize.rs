@@ -19,7 +19,7 @@ use crate::agent::steady;
 use crate::runtime::Error;
 use crate::runtime::spec::Resources;
 
-/// A resize that waits for room, or that the kernel refused, is tried again this often.
+/// A resize that the kernel refused is tried again this often.
 const RETRY: SignedDuration = SignedDuration::from_secs(30);
 
 /// What may change in place.
@@ -41,8 +41,14 @@ impl Unsized {
     fn pending(reason: &'static str, message: String) -> Self {
         Self { condition: PENDING, reason, message }
     }
+
+    /// The node will have room when other pods are gone.
+    pub(super) fn is_deferred(&self) -> bool {
+        self.reason == DEFERRED
+    }
 }
 
+const DEFERRED: &str = "Deferred";
 /// The resize waits.
 pub(crate) const PENDING: &str = "PodResizePending";
 /// The resize is being carried out.
@@ -140,14 +146,12 @@ impl Worker {
     fn refuse(&mut self, pod: &Pod, spec: &PodSpec, refused: Unsized) {
         if self.memory.undersized.as_ref() != Some(&refused) {
             let told = told(spec, pod, Some(&refused.message));
-            let (event, word) = match refused.reason {
-                "Deferred" => ("ResizeDeferred", "deferred"),
-                _ => ("ResizeInfeasible", "infeasible"),
+            let (event, word) = if refused.is_deferred() {
+                ("ResizeDeferred", "deferred")
+            } else {
+                ("ResizeInfeasible", "infeasible")
             };
             self.context.events.pod(pod, None, "Warning", event, format!("Pod resize {word}: {told}"));
-        }
-        if refused.reason == "Deferred" {
-            self.retry_at(Some(steady::now() + RETRY));
         }
         self.memory.undersized = Some(refused);
     }
@@ -205,7 +209,7 @@ impl Worker {
         others.retain(|p| uid(p) != uid(pod) && !is_terminal(p));
         admit::room(&node, pod, &others).map_err(|lack| match lack {
             admit::NoRoom::Never(message) => Unsized::pending("Infeasible", message),
-            admit::NoRoom::NotNow(message) => Unsized::pending("Deferred", message),
+            admit::NoRoom::NotNow(message) => Unsized::pending(DEFERRED, message),
         })
     }
 

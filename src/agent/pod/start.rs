@@ -15,7 +15,6 @@ use crate::agent::spec::{all_containers, container_id, name, namespace, uid};
 use crate::agent::steady;
 use crate::agent::volumes::Mounted;
 use crate::agent::volumes::stage::Stage;
-use crate::runtime;
 use crate::runtime::spec::{ContainerState, Image};
 
 /// Pause before a container that could not be made is tried again, as kubelet's.
@@ -118,17 +117,19 @@ impl Worker {
         if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
             tracing::warn!(%error, "places of a container's sub-paths are left for later");
         }
-        if let Err(error) = &created
-            && !matches!(error, runtime::Error::Start(_))
-        {
-            let _ = node.remove_container(&id).await;
-            return Err(("CreateContainerError", error.to_string()));
-        }
+        let made = match created {
+            Ok(_) => Ok(()),
+            // Elsewhere the process is made when the container is started.
+            Err(error @ crate::runtime::Error::Start(_)) => Err(error),
+            Err(error) => {
+                let _ = node.remove_container(&id).await;
+                return Err(("CreateContainerError", error.to_string()));
+            }
+        };
         self.event(pod, &container.name, "Normal", "Created", "Container created".into());
-        // Namespaces, mounts and program are the start's affair with containerd: their failure is an end.
-        let started = match created {
-            Ok(_) => node.start_container(&id).await,
-            Err(error) => Err(error),
+        let started = match made {
+            Ok(()) => node.start_container(&id).await.map(drop),
+            failed => failed,
         };
         if let Err(error) = started {
             let _ = node.remove_container(&id).await;

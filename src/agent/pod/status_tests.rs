@@ -235,12 +235,12 @@ fn after_a_reboot_what_ran_is_known_to_have_ended() {
     let pod = pod(json!({"containers": [{"name": "a"}]}), old);
     let mut memory = Memory::default();
     memory.adopt(&pod, &Observed::default(), at(9));
-    assert_eq!(memory.past("a").and_then(|p| p.ended).map(|e| e.0), Some(137));
+    assert_eq!(memory.past("a").and_then(|p| p.ended).map(|e| e.0), Some(255));
     assert_eq!(memory.addresses.len(), 1);
     let fresh = observed(vec![container("a", 4, spec::ContainerState::Running, None)]);
     let s = status(&pod, &fresh, &memory, false);
     let c = &s.container_statuses.as_ref().expect("statuses")[0];
     assert_eq!(c.restart_count, 4);
     let last = c.last_state.clone().and_then(|s| s.terminated).expect("last state");
-    assert_eq!(last.reason.as_deref(), Some("ContainerStatusUnknown"));
+    assert_eq!((last.reason.as_deref(), last.exit_code), (Some("Unknown"), 255));
 }

@@ -68,7 +68,8 @@ impl Worker {
     }
 
     async fn new_sandbox(&mut self, pod: &Pod, observed: &Observed) -> bool {
-        if observed.sandbox.is_some() {
+        // After a reboot nothing is left of the former one but what the status tells.
+        if observed.sandbox.is_some() || !self.memory.history.is_empty() {
             let text = "Pod sandbox changed, it will be killed and re-created.";
             self.context.events.pod(pod, None, "Normal", "SandboxChanged", text.into());
             self.memory.absorb(observed, Timestamp::now());

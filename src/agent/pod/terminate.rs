@@ -30,8 +30,10 @@ pub(super) fn grace_seconds(pod: &Pod) -> i64 {
     pod.metadata.deletion_grace_period_seconds.or(spec).unwrap_or(30)
 }
 
+/// Grace periods may be longer than moments can be told: a century is for ever.
 fn seconds(value: i64) -> Duration {
-    Duration::from_secs(u64::try_from(value).unwrap_or(0))
+    const CENTURY: u64 = 100 * 366 * 24 * 60 * 60;
+    Duration::from_secs(u64::try_from(value).unwrap_or(0).min(CENTURY))
 }
 
 /// Ends containers, apart from the worker: it can report meanwhile.
@@ -181,6 +183,12 @@ impl Worker {
         }
     }
 
+    /// Seconds the pod gets to end: its own, or fewer if the node evicts it.
+    pub(super) fn grace(&self, pod: &Pod) -> i64 {
+        let own = grace_seconds(pod);
+        self.context.evictions.of(uid(pod)).map_or(own, |eviction| eviction.grace.min(own))
+    }
+
     /// Name and id of each running container.
     async fn running(&self) -> Vec<(String, String)> {
         let observed = self.observe_quietly().await;
@@ -205,6 +213,7 @@ impl Worker {
     /// Returns early, to be called again, when its grace period was shortened meanwhile.
     pub(super) async fn terminate(&mut self, pod: &Pod, in_api: bool) -> Result<bool, Error> {
         self.memory.terminating = true;
+        self.evict(pod);
         self.probes.only_readiness();
         if !self.kill_and_report(pod, in_api).await {
             return Ok(false);
@@ -227,7 +236,7 @@ impl Worker {
     /// Ends all containers and tells of each and of readiness meanwhile; `false` when the grace period was
     /// shortened, and all has to be done again, faster.
     async fn kill_and_report(&mut self, pod: &Pod, in_api: bool) -> bool {
-        let grace = grace_seconds(pod);
+        let grace = self.grace(pod);
         let (mut wanted, wake) = (self.wanted.clone(), Arc::clone(&self.wake));
         let (killer, running) = (self.killer(pod), self.running().await);
         let kill = killer.all(running, grace);
@@ -235,7 +244,12 @@ impl Worker {
         loop {
             tokio::select! {
                 () = &mut kill => return true,
-                () = wake.notified(), if in_api => self.tell(pod).await,
+                () = wake.notified(), if in_api => {
+                    if self.grace(pod) < grace {
+                        return false;
+                    }
+                    self.tell(pod).await;
+                }
                 written = self.writing.done() => if self.written(written) { self.tell(pod).await },
                 changed = wanted.changed() => {
                     let Ok(()) = changed else {

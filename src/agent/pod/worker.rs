@@ -14,6 +14,7 @@ use super::images::Pulls;
 use super::memory::{Memory, Verdict};
 use super::observed::{Observed, finished, timestamp};
 use super::plan;
+use super::resize::Unsized;
 use super::writing::Writing;
 use super::{labels, words};
 use crate::agent::backoff::Backoff;
@@ -62,7 +63,7 @@ pub(crate) struct Worker {
     /// When containers ended, by id.
     ends: BTreeMap<String, Timestamp>,
     /// Nothing of the pod will run again, and its sandbox is given up.
-    finished: bool,
+    pub(super) finished: bool,
     adopted: bool,
     wake_at: Option<Timestamp>,
     /// Containers whose preStop hook was run: it is not run again when the grace period is shortened.
@@ -108,8 +109,10 @@ impl Worker {
     /// Works until the pod is gone, which is `true`, or the agent stops; containers keep running then.
     pub(crate) async fn run(mut self, token: CancellationToken) -> bool {
         let mut network = self.context.network.clone();
+        let mut others = self.context.pods.changed();
         loop {
             self.wake_at = None;
+            others.mark_unchanged();
             let ended = tokio::select! {
                 ended = self.sync() => ended,
                 // Neither a hook nor a long grace holds the agent up; what was begun is found again.
@@ -118,6 +121,7 @@ impl Worker {
             if ended {
                 return true;
             }
+            let waits_for_room = self.memory.undersized.as_ref().is_some_and(Unsized::is_deferred);
             let waits_for_network = self.sandbox.is_none() && network.borrow_and_update().is_none();
             loop {
                 let pause = self.wake_at.map(|at| at.duration_since(steady::now()));
@@ -128,6 +132,7 @@ impl Worker {
                     () = self.wake.notified() => {}
                     written = self.writing.done() => if !self.written(written) { continue },
                     _ = network.changed(), if waits_for_network => {}
+                    _ = others.changed(), if waits_for_room => {}
                     () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
                 }
                 break;
@@ -307,10 +312,13 @@ impl Worker {
             self.memory.probes = self.probes.states();
         }
         self.report_soon(pod, &observed, self.finished);
+        if let Some(_until_done) = self.context.evictions.to_reclaim(uid(pod)) {
+            self.give_back(pod, observed).await;
+        }
     }
 
     /// Takes note of it if the node has the pod evicted.
-    fn evict(&mut self, pod: &Pod) {
+    pub(super) fn evict(&mut self, pod: &Pod) {
         let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
         if self.memory.failed.is_none() && !is_terminal(pod) {
             self.memory.disrupted = eviction.disruption;
@@ -325,9 +333,7 @@ impl Worker {
             return self.context.evictions.done(uid(pod));
         }
         self.probes.stop();
-        let evicted = self.context.evictions.of(uid(pod)).map(|e| e.grace);
-        let own = super::terminate::grace_seconds(pod);
-        if !self.kill_all(pod, evicted.map_or(own, |g| g.min(own))).await {
+        if !self.kill_all(pod, self.grace(pod)).await {
             return;
         }
         match self.give_up_sandbox(pod).await {

@@ -164,7 +164,12 @@ pub(crate) async fn run_dns(
             Err(_) => return Ok(()),
         },
     };
-    let failed = |e: crate::network::Error| Error::Other(format!("cluster DNS: {e}"));
+    let failed = |e: crate::network::Error| match e {
+        crate::network::Error::Listen { .. } => Error::Other(format!(
+            "{e}; another kedge on this machine needs other networks: see --cluster-cidr and --service-cidr"
+        )),
+        e => Error::Other(format!("cluster DNS: {e}")),
+    };
     if let (Some(network), IpAddr::V4(address)) = (network, context.settings.cluster_dns) {
         network.add_address(address).await.map_err(failed)?;
     }

@@ -13,6 +13,7 @@ use crate::agent::mirrors::is_static;
 use crate::agent::pod::Verdict;
 use crate::agent::spec::{full_name, is_terminal, uid};
 use crate::agent::{eviction, orders};
+use crate::runtime::apparmor::Machine;
 
 /// The API server is given so long to tell of the node; what is known of it decides otherwise.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,6 +80,7 @@ impl Source {
             is_static: is_static(pod),
             others: &self.others(pod),
             allowed_sysctls: &self.context.settings.kubelet.allowed_unsafe_sysctls,
+            apparmor: Machine::this().is_enabled(),
         };
         inputs.check()
     }

@@ -43,12 +43,14 @@ struct Entry {
 pub(crate) struct Source {
     context: Arc<Context>,
     workers: Mutex<BTreeMap<String, Entry>>,
+    /// Pods that are gone and whose workers still end them: nobody else is to, nor to remove their files.
+    ending: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Source {
     /// No worker yet.
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, workers: Mutex::default() }
+        Self { context, workers: Mutex::default(), ending: Arc::default() }
     }
 
     /// Follows the API and the runtime until cancelled.
@@ -70,6 +72,7 @@ impl Source {
                 _ = resync.tick() => self.wake_all(),
                 event = events.recv() => match event {
                     Ok(RuntimeEvent::Exited { sandbox, .. } | RuntimeEvent::SandboxLost { sandbox }) => self.wake(&sandbox),
+                    Ok(RuntimeEvent::LogRotated { .. }) => {}
                     Err(RecvError::Lagged(_)) => self.wake_all(),
                     Err(RecvError::Closed) => return Err(Error::Other("the runtime tells no events any more".into())),
                 },
@@ -119,24 +122,31 @@ impl Source {
         self.context.pods.remove(&uid);
         self.context.evictions.forget(&uid);
         if let Some(entry) = self.workers.lock().remove(&uid) {
+            let mut ending = self.ending.lock();
+            // A worker that has ended takes nothing off the list any more.
+            if !entry.wanted.is_closed() {
+                ending.insert(uid);
+            }
+            drop(ending);
             entry.wanted.send_replace(Wanted::Gone(pod));
         }
     }
 
     fn start(&self, wanted: Wanted, admission: Admission) -> Entry {
         let (Wanted::Pod(pod) | Wanted::Gone(pod)) = &wanted;
-        let task = format!("pod {}/{} {}", namespace(pod), name(pod), uid(pod));
+        let task = format!("pod workers: {}/{} {}", namespace(pod), name(pod), uid(pod));
         let (uid, of_file) = (uid(pod).to_owned(), is_static(pod));
         let rejected = admission.rejected.is_some();
         let wanted = Arc::new(watch::Sender::new(wanted));
         let wake = Arc::new(Notify::new());
         self.context.evictions.know(&uid, Arc::clone(&wake));
         let context = Arc::clone(&self.context);
-        let (sender, notify) = (Arc::clone(&wanted), Arc::clone(&wake));
+        let (sender, notify, ending) = (Arc::clone(&wanted), Arc::clone(&wake), Arc::clone(&self.ending));
         self.context.supervisor.spawn(task, Stage::Agent, OnFailure::Restart, move |token| {
             let (context, uid) = (Arc::clone(&context), uid.clone());
             let (wanted, wake) = (sender.subscribe(), Arc::clone(&notify));
             let Admission { rejected, after } = admission.clone();
+            let ending = Arc::clone(&ending);
             async move {
                 for other in &after {
                     tokio::select! {
@@ -146,7 +156,9 @@ impl Source {
                 }
                 let sandboxes = sandboxes_of(&context, &uid).await;
                 let worker = Worker::new(Arc::clone(&context), wanted, wake, &sandboxes, rejected);
-                if worker.run(token).await && of_file {
+                let gone = worker.run(token).await;
+                ending.lock().remove(&uid);
+                if gone && of_file {
                     context.statics.gone(&uid);
                 }
                 Ok(())
@@ -182,6 +194,7 @@ impl Source {
         }
         let mut known: BTreeSet<String> = listed.clone();
         known.extend(self.context.pods.all().iter().map(|p| uid(p).to_owned()));
+        known.extend(self.ending.lock().iter().cloned());
         for sandbox in self.context.runtime.sandboxes().await {
             let Some(orphan) = orphan(&sandbox) else { continue };
             let uid = uid(&orphan).to_owned();
@@ -191,6 +204,7 @@ impl Source {
                     namespace = namespace(&orphan),
                     "its pod is gone: ending a sandbox"
                 );
+                self.ending.lock().insert(uid);
                 self.start(Wanted::Gone(Arc::new(orphan)), Admission::default());
             }
         }

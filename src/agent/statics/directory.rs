@@ -101,9 +101,7 @@ impl Directory {
             }
             let problems = self.problems();
             for problem in problems.iter().filter(|p| !told.contains(*p)) {
-                let node = context.node.borrow().clone();
-                let message = format!("static pod file {problem}");
-                context.events.node(&node, "Warning", "InvalidStaticPod", message);
+                context.node_event("Warning", "InvalidStaticPod", format!("static pod file {problem}"));
             }
             told = problems;
             tokio::select! {

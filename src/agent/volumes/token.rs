@@ -13,6 +13,8 @@ use crate::agent::spec::{name, namespace, uid};
 
 /// No token is used longer than this.
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// So far ahead of the clock a token is valid already: half of what the API server allows.
+const TOLERANCE: SignedDuration = SignedDuration::from_secs(30);
 /// Tokens made together are renewed within this time of each other, not at once.
 const JITTER_MS: i64 = 10_000;
 /// An API that does not answer must not hold up a pod that runs.
@@ -21,6 +23,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 struct Token {
     value: String,
+    issued_at: Timestamp,
     refresh_at: Timestamp,
     expires_at: Timestamp,
 }
@@ -46,7 +49,9 @@ impl Tokens {
         let seconds = source.expiration_seconds.unwrap_or(3600);
         let key = (source.audience.clone().unwrap_or_default(), seconds);
         let now = Timestamp::now();
-        if let Some(token) = self.0.get(&key).filter(|t| now < t.refresh_at) {
+        // One that was issued later than now is not valid yet: the clock was set back.
+        let usable = |t: &&Token| now < t.refresh_at && now.duration_since(t.issued_at) > -TOLERANCE;
+        if let Some(token) = self.0.get(&key).filter(usable) {
             return Ok(token.value.clone());
         }
         let answer = tokio::time::timeout(ANSWER, request(client, pod, source, seconds, now)).await;
@@ -100,7 +105,7 @@ async fn request(
     let expires_at = status.expiration_timestamp.map_or(now + SignedDuration::from_secs(seconds), |t| t.0);
     let jitter = SignedDuration::from_millis(rand::random_range(0..JITTER_MS));
     let refresh_at = refresh_at(now, expires_at, jitter);
-    Ok(Token { value: status.token.unwrap_or_default(), refresh_at, expires_at })
+    Ok(Token { value: status.token.unwrap_or_default(), issued_at: now, refresh_at, expires_at })
 }
 
 /// After four fifths of its life, daily at least, and a little earlier than that.
@@ -150,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_that_is_due_is_replaced_and_kept_while_the_api_refuses() {
-        let client = api(2);
+        let client = api(3);
         let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"},
             "spec": {"serviceAccountName": "robot", "containers": []}});
         let pod: Pod = serde_json::from_value(pod).expect("a pod");
@@ -166,8 +171,11 @@ mod tests {
         let now = Timestamp::now();
         tokens.0.values_mut().for_each(|t| t.refresh_at = now);
         assert_eq!(tokens.get(&client, &pod, &source).await.as_deref(), Ok("2"));
+        let in_an_hour = Timestamp::now() + SignedDuration::from_hours(1);
+        tokens.0.values_mut().for_each(|t| t.issued_at = in_an_hour);
+        assert_eq!(tokens.get(&client, &pod, &source).await.as_deref(), Ok("3"), "the clock was set back");
         tokens.0.values_mut().for_each(|t| t.refresh_at = now);
-        assert_eq!(tokens.get(&client, &pod, &source).await.as_deref(), Ok("2"), "it is valid still");
+        assert_eq!(tokens.get(&client, &pod, &source).await.as_deref(), Ok("3"), "it is valid still");
         tokens.0.values_mut().for_each(|t| (t.refresh_at, t.expires_at) = (now, now));
         let refused = tokens.get(&client, &pod, &source).await.expect_err("refused");
         assert_eq!(refused, "failed to fetch token: serviceaccounts \"robot\" is forbidden");

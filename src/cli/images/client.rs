@@ -34,6 +34,9 @@ pub fn import(data_dir: &Path, path: &Path, name: Option<&str>) -> Result<(), Er
             let at = |e: std::io::Error| format!("{}: {e}", path.display());
             let file = File::open(path).map_err(at)?;
             let metadata = file.metadata().map_err(at)?;
+            if metadata.is_dir() {
+                return Err(at(std::io::ErrorKind::IsADirectory.into()).into());
+            }
             let (path, id) = (path.canonicalize().map_err(at)?, (metadata.dev(), metadata.ino()));
             // A pipe is not there for another process.
             let id = metadata.is_file().then_some(FileId { path, id });
@@ -58,7 +61,11 @@ fn run(data_dir: &Path, request: &Request, archive: Option<Source>, what: &str) 
     } else {
         service::answer_here(data_dir, request.clone(), archive, &mut |answer| shown.add(answer))
     };
-    answered.map_err(|e| if what.is_empty() { e } else { format!("{what}: {e}").into() })
+    // What is wrong with one of several is told with its name, unless the error has it.
+    answered.map_err(|e| match e.to_string() {
+        text if text.contains(what) => e,
+        text => format!("{what}: {text}").into(),
+    })
 }
 
 fn ask_server(

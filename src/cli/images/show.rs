@@ -11,6 +11,8 @@ use crate::runtime::spec::Image;
 /// Prints answers as they come.
 pub(super) struct Shown {
     verb: &'static str,
+    /// The name that was asked for.
+    asked: Option<String>,
     bars: Option<MultiProgress>,
     layers: BTreeMap<String, ProgressBar>,
     /// The last state of each layer, where there are no bars.
@@ -25,8 +27,12 @@ impl Shown {
             Request::List => "",
             Request::Remove { .. } | Request::Prune => "removed",
         };
+        let asked = match request {
+            Request::Pull { name, .. } => Some(name.clone()),
+            _ => None,
+        };
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self { verb, bars, layers: BTreeMap::new(), told: BTreeMap::new() }
+        Self { verb, asked, bars, layers: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     pub(super) fn add(&mut self, answer: Answer) {
@@ -36,7 +42,8 @@ impl Shown {
             Answer::Images(images) => {
                 self.layers.values().for_each(ProgressBar::finish_and_clear);
                 for image in images {
-                    println!("{} {} ({})", self.verb, image.tags.join(", "), size(image.size));
+                    let names = self.asked.clone().unwrap_or_else(|| image.tags.join(", "));
+                    println!("{} {names} ({})", self.verb, size(image.size));
                 }
             }
             Answer::Removed(name) => println!("removed {name}"),
@@ -89,7 +96,7 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 pub(super) fn table(images: &[Image]) -> String {
-    let rows: Vec<[String; 3]> = images
+    let mut rows: Vec<[String; 3]> = images
         .iter()
         .flat_map(|image| {
             let names = if image.tags.is_empty() { image.digests.clone() } else { image.tags.clone() };
@@ -97,6 +104,7 @@ pub(super) fn table(images: &[Image]) -> String {
             names.into_iter().map(|name| [name, short(&image.id).to_owned(), size(image.size)])
         })
         .collect();
+    rows.sort();
     let width = rows.iter().map(|r| r[0].len()).max().unwrap_or(0).max("IMAGE".len());
     let mut text = format!("{:width$}  {:12}  SIZE\n", "IMAGE", "ID");
     for [name, id, size] in rows {

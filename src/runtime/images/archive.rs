@@ -91,7 +91,6 @@ impl Import<'_> {
             let tags = self.names(image.repo_tags.unwrap_or_default());
             let label = tags.first().unwrap_or(&image.config).clone();
             let config = self.members.document(&image.config)?;
-            Config::parse(&label, &config)?.platform.check(&label, &Platform::host())?;
             let layers = self.unpack(&label, &config, &image.layers)?;
             let tags = tags.iter().map(|tag| Ok(name::tagged(&name::parse(tag)?)));
             let tags = tags.filter_map(Result::transpose).collect::<Result<_, Error>>()?;

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use lz4_flex::frame::FrameDecoder as Lz4Decoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
@@ -9,7 +10,7 @@ const BUFFER: usize = 64 << 10;
 /// Larger windows would need as much memory; zstd itself refuses them too.
 const MAX_WINDOW: u64 = 128 << 20;
 
-/// The uncompressed bytes of a stream in gzip, zstd or neither.
+/// The uncompressed bytes of a stream in gzip, zstd, bzip2, LZ4 or none of these.
 pub(super) fn open<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let stream = Peeked::new(stream)?;
     let start = stream.start.clone();
@@ -17,6 +18,10 @@ pub(super) fn open<'a>(stream: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>>
         [0x1f, 0x8b, ..] => {
             Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, stream)))
         }
+        [b'B', b'Z', b'h', b'1'..=b'9'] => {
+            Box::new(bzip2::bufread::MultiBzDecoder::new(BufReader::with_capacity(BUFFER, stream)))
+        }
+        [0x04, 0x22, 0x4d, 0x18] => Box::new(Lz4(Lz4Decoder::new(BufReader::with_capacity(BUFFER, stream)))),
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Box::new(Zstd::new(stream)),
         _ => Box::new(stream),
     })
@@ -46,6 +51,20 @@ impl<R: Read> Read for Peeked<R> {
                 Ok(n)
             }
             _ => self.inner.read(buffer),
+        }
+    }
+}
+
+/// LZ4 with any number of frames: the decoder takes the end of one for that of the stream.
+struct Lz4<R: Read>(Lz4Decoder<BufReader<R>>);
+
+impl<R: Read> Read for Lz4<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let n = self.0.read(buffer)?;
+            if n > 0 || buffer.is_empty() || self.0.get_mut().fill_buf()?.is_empty() {
+                return Ok(n);
+            }
         }
     }
 }

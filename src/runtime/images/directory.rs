@@ -20,7 +20,7 @@ use super::error::{Context, Error};
 use super::{Images, ImportOptions, ingest};
 
 /// Names of archives end so.
-const ARCHIVES: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"];
+const ARCHIVES: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".tar.bz2", ".tbz", ".tar.lz4"];
 /// Pause before a name that could not be pulled is tried again; it doubles up to the second.
 const RETRY: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 

@@ -16,7 +16,7 @@ pub enum Error {
     },
     /// The registry answered, and has no such image.
     #[error(
-        "failed to pull image {name:?}: manifest unknown: {registry} has no such image: check its name and tag"
+        "failed to pull image {name:?}: not found: {registry} has no such image (manifest unknown): check its name and tag"
     )]
     NotFound {
         /// The image.
@@ -143,6 +143,25 @@ impl<T> Context<T> for io::Result<T> {
 impl<T> Context<T> for nix::Result<T> {
     fn on(self, path: &Path) -> Result<T, Error> {
         self.map_err(|e| Error::io(path, e.into()))
+    }
+}
+
+/// What libraries say of a connection that cannot be had, and the words that people search for.
+const KNOWN: &[(&str, &str)] = &[
+    (
+        "InvalidContentType",
+        "http: server gave HTTP response to HTTPS client: give it an http:// endpoint in registries.yaml",
+    ),
+    ("UnknownIssuer", "x509: certificate signed by unknown authority: name its ca_file in registries.yaml"),
+    ("Name or service not known", "no such host"),
+    ("No address associated with hostname", "no such host"),
+];
+
+/// The same text in known words, as far as there are any.
+pub(super) fn known(text: String) -> String {
+    match KNOWN.iter().find(|(told, _)| text.contains(told)) {
+        Some((_, known)) => format!("{text}: {known}"),
+        None => text,
     }
 }
 

@@ -55,7 +55,13 @@ impl Layers {
         let lower: Vec<PathBuf> = below.iter().rev().map(|chain| self.path(chain)).collect();
         self.make_with(chain, |target| {
             let unpack = |tar: &mut dyn Read| unpack::unpack(tar, target, &lower);
-            let (size, found) = pipeline::hashed(archive, unpack)?;
+            let named = |error| match error {
+                Error::Invalid { name, reason } if name == "layer" => {
+                    Error::invalid(format!("layer {diff_id}"), reason)
+                }
+                error => error,
+            };
+            let (size, found) = pipeline::hashed(archive, unpack).map_err(named)?;
             let found = found.map_err(|e| Error::invalid(format!("layer {diff_id}"), e))?;
             digest::equal(&format!("layer {diff_id}"), diff_id, &found)?;
             Ok(size)

@@ -148,10 +148,11 @@ struct RawConfig {
     platform: Platform,
     #[serde(default)]
     config: Option<RawRun>,
+    #[serde(default)]
     rootfs: RawRootfs,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct RawRootfs {
     #[serde(default)]
     diff_ids: Option<Vec<String>>,
@@ -272,8 +273,9 @@ mod tests {
         assert_eq!(config.run.env, [pair("A", "b=c"), pair("D", "")]);
         assert_eq!((config.run.volumes, config.run.user), (vec!["/data".to_owned()], "1:2".to_owned()));
         assert_eq!(config.diff_ids, ["sha256:1"]);
-        let empty = Config::parse("x", br#"{"rootfs":{"diff_ids":null}}"#).unwrap();
-        assert_eq!(empty.run, ImageConfig::default());
-        assert!(empty.platform.check("x", &Platform::host()).is_err());
+        for text in [r#"{"rootfs":{"diff_ids":null}}"#, "{}", r#"{"config":{}}"#] {
+            let empty = Config::parse("x", text.as_bytes()).unwrap();
+            assert_eq!((empty.run, empty.platform), (ImageConfig::default(), Platform::default()));
+        }
     }
 }

@@ -165,6 +165,9 @@ fn collect<'a, R: Read + 'a>(
             _ => {}
         }
     }
+    if places.is_empty() {
+        return Err(Error::Archive("it has no files".to_owned()));
+    }
     for (name, target) in links {
         if let Some(place) = places.get(&target).cloned() {
             places.insert(name, place);
@@ -185,9 +188,17 @@ fn copy(from: &mut impl Read, to: &mut File, dir: &Path, path: &Path) -> Result<
 }
 
 fn unreadable(dir: &Path, error: io::Error) -> Error {
+    let text = error.to_string();
     match error.raw_os_error() {
         Some(_) => Error::io(dir, error),
-        None => Error::Archive(error.to_string()),
+        // Such errors quote what they could not read, which may be anything.
+        None if text.starts_with("numeric field") => {
+            Error::Archive("it is no tar archive, or it is damaged".to_owned())
+        }
+        None if text.contains("failed to read entire block") => {
+            Error::Archive("it ends in the middle".to_owned())
+        }
+        None => Error::Archive(text),
     }
 }
 

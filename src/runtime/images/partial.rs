@@ -18,8 +18,8 @@ use super::error::{Context, Error};
 use super::ingest;
 use super::manifest::Descriptor;
 
-/// Chunks on their way to the disk; a chunk is what one read of a connection brought.
-const IN_FLIGHT: usize = 16;
+/// Chunks on their way to the disk; a chunk is what one read of a connection brought, some 400 KiB at most.
+const IN_FLIGHT: usize = 4;
 
 /// A blob of which some bytes are there.
 pub(super) struct Partial {

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
-
 /// What an image runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Platform {
@@ -73,18 +71,11 @@ impl Platform {
         }
     }
 
-    /// An error if an image for `self` does not run on `host`.
-    pub(super) fn check(&self, name: &str, host: &Self) -> Result<(), Error> {
-        // Configurations often leave the variant out, or have a wrong one; the index has told.
-        let (found, here) = (self.normal(), host.normal());
-        match found.os == here.os && (found.architecture == here.architecture || here.fit(&found).is_some()) {
-            true => Ok(()),
-            false => Err(Error::NoPlatform {
-                name: name.to_owned(),
-                wanted: host.to_string(),
-                found: self.to_string(),
-            }),
-        }
+    /// Whether an image whose configuration says `other` runs here. Configurations often leave the variant
+    /// out, or have a wrong one; the index has told.
+    pub(super) fn runs(&self, other: &Self) -> bool {
+        let (here, other) = (self.normal(), other.normal());
+        other.os == here.os && (other.architecture == here.architecture || here.fit(&other).is_some())
     }
 
     /// Whether it says something: attestations have `unknown/unknown`.
@@ -122,7 +113,7 @@ mod tests {
             ("linux/amd64", "linux/arm64", false),
             ("linux/amd64", "windows/amd64", false),
         ] {
-            assert_eq!(platform(config).check("x", &platform(host)).is_ok(), fits, "{host} {config}");
+            assert_eq!(platform(host).runs(&platform(config)), fits, "{host} {config}");
         }
     }
 }

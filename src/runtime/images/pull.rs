@@ -104,9 +104,10 @@ async fn from_any(
         digest::validate(name, digest)?;
     }
     let mut result = Err(Error::invalid(name, "there is no registry to ask"));
-    for endpoint in inner.registries.endpoints(&reference, auth.as_ref()) {
+    let registries = inner.registries.now();
+    for endpoint in registries.endpoints(&reference, auth.as_ref()) {
         let host = endpoint.host.clone();
-        result = match Remote::new(&inner.registries, endpoint, name) {
+        result = match Remote::new(&registries, endpoint, name) {
             Ok(remote) => from(inner, Arc::new(remote), name, &progress).await,
             Err(error) => Err(error),
         };

@@ -75,7 +75,7 @@ impl Search {
     /// Whether the configuration of a manifest that was found through `descriptor` is for here.
     pub(super) fn accepts(&mut self, descriptor: Option<&Descriptor>, platform: &Platform) -> bool {
         let told = descriptor.is_some_and(|d| d.platform.is_some());
-        let fits = platform.check(&self.name, &self.host).is_ok();
+        let fits = !platform.is_known() || self.host.runs(platform);
         if !fits && !told {
             self.platforms.insert(platform.to_string());
         }

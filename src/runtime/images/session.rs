@@ -12,7 +12,7 @@ use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
 use super::challenge::{self, Challenge};
-use super::error::{Error, chain};
+use super::error::{Error, chain, known};
 use super::registries::{Credentials, Endpoint, Patience, RegistriesConfig};
 
 /// Manifests, configurations and answers about errors are small; more is no such thing.
@@ -85,9 +85,9 @@ impl Session {
     }
 
     /// A small document, such as `manifests/latest`. What may go better later is tried again, with pauses;
-    /// a mirror is not waited for: there is another.
+    /// one is not waited for if there is another.
     pub(super) async fn document(&self, path: &str, accept: &[&str]) -> Result<Vec<u8>, Error> {
-        let attempts = if self.endpoint.namespace.is_some() { 1 } else { self.patience.attempts };
+        let attempts = if self.endpoint.is_last { self.patience.attempts } else { 1 };
         let mut attempt = 1;
         loop {
             match self.document_once(path, accept).await {
@@ -187,6 +187,7 @@ impl Session {
         }
         let bearer = challenges.iter().find(|c| c.scheme == "bearer" && c.get("realm").is_some());
         let text = match (bearer, &self.endpoint.credentials) {
+            (Some(_), Credentials::Bearer(token)) => format!("Bearer {token}"),
             (Some(challenge), _) => format!("Bearer {}", self.token(challenge).await?),
             (None, Credentials::Basic(user, password)) if challenges.iter().any(|c| c.scheme == "basic") => {
                 basic(user, password)
@@ -237,7 +238,14 @@ impl Session {
     async fn token(&self, challenge: &Challenge) -> Result<String, Failure> {
         let realm = challenge.get("realm").unwrap_or_default();
         let response = self.token_request(challenge).send().await.map_err(|e| self.broken(&e))?;
-        let body = self.body(self.checked(response).await?).await?.unwrap_or_default();
+        let response = match self.checked(response).await {
+            // It is the token server that is not there, not the image.
+            Err(Failure { error: Error::NotFound { .. }, .. }) => {
+                return Err(self.unauthorized(format!("{realm}: 404 Not Found")).into());
+            }
+            checked => checked?,
+        };
+        let body = self.body(response).await?.unwrap_or_default();
         let token: Token = serde_json::from_slice(&body)
             .map_err(|e| self.unauthorized(format!("{realm} gave no token: {e}")))?;
         match [token.token, token.access_token].into_iter().find(|t| !t.is_empty()) {
@@ -291,7 +299,7 @@ impl Session {
     fn broken(&self, error: &reqwest::Error) -> Failure {
         let reason = match error.is_timeout() && !error.is_connect() {
             true => format!("nothing came for {} seconds", self.patience.silence.as_secs()),
-            false => chain(error),
+            false => known(chain(error)),
         };
         // What refuses connections or has another certificate will do so in a second, too.
         Failure {

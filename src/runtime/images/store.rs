@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::error::{Context, Error};
 use super::index::{self, Index, Record};
 use super::layers::Layers;
-use super::registries::RegistriesConfig;
+use super::registries::{Registries, RegistriesConfig};
 use super::{digest, ingest, manifest};
 use crate::runtime::spec::Image;
 
@@ -18,7 +18,7 @@ use crate::runtime::spec::Image;
 #[derive(Debug)]
 pub(super) struct Inner {
     pub root: PathBuf,
-    pub registries: RegistriesConfig,
+    pub registries: Registries,
     pub layers: Layers,
     pub index: index::Shared,
     /// When images were used last, as far as the index may not know it yet.
@@ -44,6 +44,7 @@ pub(super) struct Finished {
 impl Inner {
     pub(super) fn new(root: &Path, registries: RegistriesConfig) -> Result<Self, Error> {
         let (index, layers) = (index::Shared::open(root)?, Layers::new(root));
+        let registries = Registries::new(registries);
         let (used, changes) = (Mutex::default(), watch::Sender::new(0));
         Ok(Self { root: root.to_owned(), registries, layers, index, used, changes })
     }

@@ -43,6 +43,14 @@ struct Told {
 }
 
 impl Member {
+    /// What it is. Before POSIX, a directory was a file whose name ends in a slash.
+    pub(super) fn kind(&self) -> EntryType {
+        match self.header.as_bytes()[156] {
+            0 if self.path.ends_with(b"/") => EntryType::Directory,
+            _ => self.header.entry_type(),
+        }
+    }
+
     /// The last record of that name.
     pub(super) fn record(&self, name: &str) -> Option<&[u8]> {
         self.records.iter().rev().find(|(key, _)| key == name.as_bytes()).map(|(_, value)| value.as_slice())
@@ -99,10 +107,8 @@ impl<R: Read> Tarball<R> {
         }
         let size = member.number("size")?.unwrap_or(size);
         // What is no file has no content, whatever its header says.
-        let is_file = matches!(
-            member.header.entry_type(),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse
-        );
+        let is_file =
+            matches!(member.kind(), EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse);
         self.content(if is_file { size } else { 0 });
         Ok(member)
     }
@@ -239,6 +245,23 @@ mod tests {
         assert_eq!(found[1], (b"x".to_vec(), b"\n\0=y\n".to_vec()));
         for bad in ["12 path=a/b", "1 a=b\n", "x a=b\n", "99 a=b\n", "6 ab\n\n\n", "0 a=b\n"] {
             assert!(records(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn old_archives_tell_directories_by_their_names() {
+        for (path, flag, expected) in [
+            ("dir/", 0, EntryType::Directory),
+            ("file", 0, EntryType::Regular),
+            ("odd/", b'0', EntryType::Regular),
+        ] {
+            let mut header = Header::new_old();
+            header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+            header.as_mut_bytes()[156] = flag;
+            header.set_size(0);
+            header.set_cksum();
+            let member = Tarball::new(&header.as_bytes()[..]).next().unwrap().unwrap();
+            assert_eq!(member.kind(), expected, "{path} {flag}");
         }
     }
 

@@ -181,7 +181,7 @@ async fn archives_that_cannot_be_used_say_why() {
     let at = rotten.windows(1).position(|b| b == b"1").unwrap();
     rotten[at + 600] ^= 1;
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (Vec::new(), "neither index.json"),
+        (Vec::new(), "it has no files"),
         (tar(&[("readme", b"hello")]), "neither index.json"),
         (tar(&[("manifest.json", b"[]")]), "no image"),
         (tar(&[("manifest.json", b"{")]), "manifest.json"),

@@ -77,7 +77,7 @@ struct Attributes {
 
 impl Unpacker<'_> {
     fn entry(&mut self, content: &mut impl Read, member: Member) -> Result<(), Error> {
-        let kind = member.header.entry_type();
+        let kind = member.kind();
         let attributes = attributes(&member).map_err(|e| unreadable(self.target, e))?;
         let (path, link) = (member.path, member.link);
         let Some(mut names) = tree::clean(&path) else { return Err(self.escapes(&path)) };

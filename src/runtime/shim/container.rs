@@ -16,10 +16,12 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid, fchown};
 use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType as Ns, Process};
 
+use super::detail::Attempt;
 use super::device_filter::{Allowed, DeviceFilter};
 use super::executor::{Outcome, executor};
 use super::in_root::InRoot;
 use super::io::Streams;
+use super::late;
 use super::log::Log;
 use super::oci::{self, Caps};
 use super::sandbox::Shared;
@@ -155,11 +157,13 @@ impl Container {
         let cwd = oci::working_dir(spec, &image.config);
         root.make_dirs(&cwd)
             .map_err(|e| Error::Start(format!("mkdir {}: {}", cwd.display(), in_words(&e))))?;
-        oci::check_places(&root, &spec.mounts)?;
         let cgroup = context.cgroup_of(&spec.id);
         context.cgroups.create(&cgroup, &spec.resources);
         restrict_devices(context, spec, &cgroup)?;
         let limit = context.limit_of(spec);
+        let mounts =
+            oci::image_volumes(spec, &image.config, &root).map_err(Error::io("make volumes in", &rootfs))?;
+        let spec = &ContainerSpec { mounts, ..spec.clone() };
         let inputs = oci::Inputs {
             spec,
             image: &image.config,
@@ -175,7 +179,8 @@ impl Container {
             cgroups: &context.cgroups,
             limit,
         };
-        let oci = oci::spec(&inputs)?;
+        let mut oci = oci::spec(&inputs)?;
+        late::arrange(&mut oci, spec, &rootfs, bundle)?;
         oci.save(bundle.join("config.json")).map_err(|e| Error::Other(e.to_string()))?;
         let process = oci.process().clone().unwrap_or_default();
         let caps = oci::capabilities(spec, limit)?;
@@ -207,7 +212,9 @@ impl Container {
         let (exec, outcome) = executor(Rc::clone(&filters), caps).map_err(|e| Error::Other(e.to_string()))?;
         let builder = context.builder(&spec.id)?.with_executor(exec);
         let owner = (identity.uid, identity.gid);
-        let (handle, streams) = build(builder, spec, bundle, owner, log)?;
+        let attempt = Attempt::begin(&context.dir);
+        let built = build(builder, spec, bundle, owner, log);
+        let (handle, streams) = built.map_err(|e| attempt.explain(e))?;
         let mut container = Self {
             status,
             streams,
@@ -446,6 +453,10 @@ pub fn exit_code(status: WaitStatus) -> Option<(i32, Option<i32>)> {
 /// libcontainer's error with all its causes.
 pub fn failed(error: LibcontainerError) -> Error {
     let mut text = error.to_string();
+    // What it could not clean up is removed by kedge.
+    if let Some(end) = text.find(". error during cleanup") {
+        text.truncate(end);
+    }
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {
         let inner_text = inner.to_string();

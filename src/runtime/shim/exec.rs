@@ -7,6 +7,7 @@ use std::rc::Rc;
 use nix::unistd::Pid;
 
 use super::container::{Console, Container, Context, OwnScore, failed, owned_pipe};
+use super::detail::Attempt;
 use super::executor::executor;
 use crate::runtime::error::Error;
 use crate::runtime::spec::{ContainerState, ExecSpec};
@@ -80,9 +81,10 @@ fn run(
     }
     // Inherited: told to the process when it runs already, its first children would go without.
     let own = OwnScore::lend(container.oom_score_adj);
+    let attempt = Attempt::begin(&context.dir);
     let built = builder.as_tenant().with_detach(true).with_process(Some(file)).build();
     drop(own);
-    let built = built.map_err(failed);
+    let built = built.map_err(|e| attempt.explain(failed(e)));
     // Told by the executor, if it came that far, else by libcontainer.
     outcome.wait().map_err(Error::Start)?;
     let pid = built?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::PollFlags;
@@ -242,7 +243,12 @@ impl Streams {
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             _ => {
                 client.input = None;
-                self.input_ended |= self.stdin_once && self.terminal.is_none();
+                if self.stdin_once && self.terminal.is_none() {
+                    self.input_ended = true;
+                } else {
+                    // Nothing closes the container's input: the client would wait for ever. containerd lets it go too.
+                    client.sinks.clear();
+                }
                 self.flush_input();
                 self.forget_empty_clients();
             }
@@ -259,11 +265,12 @@ impl Streams {
         self.clients.retain(|_, c| c.input.is_some() || !c.sinks.is_empty());
     }
 
-    /// Connects a client from now on.
-    pub fn attach(&mut self) -> io::Result<ClientEnds> {
+    /// Connects a client from now on, to the input only if it has something to say: the end of its input means
+    /// something.
+    pub fn attach(&mut self, stdin: bool) -> io::Result<ClientEnds> {
         let mut client = Client::default();
         let mut ends: ClientEnds = [None, None, None];
-        if self.input.is_some() {
+        if stdin && self.input.is_some() {
             let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
             client.input = Some(unblock(read)?);
             ends[0] = Some(write);
@@ -303,6 +310,11 @@ impl Streams {
             tracing::warn!("container log: {e}");
         }
         self.log_failed = logged.is_err();
+    }
+
+    /// The log's path, once after it was rotated.
+    pub fn take_rotated(&mut self) -> Option<PathBuf> {
+        self.log.take_rotated()
     }
 
     /// Opens the log anew.

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::runtime::rotated;
+
 /// Longer lines are split into records marked `P` of this many bytes, as containerd's are.
 const MAX_LINE: usize = 16 * 1024;
 
@@ -28,6 +30,7 @@ pub struct Log {
     max_files: u32,
     /// Beginnings of lines, by stream.
     pending: [Vec<u8>; 2],
+    rotated: bool,
 }
 
 impl Log {
@@ -36,7 +39,7 @@ impl Log {
     pub fn open(path: &Path, max_bytes: u64, max_files: u32) -> io::Result<Self> {
         let (file, size) = open(path)?;
         let path = path.to_path_buf();
-        Ok(Self { path, file, size, max_bytes, max_files, pending: Default::default() })
+        Ok(Self { path, file, size, max_bytes, max_files, pending: Default::default(), rotated: false })
     }
 
     /// Opens the file anew, after it was moved away.
@@ -106,25 +109,19 @@ impl Log {
             _ => {}
         }
         self.reopen()?;
+        self.rotated = true;
         let keep = (self.max_files.max(2) - 1) as usize;
-        let old = rotated_files(&self.path);
-        for file in old.iter().take(old.len().saturating_sub(keep)) {
-            std::fs::remove_file(file)?;
+        let old = rotated::stems(&self.path);
+        for stem in old.iter().take(old.len().saturating_sub(keep)) {
+            rotated::remove(stem)?;
         }
         Ok(())
     }
-}
 
-/// The rotated files of a log, the oldest first.
-fn rotated_files(path: &Path) -> Vec<PathBuf> {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-        return Vec::new();
-    };
-    let is_rotated = |f: &String| {
-        let rest = f.strip_prefix(name).and_then(|r| r.strip_prefix('.'));
-        rest.is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()))
-    };
-    crate::runtime::paths::names(dir).into_iter().filter(is_rotated).map(|f| dir.join(f)).collect()
+    /// The log's path, once after it was rotated.
+    pub fn take_rotated(&mut self) -> Option<PathBuf> {
+        std::mem::take(&mut self.rotated).then(|| self.path.clone())
+    }
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
@@ -206,7 +203,8 @@ mod tests {
         for n in 0..40 {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
         }
-        let mut files = rotated_files(&path);
+        assert_eq!((log.take_rotated(), log.take_rotated()), (Some(path.clone()), None));
+        let mut files = rotated::stems(&path);
         assert_eq!(files.len(), 2);
         files.push(path.clone());
         let text: Vec<_> = files.iter().flat_map(|f| lines(f)).map(|(_, t)| t).collect();

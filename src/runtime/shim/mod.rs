@@ -7,11 +7,13 @@
 //! that its own death loses nothing, written to status files.
 
 mod container;
+mod detail;
 mod device_filter;
 mod exec;
 mod executor;
 mod in_root;
 mod io;
+mod late;
 mod log;
 mod oci;
 mod overlay;
@@ -63,7 +65,11 @@ const OOM_SCORE: &str = "-998";
 /// called first thing in `main`, before any thread exists. Success or failure is told on standard
 /// output by the process that stays behind.
 pub fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
-    let Some(dir) = args.next().map(|d| SandboxDir(PathBuf::from(d))) else {
+    let first = args.next();
+    if first.as_deref().is_some_and(|f| f == late::COMMAND) {
+        return late::main(args);
+    }
+    let Some(dir) = first.map(|d| SandboxDir(PathBuf::from(d))) else {
         eprintln!("usage: kedge shim DIRECTORY; started by kedge itself, not by people");
         return ExitCode::from(2);
     };

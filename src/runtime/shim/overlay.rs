@@ -14,13 +14,15 @@ const MAX_OPTIONS: usize = 4000;
 
 /// Mounts the layers, the topmost first, on `target`. `dir` gets the writable layer.
 pub fn mount(lower: &[PathBuf], dir: &Path, target: &Path) -> io::Result<()> {
-    if lower.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the image has no layers"));
-    }
-    let (upper, work) = (dir.join("upper"), dir.join("work"));
+    let (upper, work, empty) = (dir.join("upper"), dir.join("work"), dir.join("empty"));
     for dir in [&upper, &work, &target.to_path_buf()] {
         std::fs::create_dir_all(dir)?;
     }
+    // An image may have no layers: all that there is in it is mounted there. overlayfs wants one.
+    if lower.is_empty() {
+        std::fs::create_dir_all(&empty)?;
+    }
+    let lower = if lower.is_empty() { std::slice::from_ref(&empty) } else { lower };
     let plain = options(lower.iter().map(|p| escape(p)), &escape(&upper), &escape(&work));
     if plain.len() <= MAX_OPTIONS {
         return mount_with(target, &plain);
@@ -85,8 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_layers_is_refused() {
+    fn an_image_without_layers_is_an_empty_root() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(mount(&[], dir.path(), &dir.path().join("m")).is_err());
+        let target = dir.path().join("m");
+        mount(&[], dir.path(), &target).unwrap();
+        let written = std::fs::write(target.join("file"), "x");
+        unmount(&target).unwrap();
+        written.unwrap();
+        assert!(dir.path().join("upper/file").exists());
     }
 }

@@ -127,8 +127,10 @@ impl Server {
                 self.write(id);
             }
             Source::Container(id, token) => {
-                if let Some(container) = self.containers.get_mut(&id) {
-                    container.streams.ready(token, events);
+                let Some(container) = self.containers.get_mut(&id) else { return };
+                container.streams.ready(token, events);
+                if let Some(log) = container.streams.take_rotated() {
+                    self.tell_subscribers(|| Reply::LogRotated { log: log.clone() });
                 }
             }
         }
@@ -231,7 +233,7 @@ impl Server {
             Request::Start { id } => self.start(&id),
             Request::Signal { id, signal, all } => self.signal(&id, signal, all),
             Request::Remove { id } => self.remove(&id),
-            Request::Attach { id } => self.attach(&id),
+            Request::Attach { id, stdin } => self.attach(&id, stdin),
             Request::Resize { id, cols, rows } => {
                 let resized = self.container(&id)?.streams.resize(cols, rows);
                 resized.map(|()| done()).map_err(|e| Error::Other(format!("resize: {e}")))
@@ -310,13 +312,13 @@ impl Server {
         Ok(done())
     }
 
-    fn attach(&mut self, id: &str) -> Answer {
+    fn attach(&mut self, id: &str, stdin: bool) -> Answer {
         let container = self.container(id)?;
         if container.status.state == ContainerState::Exited {
             container.expect(ContainerState::Running, "attach to")?;
         }
         let tty = container.streams.is_terminal();
-        let ends = container.streams.attach().map_err(|e| Error::Other(format!("attach: {e}")))?;
+        let ends = container.streams.attach(stdin).map_err(|e| Error::Other(format!("attach: {e}")))?;
         Ok(streams(ends, tty))
     }
 
@@ -395,10 +397,19 @@ impl Server {
     }
 
     fn exec_ended(&mut self, pid: Pid, code: i32) {
-        let ids = self.connections.iter().filter(|(_, c)| c.role == Role::Exec(pid));
-        for id in ids.map(|(id, _)| *id).collect::<Vec<_>>() {
+        for id in self.in_role(|role| *role == Role::Exec(pid)) {
             self.set_role(id, Role::Answered);
             self.send(id, Reply::Exited { code }, Vec::new());
+        }
+    }
+
+    fn in_role(&self, wanted: impl Fn(&Role) -> bool) -> Vec<u64> {
+        self.connections.iter().filter(|(_, c)| wanted(&c.role)).map(|(id, _)| *id).collect()
+    }
+
+    fn tell_subscribers(&mut self, reply: impl Fn() -> Reply) {
+        for id in self.in_role(|role| *role == Role::Subscriber) {
+            self.send(id, reply(), Vec::new());
         }
     }
 
@@ -407,17 +418,10 @@ impl Server {
         let Some(status) = self.containers.get(container).map(|c| c.status.clone()) else {
             return;
         };
-        for id in self.connections.keys().copied().collect::<Vec<_>>() {
-            match self.connections.get(&id).map(|c| c.role.clone()) {
-                Some(Role::Subscriber) => {
-                    self.send(id, Reply::Event { container: container.to_string() }, Vec::new());
-                }
-                Some(Role::Waiting(waited)) if waited == container => {
-                    self.set_role(id, Role::Answered);
-                    self.send(id, Reply::Container(Box::new(status.clone())), Vec::new());
-                }
-                _ => {}
-            }
+        self.tell_subscribers(|| Reply::Event { container: container.to_string() });
+        for id in self.in_role(|role| matches!(role, Role::Waiting(waited) if waited == container)) {
+            self.set_role(id, Role::Answered);
+            self.send(id, Reply::Container(Box::new(status.clone())), Vec::new());
         }
     }
 

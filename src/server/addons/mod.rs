@@ -1,11 +1,12 @@
-//! What a cluster has from its first moment: the cluster DNS Service, and whatever manifests lie in
-//! `DATA/server/manifests`. All of it is applied through the API like a user's own objects.
+//! What a cluster has from its first moment: the cluster DNS Service, the role of the server's own node, and
+//! whatever manifests lie in `DATA/server/manifests`. All of it is applied through the API like a user's own objects.
 //!
 //! As in k3s (<https://docs.k3s.io/installation/packaged-components>), files are applied at start
 //! and when they change; removing a file removes nothing from the cluster.
 
 mod apply;
 mod directory;
+mod role;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct AddonConfig {
     pub manifests: PathBuf,
     /// The cluster's DNS address.
     pub cluster_dns: IpAddr,
+    /// The node in the server's own process, if there is one.
+    pub node: Option<String>,
 }
 
 /// Spawns the tasks that keep add-ons applied.
@@ -34,6 +37,13 @@ pub fn spawn(supervisor: &Supervisor, client: &Client, config: &AddonConfig) {
         let client = dns_client.clone();
         async move { Ok(apply::object(&client, dns_service(address)).await?) }
     });
+    if let Some(node) = config.node.clone() {
+        let client = client.clone();
+        supervisor.spawn("addon node role", Stage::Controller, OnFailure::Restart, move |token| {
+            let (client, node) = (client.clone(), node.clone());
+            async move { Ok(role::keep(&client, &node, &token).await?) }
+        });
+    }
     let (client, directory) = (client.clone(), config.manifests.clone());
     supervisor.spawn("addon manifests", Stage::Controller, OnFailure::Restart, move |token| {
         let (client, directory) = (client.clone(), directory.clone());

@@ -29,6 +29,8 @@ use crate::store::Revision;
 
 /// A watch of a client that names no time ends after this and up to as much again.
 const MIN_TIMEOUT: u64 = 1800;
+/// The longest a client may ask for, in seconds: a year.
+const MAX_TIMEOUT: u64 = 365 * 24 * 60 * 60;
 /// How often a client is told how far the stream has come.
 const BOOKMARK: Duration = Duration::from_secs(60);
 /// Events are put together into frames of about this size.
@@ -64,7 +66,7 @@ pub(super) fn start(api: &Api, cx: &Cx, options: ListOptions) -> Answer {
         }
     };
     let seconds = match cx.params.number::<u64>("timeoutSeconds")? {
-        Some(seconds) if seconds > 0 => seconds,
+        Some(seconds) if seconds > 0 => seconds.min(MAX_TIMEOUT),
         _ => MIN_TIMEOUT + rand::random_range(0..MIN_TIMEOUT),
     };
     let now = Instant::now();

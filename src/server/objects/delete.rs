@@ -182,21 +182,27 @@ fn step(object: &Value, deletion: Deletion, options: &DeleteOptions, now: Timest
         // The time that is left may only become shorter.
         let shorter = grace < before && (options.grace_period_seconds.is_some() || deletion == Deletion::Now);
         if shorter {
-            let end = parse_time(since).unwrap_or(now) - SignedDuration::from_secs(before - grace);
+            let less = SignedDuration::from_secs(before.saturating_sub(grace));
+            let sooner = parse_time(since).and_then(|end| end.checked_sub(less).ok());
+            let end = sooner.unwrap_or_else(|| after(now, grace));
             // What should have ended already gets the shortest grace there is, unless it is to have none.
             let left = if end < now && grace != 0 { 1 } else { grace };
             MetaMut::of(&mut marked).set_deletion(&time(end.max(now)), left);
             raise_generation(&mut marked);
         }
     } else {
-        let end = now + SignedDuration::from_secs(grace);
-        MetaMut::of(&mut marked).set_deletion(&time(end), grace);
+        MetaMut::of(&mut marked).set_deletion(&time(after(now, grace)), grace);
         raise_generation(&mut marked);
         if object["kind"] == json!("Namespace") {
             marked["status"]["phase"] = json!("Terminating");
         }
     }
     if marked == *object { Step::Nothing } else { Step::Mark(marked) }
+}
+
+/// So many seconds later; grace periods may be longer than time can be told.
+fn after(now: Timestamp, seconds: i64) -> Timestamp {
+    now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
 fn raise_generation(object: &mut Value) {
@@ -273,6 +279,16 @@ mod tests {
         let after = marked(&after, Deletion::Graceful(10), &shorter);
         assert_eq!(after["metadata"]["deletionTimestamp"], "2026-01-01T00:00:10Z");
         assert!(matches!(step(&after, Deletion::Now, &shorter, now()), Step::Remove));
+    }
+
+    #[test]
+    fn grace_may_be_longer_than_time_can_be_told() {
+        let object = json!({"metadata": {"name": "a"}});
+        let after = marked(&object, Deletion::Graceful(i64::MAX), &DeleteOptions::default());
+        assert_eq!(after["metadata"]["deletionTimestamp"], "9999-12-30T22:00:00Z");
+        let shorter = DeleteOptions { grace_period_seconds: Some(10), ..DeleteOptions::default() };
+        let after = marked(&after, Deletion::Graceful(10), &shorter);
+        assert_eq!(after["metadata"]["deletionTimestamp"], "2026-01-01T00:00:10Z");
     }
 
     #[test]

@@ -159,6 +159,11 @@ fn bad_settings() {
     let host = Host::new("settings");
     let error = server_fails(&host, &["--cluster-cidr", "10.42.0.1/16"]);
     assert!(error.contains("--cluster-cidr") && error.contains("did you mean 10.42.0.0/16"), "{error}");
+    let data = host.directory.path().join("data");
+    host.sh(&format!("mkdir -p {0} && mount -t tmpfs -o ro tmpfs {0}", data.display()));
+    let error = server_fails(&host, &[]);
+    assert!(error.contains("Read-only file system") && error.contains("--data-dir"), "{error}");
+    host.sh(&format!("umount {}", data.display()));
     let file = host.directory.path().join("config.yaml");
     std::fs::write(&file, "cluster-cird: 10.42.0.0/16\n").expect("writes");
     let error = server_fails(&host, &["--config", file.to_str().expect("UTF-8")]);

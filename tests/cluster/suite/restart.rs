@@ -105,26 +105,76 @@ fn kill_while_starting() {
     });
 }
 
+/// What a power cut takes: every process at once, mounts, namespaces, interfaces, control groups and what lies
+/// below `/run`; files elsewhere stay.
+fn power_cut(cluster: &Cluster) {
+    let instance = kedge::config::Instance::of(&cluster.data_dir());
+    let (run, data) = (instance.run_dir(), cluster.data_dir());
+    let (name, run, data) = (&instance.name, run.display(), data.display());
+    let groups = format!("ls -d /sys/fs/cgroup/*/{name} /sys/fs/cgroup/{name} 2>/dev/null || true");
+    let members = format!(
+        "for g in $({groups}); do find $g -name cgroup.procs -exec cat {{}} +; done; pgrep -f '^kedge.shim.{run}' || true"
+    );
+    let pids = |line: &str| cluster.host.sh(line).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut all = pids(&members);
+    all.push(cluster.server_pid().to_string());
+    assert!(all.len() > 6, "server, shims and containers: {all:?}");
+    cluster.host.sh(&format!("kill -9 {} 2>/dev/null || true", all.join(" ")));
+    cluster.kill_server();
+    wait_for("the end of all processes", || pids(&members).is_empty());
+    cluster.host.sh(&format!(
+        "awk '{{print $5}}' /proc/self/mountinfo | grep -e '^{run}/' -e '^{data}/' | sort -r | xargs -r umount -l
+        rm -rf {run}; ip link delete {}; nft delete table ip {name} 2>/dev/null; nft delete table inet {name} 2>/dev/null
+        for g in $({groups}); do find $g -depth -type d -exec rmdir {{}} +; done",
+        instance.bridge
+    ));
+    assert_eq!(cluster.host.sh(&groups), "");
+}
+
 fn reboot() {
     let cluster = Cluster::start("reboot", &[]);
     deployment(&cluster, 2);
+    cluster.apply(
+        "default",
+        "apiVersion: v1
+kind: Pod
+metadata: {name: kept}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: main
+    image: busybox:1.35
+    command: [sh, -c, 'for d in /disk /memory; do echo run >> $d/runs; done; cat /disk/runs; exec sleep 9999']
+    volumeMounts: [{name: disk, mountPath: /disk}, {name: memory, mountPath: /memory}]
+  volumes: [{name: disk, emptyDir: {}}, {name: memory, emptyDir: {medium: Memory}}]
+",
+    );
     rollout(&cluster);
-    let before: Vec<_> = containers(&cluster).into_keys().collect();
-    cluster.kill_server();
-    // What a power cut takes: every process, mount, namespace and interface; files stay.
-    let output = cluster.kedge(&["killall"]).output().expect("kedge runs");
-    assert!(output.status.success(), "{}", crate::harness::show(&output));
-    assert!(processes(&cluster).is_empty());
+    cluster.wait_pod_ready("default", "kept");
+    let uids = || cluster.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].metadata.uid}"]);
+    let before = uids();
+    power_cut(&cluster);
     cluster.launch();
     cluster.wait_ready();
-    wait_for("the same pods to run again", || {
-        let now = containers(&cluster);
-        now.keys().cloned().collect::<Vec<_>>() == before && processes(&cluster).len() == 2
-    });
-    rollout(&cluster);
-    wait_for("each restarted once", || {
+    wait_for("each to be restarted once", || {
         containers(&cluster).values().all(|c| c.split(',').nth(1) == Some("1"))
     });
+    rollout(&cluster);
+    cluster.wait_pod_ready("default", "kept");
+    assert_eq!(uids(), before, "the same pods run again");
+    assert_eq!(processes(&cluster).len(), 2);
+    let of = |path: &str| cluster.kubectl(&["get", "pod", "kept", "-o", &format!("jsonpath={path}")]);
+    let last = "{.status.containerStatuses[0].lastState.terminated";
+    assert_eq!(of(&format!("{last}.reason}} {last}.exitCode}}")), "Unknown 255");
+    wait_for("the event of the new sandbox", || {
+        let events =
+            ["get", "events", "--field-selector", "involvedObject.name=kept", "-o", "jsonpath={..reason}"];
+        cluster.kubectl(&events).contains("SandboxChanged")
+    });
+    let runs = |place: &str| cluster.kubectl(&["exec", "kept", "--", "cat", &format!("/{place}/runs")]);
+    assert_eq!((runs("disk").as_str(), runs("memory").as_str()), ("run\nrun\n", "run\n"));
+    assert_eq!(cluster.kubectl(&["logs", "kept"]), "run\nrun\n");
+    assert_eq!(cluster.kubectl(&["logs", "kept", "--previous"]), "run\n");
 }
 
 fn orderly_stop() {

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -15,6 +18,9 @@ use super::{Frame, Reader, Writer};
 
 /// The protocol's name.
 pub(in crate::agent::api) const PROTOCOL: &str = "portforward.k8s.io";
+
+/// So long the pod may take in what the client sends after the pod said all, as with containerd.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Frames of one stream that may wait for the pod to read them.
 const QUEUE: usize = 16;
@@ -130,60 +136,51 @@ impl Session<'_> {
             let frames = self.frames.clone();
             let about = format!("error forwarding port {port} {}", self.about);
             self.tasks.spawn(async move {
-                let problem = match connecting.await {
-                    Ok(socket) => copy(socket, data, receiver, &frames).await.err().map(|e| e.to_string()),
-                    Err(problem) => Some(problem),
-                };
-                if let Some(problem) = problem {
-                    let text = format!("{about}: {problem}");
-                    let _ = frames.send(Frame::Data { stream: error, data: text.into(), fin: false }).await;
+                let end = |stream| Frame::Data { stream, data: Bytes::new(), fin: true };
+                match connecting.await {
+                    Ok(socket) => copy(socket, data, receiver, &frames).await,
+                    Err(problem) => {
+                        let text = format!("{about}: {problem}").into();
+                        let _ = frames.send(Frame::Data { stream: error, data: text, fin: false }).await;
+                        let _ = frames.send(end(data)).await;
+                    }
                 }
-                for stream in [data, error] {
-                    let _ = frames.send(Frame::Data { stream, data: Bytes::new(), fin: true }).await;
-                }
+                let _ = frames.send(end(error)).await;
             });
         }
     }
 }
 
-/// Copies both ways until the pod has closed its side.
+/// Copies both ways until the pod has closed its side; the client is told at once, and what it still sends gets a
+/// moment to arrive. That a connection breaks off is its end: told as an error, it would end all others of the client.
 async fn copy(
     mut socket: TcpStream,
     stream: u32,
     mut from_client: mpsc::Receiver<Bytes>,
     frames: &mpsc::Sender<Frame>,
-) -> io::Result<()> {
+) {
     let (mut read, mut write) = socket.split();
     let upwards = async {
         while let Some(data) = from_client.recv().await {
-            write.write_all(&data).await?;
+            if write.write_all(&data).await.is_err() {
+                return;
+            }
         }
-        write.shutdown().await
+        let _ = write.shutdown().await;
     };
     let downwards = async {
         let mut buffer = vec![0; 32 << 10];
         loop {
-            let n = read.read(&mut buffer).await?;
-            if n == 0 {
-                return Ok::<(), io::Error>(());
-            }
-            let data = Bytes::copy_from_slice(&buffer[..n]);
-            if frames.send(Frame::Data { stream, data, fin: false }).await.is_err() {
-                return Ok(());
+            let n = read.read(&mut buffer).await.unwrap_or(0);
+            let (data, fin) = (Bytes::copy_from_slice(&buffer[..n]), n == 0);
+            if frames.send(Frame::Data { stream, data, fin }).await.is_err() || fin {
+                return;
             }
         }
     };
-    let mut upwards = std::pin::pin!(upwards);
-    let mut downwards = std::pin::pin!(downwards);
-    let mut sending = true;
-    loop {
-        tokio::select! {
-            result = &mut downwards => return result,
-            result = &mut upwards, if sending => {
-                result?;
-                sending = false;
-            }
-        }
+    match select(pin!(upwards), pin!(downwards)).await {
+        Either::Left(((), downwards)) => downwards.await,
+        Either::Right(((), upwards)) => drop(tokio::time::timeout(LAST_WORDS, upwards).await),
     }
 }
 

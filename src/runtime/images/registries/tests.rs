@@ -1,4 +1,6 @@
+use super::endpoint::is_local;
 use super::*;
+use crate::runtime::spec::RegistryAuth;
 
 const FILE: &str = r#"
 mirrors:
@@ -9,7 +11,7 @@ mirrors:
       - https://proxy.example.com/hub/
     rewrite:
       "^rancher/(.*)": "prod/rancher-images/$1"
-      "^library/([a-z]+)x$": "$1suffix"
+      "^library/([a-z]+)x$": "${1}suffix"
   "*":
     endpoint: [localhost:5001]
 configs:
@@ -67,6 +69,70 @@ fn a_star_is_for_all_others_and_local_ones_are_plain() {
     }
     for host in ["localhost.example.com", "10.0.0.1:5000", "docker.io"] {
         assert!(!is_local(host), "{host}");
+    }
+}
+
+/// Where `image` is asked for, with `registries.yaml` as given.
+fn asked(file: &str, image: &str, default_endpoint: bool) -> Vec<String> {
+    let config = RegistriesConfig::parse(file).unwrap().with_default_endpoint(default_endpoint);
+    let found = config.endpoints(&image.parse().unwrap(), None);
+    let last: Vec<_> = found.iter().map(|e| e.is_last).collect();
+    assert!(last.iter().rev().skip(1).all(|l| !l) && last.last().is_some_and(|l| *l), "{last:?}");
+    found.iter().map(|e| format!("{}/{}", e.base, e.repository)).collect()
+}
+
+#[test]
+fn the_registry_itself_comes_last_unless_it_is_a_mirror_or_must_not() {
+    let own = "https://r.example/v2/a";
+    for (mirror, expected) in [
+        ("[m.example]", vec!["https://m.example/v2/b", own]),
+        // It is its own mirror.
+        ("[https://r.example]", vec!["https://r.example/v2/b"]),
+        ("[https://r.example/v2/]", vec!["https://r.example/v2/b"]),
+        // These are other places.
+        ("[http://r.example]", vec!["http://r.example/v2/b", own]),
+        ("[https://r.example:443]", vec!["https://r.example:443/v2/b", own]),
+        ("[https://r.example/v2/proxy]", vec!["https://r.example/v2/proxy/b", own]),
+        ("", vec![own]),
+    ] {
+        let file = format!("mirrors: {{r.example: {{endpoint: {mirror}, rewrite: {{a: b}}}}}}");
+        assert_eq!(asked(&file, "r.example/a", true), expected, "{mirror}");
+        let without: Vec<_> = expected.iter().copied().filter(|e| *e != own || expected.len() == 1).collect();
+        assert_eq!(asked(&file, "r.example/a", false), without, "{mirror}");
+    }
+    let port = "mirrors: {'10.0.0.1:5000': {endpoint: ['http://10.0.0.1:5000']}}";
+    assert_eq!(asked(port, "10.0.0.1:5000/a", true), ["http://10.0.0.1:5000/v2/a"]);
+    let star = "mirrors: {'*': {endpoint: [m.example]}, docker.io: }";
+    assert_eq!(asked(star, "quay.io/a", false), ["https://m.example/v2/a"]);
+    let hub = "https://registry-1.docker.io/v2/library/a";
+    assert_eq!(asked(star, "a", false), [hub], "no mirror, nothing to leave out");
+    let named =
+        "mirrors: {docker.io: {endpoint: ['https://registry-1.docker.io', 'https://index.docker.io/v2']}}";
+    assert_eq!(asked(named, "a", true)[0], hub);
+    assert!(
+        RegistriesConfig::parse(named).unwrap().endpoints(&"a".parse().unwrap(), None)[0].namespace.is_none()
+    );
+}
+
+#[test]
+fn an_entry_of_its_own_excepts_from_the_star() {
+    let text = "configs:\n  docker.io:\n  quay.io: {auth: {token: t}}\n  '*': {tls: {insecure_skip_verify: true}, auth: {username: u}}";
+    let config = RegistriesConfig::parse(text).unwrap();
+    assert!(config.tls("docker.io").is_none() && config.tls("quay.io").is_none());
+    assert!(config.tls("r.example").is_some_and(|tls| tls.insecure_skip_verify));
+    assert_eq!(config.credentials("docker.io"), Credentials::Anonymous);
+    assert_eq!(config.credentials("quay.io"), Credentials::Bearer("t".to_owned()));
+    assert_eq!(config.credentials("r.example"), basic("u", ""));
+}
+
+#[test]
+fn what_has_no_value_is_empty() {
+    for text in [
+        "mirrors:\nconfigs:\n",
+        "mirrors: {a: {endpoint: , rewrite: }}\nconfigs: {b: {auth: , tls: }}",
+        "auths:",
+    ] {
+        assert!(RegistriesConfig::parse(text).is_ok(), "{text}");
     }
 }
 

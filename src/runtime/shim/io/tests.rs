@@ -54,7 +54,7 @@ fn output_goes_to_the_log_and_to_clients() {
     let mut f = fixture(false);
     f.stdout.as_mut().unwrap().write_all(b"before\n").unwrap();
     turn(&mut f.streams);
-    let [_, out, err] = f.streams.attach().unwrap();
+    let [_, out, err] = f.streams.attach(false).unwrap();
     assert!(err.is_none(), "the errors had ended");
     f.stdout.as_mut().unwrap().write_all(b"after\nend").unwrap();
     f.stdout = None;
@@ -69,7 +69,7 @@ fn output_goes_to_the_log_and_to_clients() {
 #[test]
 fn a_slow_client_holds_the_container_back_and_loses_nothing() {
     let mut f = fixture(false);
-    let [_, out, _] = f.streams.attach().unwrap();
+    let [_, out, _] = f.streams.attach(false).unwrap();
     let mut stdout = unblock(f.stdout.take().unwrap().into()).unwrap();
     let mut written = 0;
     let mut client = unblock(out.unwrap()).unwrap();
@@ -105,8 +105,8 @@ fn the_first_client_is_told_what_was_said_before_it_came() {
         let mut f = fixture(once);
         f.stdout.as_mut().unwrap().write_all(b"early\n").unwrap();
         turn(&mut f.streams);
-        let [_, out, _] = f.streams.attach().unwrap();
-        let [_, second, _] = f.streams.attach().unwrap();
+        let [_, out, _] = f.streams.attach(false).unwrap();
+        let [_, second, _] = f.streams.attach(false).unwrap();
         f.stdout.as_mut().unwrap().write_all(b"late\n").unwrap();
         f.stdout = None;
         turn(&mut f.streams);
@@ -122,7 +122,7 @@ fn the_first_client_is_told_what_was_said_before_it_came() {
 #[test]
 fn a_client_that_left_is_forgotten() {
     let mut f = fixture(false);
-    drop(f.streams.attach().unwrap());
+    drop(f.streams.attach(true).unwrap());
     turn(&mut f.streams);
     assert!(f.streams.clients.is_empty());
 }
@@ -131,13 +131,25 @@ fn a_client_that_left_is_forgotten() {
 fn input_ends_after_the_first_client_if_asked() {
     for once in [false, true] {
         let mut f = fixture(once);
-        let [input, out, _] = f.streams.attach().unwrap();
+        let [input, out, _] = f.streams.attach(true).unwrap();
         File::from(input.unwrap()).write_all(b"typed").unwrap();
         turn(&mut f.streams);
         let mut buffer = [0; 16];
         assert_eq!(f.stdin.read(&mut buffer).unwrap(), 5);
         let more = f.stdin.read(&mut buffer);
         assert_eq!(more.ok(), once.then_some(0), "end of file only with stdin_once");
-        drop(out);
+        // Whose input ended is let go unless that ends the container's.
+        let left = unblock(out.unwrap()).unwrap().read(&mut buffer);
+        assert_eq!(left.ok(), (!once).then_some(0));
     }
+}
+
+#[test]
+fn who_only_listens_does_not_end_the_input() {
+    let mut f = fixture(true);
+    let [input, out, _] = f.streams.attach(false).unwrap();
+    assert!(input.is_none());
+    drop(out);
+    turn(&mut f.streams);
+    assert!(f.stdin.read(&mut [0; 16]).is_err(), "still open");
 }

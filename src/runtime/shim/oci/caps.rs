@@ -4,8 +4,6 @@ use std::str::FromStr;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 
-use crate::runtime::error::Error;
-
 /// Capabilities by number, as in `/proc/<pid>/status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Caps(pub u64);
@@ -126,13 +124,17 @@ fn bits(names: &[&str]) -> u64 {
 }
 
 /// The default set with additions and removals; `ALL` stands for all. Removals of single ones win
-/// over `ALL` added, and additions of single ones over `ALL` dropped.
-pub fn wanted(add: &[String], drop: &[String]) -> Result<Caps, Error> {
+/// over `ALL` added, and additions of single ones over `ALL` dropped. Names nobody knows count for nothing, as
+/// with runc: a manifest may name capabilities of newer kernels.
+pub fn wanted(add: &[String], drop: &[String]) -> Caps {
     let all = |list: &[String]| list.iter().any(|c| c.eq_ignore_ascii_case("ALL"));
     let single = |list: &[String]| {
-        list.iter().filter(|c| !c.eq_ignore_ascii_case("ALL")).try_fold(0u64, |bits, name| {
-            let n = number(name).ok_or_else(|| Error::Invalid(format!("unknown capability {name:?}")))?;
-            Ok::<_, Error>(bits | 1 << n)
+        list.iter().filter(|c| !c.eq_ignore_ascii_case("ALL")).fold(0u64, |bits, name| match number(name) {
+            Some(n) => bits | 1 << n,
+            None => {
+                tracing::warn!("the capability {name:?} is not known and ignored");
+                bits
+            }
         })
     };
     let mut set = match (all(add), all(drop)) {
@@ -140,9 +142,9 @@ pub fn wanted(add: &[String], drop: &[String]) -> Result<Caps, Error> {
         (true, false) => bits(&NAMES),
         (false, false) => bits(&DEFAULT),
     };
-    set |= single(add)?;
-    set &= !single(drop)?;
-    Ok(Caps(set))
+    set |= single(add);
+    set &= !single(drop);
+    Caps(set)
 }
 
 #[cfg(test)]
@@ -159,14 +161,14 @@ mod tests {
 
     #[test]
     fn additions_and_removals() {
-        assert_eq!(names(wanted(&[], &[]).unwrap()), 14);
-        let caps = wanted(&list(&["NET_ADMIN"]), &list(&["ALL"])).unwrap();
+        assert_eq!(names(wanted(&[], &[])), 14);
+        let caps = wanted(&list(&["NET_ADMIN"]), &list(&["ALL"]));
         assert!(caps.has("NET_ADMIN") && names(caps) == 1);
-        let caps = wanted(&list(&["ALL"]), &list(&["CAP_SYS_TIME"])).unwrap();
+        let caps = wanted(&list(&["ALL"]), &list(&["CAP_SYS_TIME"]));
         assert!(!caps.has("SYS_TIME") && names(caps) == 40);
-        let caps = wanted(&[], &list(&["net_raw"])).unwrap();
+        let caps = wanted(&[], &list(&["net_raw"]));
         assert!(!caps.has("CAP_NET_RAW") && names(caps) == 13);
-        assert!(wanted(&list(&["FLY"]), &[]).is_err());
+        assert_eq!(wanted(&list(&["FLY"]), &list(&["SWIM"])), wanted(&[], &[]));
     }
 
     #[test]

@@ -20,11 +20,14 @@ use crate::runtime::spec::{ContainerSpec, Propagation, SandboxSpec, Seccomp};
 
 pub use caps::Caps;
 pub use devices::asked_for;
-pub use mounts::check_places;
+pub use mounts::image_volumes;
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Hidden from unprivileged containers, as by containerd.
+/// Where processors are.
+const PROCESSORS: &str = "/sys/devices/system/cpu";
+
+/// Hidden from unprivileged containers, as by kubelet and containerd.
 const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -121,7 +124,7 @@ pub fn capabilities(spec: &ContainerSpec, limit: Caps) -> Result<Caps, Error> {
     if spec.privileged {
         return Ok(limit);
     }
-    Ok(caps::wanted(&spec.add_capabilities, &spec.drop_capabilities)?.and(limit))
+    Ok(caps::wanted(&spec.add_capabilities, &spec.drop_capabilities).and(limit))
 }
 
 /// The process of a container, also of an exec with another command line.
@@ -172,7 +175,6 @@ pub fn spec(inputs: &Inputs) -> Result<Spec, Error> {
 
 fn linux(inputs: &Inputs) -> Result<Linux, Error> {
     let spec = inputs.spec;
-    let strings = |paths: &[&str]| paths.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut linux = LinuxBuilder::default()
         .cgroups_path(Path::new("/").join(inputs.cgroup))
         .namespaces(namespaces(inputs)?)
@@ -182,12 +184,33 @@ fn linux(inputs: &Inputs) -> Result<Linux, Error> {
     // Limits are set by `Cgroups`, which goes on where libcontainer would give up.
     linux.set_resources(devices::rules(inputs)?).set_sysctl(None).set_seccomp(None);
     linux.set_devices(devices::nodes(inputs)?);
-    if spec.privileged || spec.unmasked {
-        linux.set_masked_paths(None).set_readonly_paths(None);
-    } else {
-        linux.set_masked_paths(Some(strings(&MASKED))).set_readonly_paths(Some(strings(&READONLY)));
-    }
+    let masked = (!spec.privileged && !spec.unmasked).then(masked);
+    linux.set_masked_paths(masked).set_readonly_paths(readonly(inputs));
     Ok(linux)
+}
+
+/// What is hidden: the list, and how often each processor was too hot, which tells of others' work.
+fn masked() -> Vec<String> {
+    let mut all: Vec<String> = MASKED.map(str::to_owned).into();
+    for name in crate::runtime::paths::names(Path::new(PROCESSORS)) {
+        let path = format!("{PROCESSORS}/{name}/thermal_throttle");
+        if Path::new(&path).exists() {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// What cannot be written. The hierarchies of cgroup version 1 lie in a file system of the container's own.
+fn readonly(inputs: &Inputs) -> Option<Vec<String>> {
+    let spec = inputs.spec;
+    if spec.privileged {
+        return None;
+    }
+    let listed: &[&str] = if spec.unmasked { &[] } else { &READONLY };
+    let cgroups = (!inputs.cgroups.is_v2()).then_some("/sys/fs/cgroup");
+    let all: Vec<String> = listed.iter().copied().chain(cgroups).map(str::to_owned).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 /// libcontainer knows only one propagation for the whole tree: the widest that a mount asks for.

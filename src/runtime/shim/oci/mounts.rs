@@ -1,14 +1,17 @@
 //! The mounts of a container: the kernel's file systems, the sandbox's, and those asked for.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
-use super::super::in_root::InRoot;
 use super::{Inputs, invalid};
 use crate::runtime::cgroup::Cgroups;
 use crate::runtime::error::Error;
-use crate::runtime::spec::{Mount, MountKind, Propagation};
+use crate::runtime::rootfs::ImageConfig;
+use crate::runtime::shim::in_root::InRoot;
+use crate::runtime::shim::late::is_late;
+use crate::runtime::spec::{ContainerSpec, Mount, MountKind, Propagation};
 
 fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<OciMount, Error> {
     MountBuilder::default()
@@ -23,9 +26,11 @@ fn mount(typ: &str, source: &Path, target: &str, options: &[&str]) -> Result<Oci
 /// All mounts, in order. Mounts asked for replace defaults at the same place.
 pub fn mounts(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
     let mut all = defaults(inputs)?;
-    all.retain(|m| !inputs.spec.mounts.iter().any(|asked| asked.target == *m.destination()));
     // Parents before children, else in the order given.
-    let mut asked: Vec<&Mount> = inputs.spec.mounts.iter().collect();
+    let asked = inputs.spec.mounts.iter().filter(|m| !is_late(inputs.spec, &m.target));
+    let mut asked: Vec<&Mount> = asked.collect();
+    // Nor is anything put below what replaces a default, such as the host's `/sys/fs/cgroup`.
+    all.retain(|m| !asked.iter().any(|asked| m.destination().starts_with(&asked.target)));
     asked.sort_by_key(|m| m.target.components().count());
     for m in asked {
         all.push(asked_for(m)?);
@@ -33,28 +38,20 @@ pub fn mounts(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {
     Ok(all)
 }
 
-/// Refuses a directory on a file's place and a file on a directory's, in runc's words: libcontainer would
-/// say only that something failed. What lies below another mount is not known before that is made.
-pub fn check_places(root: &InRoot, mounts: &[Mount]) -> Result<(), Error> {
-    let below = |m: &Mount, other: &Path| m.target != other && m.target.starts_with(other);
-    let covered = |m: &Mount| {
-        let mut others = mounts.iter().map(|other| other.target.as_path());
-        others.any(|other| below(m, other))
-            || ["/dev", "/proc", "/sys"].iter().any(|d| below(m, Path::new(d)))
-    };
-    for mount in mounts.iter().filter(|m| m.kind == MountKind::Bind && !covered(m)) {
-        let (Ok(source), Some(is_dir)) = (mount.source.metadata(), root.is_dir(&mount.target)) else {
+/// The mounts asked for, and the image's volumes as far as these leave them alone. Their content is the
+/// image's: a mount of its own is all they need to be written to when the root file system cannot be.
+pub fn image_volumes(spec: &ContainerSpec, image: &ImageConfig, root: &InRoot) -> io::Result<Vec<Mount>> {
+    let mut mounts = spec.mounts.clone();
+    for volume in image.volumes.iter().filter(|_| spec.readonly_rootfs) {
+        let names = Path::new(volume).components().filter(|c| matches!(c, Component::Normal(_)));
+        let target = Path::new("/").join(names.collect::<PathBuf>());
+        if target == Path::new("/") || spec.mounts.iter().any(|m| target.starts_with(&m.target)) {
             continue;
-        };
-        if source.is_dir() != is_dir {
-            return Err(Error::Start(format!(
-                "error mounting {:?} to rootfs at {:?}: not a directory: Are you trying to mount a directory onto \
-                 a file (or vice-versa)? Check if the specified host path exists and is the expected type",
-                mount.source, mount.target
-            )));
         }
+        root.make_dirs(&target)?;
+        mounts.push(Mount { source: root.place(&target)?, target, ..Mount::default() });
     }
-    Ok(())
+    Ok(mounts)
 }
 
 fn defaults(inputs: &Inputs) -> Result<Vec<OciMount>, Error> {

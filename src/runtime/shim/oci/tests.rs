@@ -1,4 +1,5 @@
 use super::*;
+use crate::runtime::shim::in_root::InRoot;
 use crate::runtime::spec::{Mount, MountKind};
 use std::collections::BTreeMap;
 
@@ -89,7 +90,12 @@ fn unmasked_hides_nothing_and_gives_no_devices() {
     let spec = ContainerSpec { unmasked: true, apparmor: Some("p".into()), ..Default::default() };
     let built = build(&spec, &image(), &SandboxSpec::default()).unwrap();
     let linux = built.linux().clone().unwrap();
-    assert_eq!((linux.masked_paths(), linux.readonly_paths(), linux.devices()), (&None, &None, &None));
+    assert_eq!((linux.masked_paths(), linux.devices()), (&None, &None));
+    assert_eq!(
+        linux.readonly_paths().as_deref(),
+        Some(&["/sys/fs/cgroup".to_owned()][..]),
+        "but cgroups of version 1"
+    );
     assert_eq!(built.process().as_ref().unwrap().apparmor_profile().as_deref(), Some("p"));
 }
 
@@ -103,6 +109,16 @@ fn mounts_asked_for_come_last_and_replace_defaults() {
     let targets: Vec<_> = mounts.iter().map(|m| m.destination().to_str().unwrap()).collect();
     assert_eq!(targets[targets.len() - 3..], ["/a", "/dev/shm", "/a/b/c"]);
     assert_eq!(targets.iter().filter(|t| **t == "/dev/shm").count(), 1);
+    let spec =
+        ContainerSpec { mounts: vec![bind("/dev/"), bind("/dev/log"), bind("/sys")], ..Default::default() };
+    let built = build(&spec, &image(), &SandboxSpec::default()).unwrap();
+    let mounts = built.mounts().clone().unwrap();
+    let targets: Vec<_> = mounts.iter().map(|m| m.destination().to_str().unwrap()).collect();
+    assert_eq!(
+        targets,
+        ["/proc", "/dev", "/dev/pts", "/dev/mqueue", "/dev/shm", "/sys"],
+        "a `/dev` comes later"
+    );
     let missing = Mount { source: "/not/there".into(), target: "/x".into(), ..Default::default() };
     let spec = ContainerSpec { mounts: vec![missing], ..Default::default() };
     let error = build(&spec, &image(), &SandboxSpec::default()).unwrap_err();
@@ -118,4 +134,27 @@ fn the_widest_propagation_wins() {
     assert_eq!(propagation(&spec), "slave");
     spec.mounts.push(mount(Propagation::Bidirectional));
     assert_eq!(propagation(&spec), "shared");
+}
+
+#[test]
+fn volumes_of_the_image_stay_writable_where_nothing_else_is_mounted() {
+    let outer = tempfile::tempdir().unwrap();
+    let root = outer.path().canonicalize().unwrap().join("root");
+    std::fs::create_dir_all(root.join("run")).unwrap();
+    std::os::unix::fs::symlink("/run", root.join("var-run")).unwrap();
+    let mount = |target: &str| Mount { source: "/".into(), target: target.into(), ..Mount::default() };
+    let volumes = ["/data/", "cache", "/var-run/app", "/asked", "/asked/below", "/", "/../x"];
+    let image = ImageConfig { volumes: strings(&volumes), ..ImageConfig::default() };
+    let found = |readonly_rootfs| {
+        let spec =
+            ContainerSpec { readonly_rootfs, mounts: vec![mount("/asked")], ..ContainerSpec::default() };
+        let all = image_volumes(&spec, &image, &InRoot::open(&root).unwrap()).unwrap();
+        all.into_iter().map(|m| (m.target, m.source)).collect::<Vec<_>>()
+    };
+    let asked = (PathBuf::from("/asked"), PathBuf::from("/"));
+    assert_eq!(found(false), [asked.clone()]);
+    let own = |target: &str, source: &str| (PathBuf::from(target), root.join(source));
+    let expected =
+        [asked, own("/data", "data"), own("/cache", "cache"), own("/var-run/app", "run/app"), own("/x", "x")];
+    assert_eq!(found(true), expected);
 }

@@ -9,10 +9,11 @@ use std::io;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
+    TargetArch, sock_filter,
 };
 
 use self::profile::{Action, Arg, Compare, Profile, Rule};
+use self::table::Abi;
 use super::oci::Caps;
 use crate::runtime::error::Error;
 use crate::runtime::spec::Seccomp;
@@ -48,10 +49,23 @@ impl Filters {
 /// The rules of some calls: none is "always".
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// A filter can do one thing for the calls it matches and another for the rest; a profile may ask
-/// for more. So the first filter does the default for all calls without a rule, and one more for
-/// each action does that for its calls and lets the rest pass.
+/// Filters for the machine's own programs, and for 32-bit ones if the profile is for them; else they are killed.
 fn compile(profile: &Profile, caps: Caps) -> Result<Filters, Error> {
+    let name_of_32_bits = if cfg!(target_arch = "x86_64") { "SCMP_ARCH_X86" } else { "SCMP_ARCH_ARM" };
+    // What forbids most to this process itself comes last: it has to install the others.
+    let mut abis: Vec<Abi> = profile.is_for(name_of_32_bits).then_some(Abi::Bits32).into_iter().collect();
+    abis.push(Abi::Native);
+    let mut programs = vec![gate(&abis)];
+    for abi in abis {
+        programs.extend(compile_for(abi, profile, caps)?);
+    }
+    Ok(Filters(programs))
+}
+
+/// A filter can do one thing for the calls it matches and another for the rest; a profile may ask
+/// for more. So the last filter does the default for all calls without a rule, and one more for
+/// each action does that for its calls and lets the rest pass.
+fn compile_for(abi: Abi, profile: &Profile, caps: Caps) -> Result<Vec<BpfProgram>, Error> {
     let default = action(profile.default_action, profile.default_errno_ret);
     let mut ruled = Rules::new();
     let mut others: Vec<(SeccompAction, Rules)> = Vec::new();
@@ -60,41 +74,99 @@ fn compile(profile: &Profile, caps: Caps) -> Result<Filters, Error> {
         if does == default {
             continue;
         }
-        add(&mut ruled, rule)?;
+        add(abi, &mut ruled, rule)?;
         if does == SeccompAction::Allow {
             continue;
         }
         match others.iter_mut().find(|(a, _)| *a == does) {
-            Some((_, rules)) => add(rules, rule)?,
+            Some((_, rules)) => add(abi, rules, rule)?,
             None => {
                 let mut rules = Rules::new();
-                add(&mut rules, rule)?;
+                add(abi, &mut rules, rule)?;
                 others.push((does, rules));
             }
         }
     }
     let mut programs = Vec::new();
+    for (does, rules) in others.into_iter().filter(|(_, rules)| !rules.is_empty()) {
+        programs.push(program(abi, rules, SeccompAction::Allow, does, None)?);
+    }
     if default != SeccompAction::Allow {
-        programs.push(program(ruled, default, SeccompAction::Allow)?);
+        let newest = (default != SeccompAction::Log).then(|| newest(abi, profile)).flatten();
+        programs.push(program(abi, ruled, default, SeccompAction::Allow, newest)?);
     }
-    for (does, rules) in others {
-        programs.push(program(rules, SeccompAction::Allow, does)?);
-    }
-    Ok(Filters(programs))
+    Ok(programs)
 }
 
-fn program(rules: Rules, otherwise: SeccompAction, matched: SeccompAction) -> Result<BpfProgram, Error> {
+/// The newest call that a profile names at all. Those after it were not thought of: libraries that try them are
+/// to fall back on older ones, as on a kernel that lacks them, and not to give up (runc does the same).
+fn newest(abi: Abi, profile: &Profile) -> Option<u32> {
+    let names = profile.syscalls.iter().flat_map(|r| r.names.iter().chain(&r.name));
+    // ARM has a few more far away.
+    let numbers = names.filter_map(|name| abi.number(name)).filter(|n| *n < 0xf_0000);
+    numbers.max().and_then(|n| u32::try_from(n).ok())
+}
+
+const LOAD: u16 = 0x20;
+const RETURN: u16 = 0x06;
+const IF_EQUAL: u16 = 0x15;
+const IF_GREATER: u16 = 0x25;
+/// Offsets in `struct seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+
+fn statement(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+/// Kills programs of other ABIs.
+fn gate(abis: &[Abi]) -> BpfProgram {
+    let mut program = vec![statement(LOAD, ARCHITECTURE)];
+    for abi in abis {
+        program.extend([jump(IF_EQUAL, abi.audit(), 0, 1), statement(RETURN, SeccompAction::Allow.into())]);
+    }
+    program.push(statement(RETURN, SeccompAction::KillProcess.into()));
+    program
+}
+
+/// A program that decides about one ABI's calls and lets others' pass. Calls after `newest` do not exist.
+fn program(
+    abi: Abi,
+    rules: Rules,
+    otherwise: SeccompAction,
+    matched: SeccompAction,
+    newest: Option<u32>,
+) -> Result<BpfProgram, Error> {
     let invalid = |e: seccompiler::BackendError| Error::Invalid(format!("seccomp profile: {e}"));
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(invalid)?;
+    let native = TargetArch::try_from(std::env::consts::ARCH).map_err(invalid)?;
     let rules = rules.into_iter().collect();
-    let filter = SeccompFilter::new(rules, otherwise, matched, arch).map_err(invalid)?;
-    filter.try_into().map_err(invalid)
+    let filter = SeccompFilter::new(rules, otherwise, matched, native).map_err(invalid)?;
+    let compiled: BpfProgram = filter.try_into().map_err(invalid)?;
+    let mut program = vec![
+        statement(LOAD, ARCHITECTURE),
+        jump(IF_EQUAL, abi.audit(), 1, 0),
+        statement(RETURN, SeccompAction::Allow.into()),
+    ];
+    if let Some(newest) = newest {
+        program.extend([
+            statement(LOAD, NUMBER),
+            jump(IF_GREATER, newest, 0, 1),
+            statement(RETURN, SeccompAction::Errno(libc::ENOSYS as u32).into()),
+        ]);
+    }
+    // Its own look at the architecture, which is the machine's alone, is left out.
+    program.extend(compiled.into_iter().skip(3));
+    Ok(program)
 }
 
-fn add(rules: &mut Rules, rule: &Rule) -> Result<(), Error> {
+fn add(abi: Abi, rules: &mut Rules, rule: &Rule) -> Result<(), Error> {
     for name in rule.names.iter().chain(&rule.name) {
         // As other runtimes do: profiles name calls of all architectures and kernels.
-        let Some(number) = table::number(name) else {
+        let Some(number) = abi.number(name) else {
             continue;
         };
         let always = rules.get(&number).is_some_and(Vec::is_empty);
@@ -143,51 +215,4 @@ fn action(action: Action, errno: Option<u32>) -> SeccompAction {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Profile {
-        serde_json::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn the_default_profile_compiles_for_all_capabilities() {
-        for caps in [Caps(0), Caps(u64::MAX >> 23)] {
-            let filters = Filters::compile(&Seccomp::RuntimeDefault, caps).unwrap();
-            assert!(filters.0.iter().all(|p| !p.is_empty() && p.len() < 4096));
-        }
-        assert_eq!(Filters::compile(&Seccomp::RuntimeDefault, Caps(0)).unwrap().0.len(), 2);
-    }
-
-    #[test]
-    fn every_action_has_its_filter() {
-        let text = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
-            {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
-            {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"},
-            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
-            {"names": ["reboot", "no_such_call"], "action": "SCMP_ACT_KILL_PROCESS"}]}"#;
-        assert_eq!(compile(&parse(text), Caps(0)).unwrap().0.len(), 3);
-        let lax = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
-            {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
-        assert_eq!(compile(&parse(lax), Caps(0)).unwrap().0.len(), 1);
-    }
-
-    #[test]
-    fn conditions_on_one_argument_are_alternatives() {
-        let arg = |index, value| Arg { index, value, value_two: 0, op: Compare::Eq };
-        assert_eq!(conditions(&[arg(0, 1), arg(1, 2)]).unwrap().len(), 1);
-        assert_eq!(conditions(&[arg(0, 1), arg(0, 2)]).unwrap().len(), 2);
-        assert!(conditions(&[arg(9, 1)]).is_err());
-    }
-
-    #[test]
-    fn an_unconditional_rule_outdoes_conditional_ones() {
-        let mut rules = Rules::new();
-        let arg = Arg { index: 0, value: 1, value_two: 0, op: Compare::Eq };
-        let rule = |args| Rule { names: vec!["read".into()], args, ..Default::default() };
-        add(&mut rules, &rule(vec![arg.clone()])).unwrap();
-        add(&mut rules, &rule(Vec::new())).unwrap();
-        add(&mut rules, &rule(vec![arg])).unwrap();
-        assert_eq!(rules[&libc::SYS_read].len(), 0);
-    }
-}
+mod tests;

@@ -16,9 +16,26 @@ pub struct Profile {
     /// The error of that, if it is one.
     #[serde(default)]
     pub default_errno_ret: Option<u32>,
+    /// The ABIs it is for, by libseccomp's names.
+    #[serde(default)]
+    pub architectures: Vec<String>,
+    /// The same as Docker writes it.
+    #[serde(default)]
+    pub arch_map: Vec<Architecture>,
     /// The rules.
     #[serde(default)]
     pub syscalls: Vec<Rule>,
+}
+
+/// An architecture and those whose programs its kernel runs too.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Architecture {
+    /// Its own ABI.
+    pub architecture: String,
+    /// The others.
+    #[serde(default)]
+    pub sub_architectures: Vec<String>,
 }
 
 /// What is done for some calls.
@@ -131,11 +148,20 @@ pub enum Action {
 }
 
 impl Profile {
+    /// Whether programs of another ABI than the machine's own may run too.
+    pub fn is_for(&self, abi: &str) -> bool {
+        let mapped =
+            self.arch_map.iter().filter(|a| !a.architecture.is_empty()).flat_map(|a| &a.sub_architectures);
+        self.architectures.iter().chain(mapped).any(|a| a == abi)
+    }
+
     /// Reads a profile from a file on the node.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let text = std::fs::read(path).map_err(Error::io("read seccomp profile", path))?;
+        let shown = path.display().to_string();
+        let text = std::fs::read(path)
+            .map_err(|e| Error::Other(format!("cannot load seccomp profile {shown:?}: {e}")))?;
         serde_json::from_slice(&text)
-            .map_err(|e| Error::Invalid(format!("seccomp profile {}: {e}", path.display())))
+            .map_err(|e| Error::Other(format!("decoding seccomp profile failed {shown:?}: {e}")))
     }
 }
 

@@ -77,24 +77,9 @@ const OWN: &[(&str, libc::c_long)] = numbers! {
 #[cfg(not(target_arch = "x86_64"))]
 const OWN: &[(&str, libc::c_long)] = &[];
 
-/// Newer than the C library's headers; their numbers are the same everywhere.
-const NEW: &[(&str, libc::c_long)] = &[
-    ("cachestat", 451),
-    ("fchmodat2", 452),
-    ("map_shadow_stack", 453),
-    ("futex_wake", 454),
-    ("futex_wait", 455),
-    ("futex_requeue", 456),
-    ("statmount", 457),
-    ("listmount", 458),
-    ("lsm_get_self_attr", 459),
-    ("lsm_set_self_attr", 460),
-    ("lsm_list_modules", 461),
-];
-
 /// Not in every C library's headers.
 #[cfg(target_arch = "x86_64")]
-const MISSING: &[(&str, libc::c_long)] = &[("io_pgetevents", 333)];
+const MISSING: &[(&str, libc::c_long)] = &[("io_pgetevents", 333), ("uretprobe", 335)];
 #[cfg(not(target_arch = "x86_64"))]
 const MISSING: &[(&str, libc::c_long)] = &[
     ("renameat", 38),
@@ -105,12 +90,65 @@ const MISSING: &[(&str, libc::c_long)] = &[
     ("kexec_file_load", 294),
 ];
 
-/// The number of a system call; `None` if this architecture, or this program, does not know it.
-pub fn number(name: &str) -> Option<i64> {
-    let named = |(constant, _): &&(&str, libc::c_long)| constant.strip_prefix("SYS_") == Some(name);
-    let known = COMMON.iter().chain(OWN).find(named);
-    let newer = || NEW.iter().chain(MISSING).find(|(n, _)| *n == name);
-    known.or_else(newer).map(|(_, number)| *number)
+/// Calls of 32-bit programs up to 402: runs of names, each after its first name's number.
+#[cfg(target_arch = "x86_64")]
+const OF_32_BITS: &str = include_str!("calls-i386.txt");
+#[cfg(not(target_arch = "x86_64"))]
+const OF_32_BITS: &str = include_str!("calls-arm.txt");
+
+/// Calls since 403, whose numbers are the same everywhere.
+const NEWER: &str = include_str!("calls-newer.txt");
+/// Those before it only 32-bit programs have: they mend the year 2038.
+const EVERYWHERE: i64 = 424;
+
+/// A way for programs to call the kernel: that of the machine's own programs, or of 32-bit ones, which most
+/// 64-bit kernels run too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    /// The machine's own.
+    Native,
+    /// i386 on x86-64, ARM's EABI on arm64.
+    Bits32,
+}
+
+impl Abi {
+    /// The kernel's number of it (`linux/audit.h`).
+    pub fn audit(self) -> u32 {
+        match (self, cfg!(target_arch = "x86_64")) {
+            (Self::Native, true) => 0xc000_003e,
+            (Self::Native, false) => 0xc000_00b7,
+            (Self::Bits32, true) => 0x4000_0003,
+            (Self::Bits32, false) => 0x4000_0028,
+        }
+    }
+
+    /// The number of a system call; `None` if this ABI, or this program, does not know it.
+    pub fn number(self, name: &str) -> Option<i64> {
+        match self {
+            Self::Native => {
+                let named =
+                    |(constant, _): &&(&str, libc::c_long)| constant.strip_prefix("SYS_") == Some(name);
+                let known = COMMON.iter().chain(OWN).find(named);
+                let known =
+                    known.or_else(|| MISSING.iter().find(|(n, _)| *n == name)).map(|(_, number)| *number);
+                known.or_else(|| find(NEWER, name).filter(|n| *n >= EVERYWHERE))
+            }
+            Self::Bits32 => find(OF_32_BITS, name).or_else(|| find(NEWER, name)),
+        }
+    }
+}
+
+/// The number of a name in runs of names.
+fn find(runs: &str, name: &str) -> Option<i64> {
+    let mut next = 0;
+    for word in runs.split_ascii_whitespace() {
+        match word.parse::<i64>() {
+            Ok(number) => next = number,
+            Err(_) if word == name => return Some(next),
+            Err(_) => next += 1,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -119,9 +157,32 @@ mod tests {
 
     #[test]
     fn names_have_the_kernels_numbers() {
-        assert_eq!(number("read"), Some(libc::SYS_read));
-        assert_eq!(number("fchmodat2"), Some(452));
-        assert!(number("getrlimit").is_some() && number("io_pgetevents").is_some());
-        assert_eq!(number("socketcall"), None);
+        let native = |name| Abi::Native.number(name);
+        assert_eq!(native("read"), Some(libc::SYS_read));
+        assert_eq!(native("fchmodat2"), Some(452));
+        assert_eq!((native("getxattrat"), native("clone3")), (Some(464), Some(libc::SYS_clone3)));
+        assert!(native("getrlimit").is_some() && native("io_pgetevents").is_some());
+        assert_eq!(
+            (native("socketcall"), native("clock_gettime64"), native("no_such_call")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn programs_of_32_bits_have_numbers_of_their_own() {
+        let known = |name| Abi::Bits32.number(name);
+        for (name, number) in
+            [("read", 3), ("execve", 11), ("clock_gettime64", 403), ("clone3", 435), ("mseal", 462)]
+        {
+            assert_eq!(known(name), Some(number), "{name}");
+        }
+        let own = if cfg!(target_arch = "x86_64") {
+            [("socketcall", Some(102)), ("openat", Some(295)), ("statx", Some(383)), ("cacheflush", None)]
+        } else {
+            [("socketcall", None), ("openat", Some(322)), ("statx", Some(397)), ("cacheflush", Some(983_042))]
+        };
+        for (name, number) in own {
+            assert_eq!(known(name), number, "{name}");
+        }
     }
 }

@@ -17,8 +17,8 @@ pub enum Error {
         source: io::Error,
     },
     /// A file whose loss cannot be made good is damaged.
-    #[error("{} is damaged: {what}; restore it from a backup, or remove it together with its .crt to start \
-             with a new one (all certificates and tokens made with it end)", path.display())]
+    #[error("{} is damaged: {what}; restore it from a backup, or remove it together with its .key or .crt \
+             to start with a new one (all certificates and tokens made with it end)", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

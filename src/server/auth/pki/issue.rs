@@ -16,8 +16,9 @@ pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub const CA_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// How long a leaf lives.
 pub const LEAF_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// How far in the past certificates begin: clocks of nodes differ, and jump when they are set.
-const BACKDATED: Duration = Duration::from_secs(60 * 60);
+/// How far in the past certificates begin: clocks of nodes differ, jump when they are set, and may have been
+/// on local time.
+const BACKDATED: Duration = DAY;
 /// No certificate's life is counted from before this moment (2026-01-01): a machine without a
 /// battery-backed clock starts in 1970 and would make certificates that end before its clock is set.
 const EARLIEST_START: Duration = Duration::from_secs(1_767_225_600);

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use super::tokens::TokenSigner;
 use super::user::MASTERS;
 use crate::api::csr::CertificateRequest;
+use crate::supervisor::ClockWatch;
 use authority::Authority;
 pub use error::Error;
 pub use inspect::Certificate;
@@ -138,11 +139,14 @@ impl Pki {
     /// # Errors
     /// A new certificate could not be made or written; the old one stays in use.
     pub async fn keep_fresh(&self, stop: CancellationToken) -> Result<(), Error> {
+        let mut clock = ClockWatch::new(None).map_err(Error::io("watch the clock for", &self.0.dir))?;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(LOOK) => self.renew(SystemTime::now())?,
+                () = tokio::time::sleep(LOOK) => {}
+                set = clock.changed() => set.map_err(Error::io("watch the clock for", &self.0.dir))?,
             }
+            self.renew(SystemTime::now())?;
         }
     }
 

@@ -18,6 +18,8 @@ use super::Error;
 
 const FIRST_DELAY: Duration = Duration::from_millis(5);
 const MAX_DELAY: Duration = Duration::from_secs(1000);
+/// Times that users give may be longer than moments can be told: after a year one looks again.
+const LONGEST_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a successful reconciliation asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ impl<K: Clone + Eq + Hash + std::fmt::Debug + Send + 'static> Queue<K> {
         }
         let mut state = self.0.state.lock();
         state.sequence += 1;
-        let place = (Instant::now() + delay, state.sequence);
+        let place = (Instant::now() + delay.min(LONGEST_DELAY), state.sequence);
         match state.delays.get(&key).copied() {
             Some(earlier) if earlier.0 <= place.0 => return,
             Some(later) => state.delayed.remove(&later),
@@ -265,6 +267,9 @@ mod tests {
         assert!(before.elapsed() <= MAX_DELAY + Duration::from_secs(1));
         queue.forget(&1);
         assert_eq!(queue.failures(&1), 0);
+        queue.add_after(2, Duration::MAX);
+        queue.add_after(3, Duration::from_secs(1));
+        assert_eq!(queue.next().await, 3, "what is wanted after for ever holds nothing up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,16 +8,15 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, Error as TlsError, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::target::{Scheme, Target};
+use crate::client::tls::{self, Anyone};
 use crate::server::auth::Pki;
 use crate::server::http::body::Body;
 
@@ -47,19 +46,15 @@ impl NodeClient {
             .collect::<Result<_, _>>()
             .map_err(bad)?;
         let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes()).map_err(bad)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = || {
-            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()
-        };
-        let anyone = || {
-            let verifier = Arc::new(Anyone(Arc::clone(&provider)));
-            builder().map(|b| b.dangerous().with_custom_certificate_verifier(verifier))
-        };
         let chain: Vec<CertificateDer<'static>> = chain;
-        let unverified = anyone()?.with_client_auth_cert(chain.clone(), key.clone_key())?;
-        let nodes = builder()?.with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+        let unverified = tls::config(Anyone)?.with_client_auth_cert(chain.clone(), key.clone_key())?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let nodes = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)?;
         // What a pod's certificate says is the pod's business, as upstream has it for `https:` proxies.
-        let pods = anyone()?.with_no_client_auth();
+        let pods = tls::config(Anyone)?.with_no_client_auth();
         let connector = |config| TlsConnector::from(Arc::new(config));
         Ok(Self { nodes: connector(nodes), unverified_nodes: connector(unverified), pods: connector(pods) })
     }
@@ -80,7 +75,9 @@ impl NodeClient {
                 format!("{}: no answer within {CONNECT:?}", target.authority()),
             )
         };
-        let named = |e: io::Error| io::Error::new(e.kind(), format!("dial tcp {}: {e}", target.authority()));
+        let named = |e: io::Error| {
+            io::Error::new(e.kind(), format!("dial tcp {}: {}", target.authority(), refusal(&e)))
+        };
         let tcp = tokio::time::timeout(CONNECT, connect).await.map_err(|_| late())?.map_err(named)?;
         tcp.set_nodelay(true)?;
         let connector = match target.scheme {
@@ -92,6 +89,15 @@ impl NodeClient {
         let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
         let tls = tokio::time::timeout(CONNECT, connector.connect(name, tcp)).await.map_err(|_| late())??;
         exchange(tls, request).await
+    }
+}
+
+/// Why a connection was not made, in the words of Go's `net` package, which people search for.
+fn refusal(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        _ => error.to_string(),
     }
 }
 
@@ -107,43 +113,4 @@ where
         }
     });
     sender.send_request(request).await.map_err(io::Error::other)
-}
-
-/// Accepts every certificate.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

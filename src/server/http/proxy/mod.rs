@@ -8,10 +8,14 @@ mod client;
 mod log_options;
 mod log_socket;
 mod options;
+mod rewrite;
 mod target;
 mod upgrade;
 
-use http::header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION};
+use std::io;
+
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, LOCATION};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 
@@ -22,7 +26,8 @@ use crate::api::status::Reason;
 use crate::server::admission::Shown;
 use crate::server::objects::{Call, WriteOptions};
 pub(super) use client::NodeClient;
-use target::Target;
+use rewrite::Links;
+use target::{Scheme, Target};
 
 /// Headers that concern one connection only.
 const HOP_BY_HOP: [&str; 7] =
@@ -44,7 +49,7 @@ pub(super) async fn log(api: &Api, mut cx: Cx) -> Answer {
     let path = format!("/containerLogs/{}/{}/{container}", cx.namespace().unwrap_or_default(), cx.name()?);
     let mut target = target::node_of(api, &pod)?.path(path, cx.parts.uri.query());
     if cx.params.flag("insecureSkipTLSVerifyBackend") {
-        target.scheme = target::Scheme::UnverifiedNode;
+        target.scheme = Scheme::UnverifiedNode;
     }
     let asked = cx.parts.headers.clone();
     let socket = if log_socket::is_asked(&asked) { upgrade::take(&mut cx.parts) } else { None };
@@ -52,7 +57,7 @@ pub(super) async fn log(api: &Api, mut cx: Cx) -> Answer {
         // The node is asked for the plain text.
         cx.parts.headers.remove(http::header::UPGRADE);
     }
-    let response = refusal_as_status(send(api, cx, target).await?).await?;
+    let response = refusal_as_status(send(api, cx, target, undialed).await?).await?;
     match socket {
         Some(client) => log_socket::serve(client, &asked, response.into_body()),
         None => Ok(response),
@@ -100,7 +105,7 @@ pub(super) async fn stream(api: &Api, cx: Cx) -> Answer {
     };
     target::check_running(&pod, &subresource)?;
     let target = target::node_of(api, &pod)?.path(path, query.as_deref());
-    send(api, cx, target).await
+    send(api, cx, target, undialed).await
 }
 
 /// Asks admission about a connection.
@@ -115,7 +120,7 @@ async fn admit(api: &Api, cx: &Cx, subresource: &str) -> Result<(), Status> {
 }
 
 /// `nodes/proxy`, `pods/proxy` and `services/proxy`.
-pub(super) async fn proxy(api: &Api, cx: Cx) -> Answer {
+pub(super) async fn proxy(api: &Api, mut cx: Cx) -> Answer {
     let plain = cx.info.rest.is_none() && !cx.parts.uri.path().ends_with('/');
     if plain && matches!(cx.parts.method, Method::GET | Method::HEAD) && !upgrade::is_asked(&cx.parts.headers)
     {
@@ -128,8 +133,28 @@ pub(super) async fn proxy(api: &Api, cx: Cx) -> Answer {
         _ => target::service_address(api, &cx)?,
     };
     let path = format!("/{}", cx.info.rest.as_deref().unwrap_or_default());
+    let asked = cx.parts.uri.path();
+    let prefix = asked.strip_suffix(&path).unwrap_or(asked).to_owned();
+    let forwarded = HeaderValue::from_str(&format!("{prefix}{path}"));
+    if let Ok(uri) = forwarded {
+        cx.parts.headers.insert("x-forwarded-uri", uri);
+    }
+    let hosts = [target.authority(), host(&cx.parts).unwrap_or_default()];
     let target = target.path(path, cx.parts.uri.query());
-    send(api, cx, target).await
+    let unreachable = |e| Status::service_unavailable(format!("error trying to reach service: {e}"));
+    let unreachable = if upgrade::is_asked(&cx.parts.headers) { undialed } else { unreachable };
+    let (mut parts, body) = send(api, cx, target, unreachable).await?.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(Response::from_parts(parts, body));
+    }
+    let body = Links { prefix, hosts }.answer(&mut parts.headers, body);
+    Ok(Response::from_parts(parts, body))
+}
+
+/// The host the client called.
+fn host(parts: &Parts) -> Option<String> {
+    let header = parts.headers.get(HOST).and_then(|h| h.to_str().ok());
+    header.or_else(|| parts.uri.authority().map(|a| a.as_str())).map(str::to_owned)
 }
 
 /// Relative links of a page only work below a path that ends in a slash.
@@ -149,7 +174,7 @@ fn to_slash(uri: &Uri) -> Response<Body> {
 /// The node is not known, cannot be reached, or refuses.
 pub(super) async fn ask_node(api: &Api, node: &str, path: &str) -> Result<String, Status> {
     let target = target::node(api, node)?.path(path.to_owned(), None);
-    let request = Request::get(path).header(http::header::HOST, target.authority()).body(body::empty());
+    let request = Request::get(path).header(HOST, target.authority()).body(body::empty());
     let request = request.map_err(Status::internal)?;
     let response = api.nodes.send(&target, request).await.map_err(Status::internal)?;
     if !response.status().is_success() {
@@ -159,23 +184,26 @@ pub(super) async fn ask_node(api: &Api, node: &str, path: &str) -> Result<String
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+fn undialed(error: io::Error) -> Status {
+    Status::internal(format!("error dialing backend: {error}"))
+}
+
 /// Passes a request on to a target, and the answer back.
-async fn send(api: &Api, cx: Cx, target: Target) -> Answer {
+async fn send(api: &Api, cx: Cx, target: Target, unreachable: fn(io::Error) -> Status) -> Answer {
     let Cx { mut parts, body, .. } = cx;
+    let host = host(&parts);
     let upgraded = upgrade::take(&mut parts);
     let mut request = Request::new(body.into_inner());
     *request.method_mut() = parts.method;
     *request.uri_mut() =
         target.uri.parse().map_err(|e| Status::bad_request(format!("{}: {e}", target.uri)))?;
     *request.headers_mut() = passed_on(&parts.headers, upgraded.is_some());
-    if let Ok(host) = HeaderValue::from_str(&target.authority()) {
-        request.headers_mut().insert(http::header::HOST, host);
+    // A pod is told what its client called; a node API has no use for that.
+    let called = host.filter(|_| matches!(target.scheme, Scheme::Http | Scheme::Https));
+    if let Ok(host) = HeaderValue::from_str(&called.unwrap_or_else(|| target.authority())) {
+        request.headers_mut().insert(HOST, host);
     }
-    let mut response = api
-        .nodes
-        .send(&target, request)
-        .await
-        .map_err(|e| Status::internal(format!("error dialing backend: {e}")))?;
+    let mut response = api.nodes.send(&target, request).await.map_err(unreachable)?;
     match upgraded {
         Some(client) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let backend = hyper::upgrade::on(&mut response);

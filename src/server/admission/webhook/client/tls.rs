@@ -2,16 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore};
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::client::tls::{self, Judge};
 
 /// The authorities that the system trusts, read when they are first needed.
 #[derive(Default)]
@@ -48,18 +48,15 @@ pub(super) fn config(authorities: &[u8], system: &SystemRoots) -> Result<Arc<Cli
     if own.is_empty() && !authorities.is_empty() {
         return Err("unable to load root certificates: unable to parse bytes as PEM block".to_owned());
     }
-    let provider = Arc::new(ring::default_provider());
     let chain = if roots.is_empty() {
         None
     } else {
-        let built = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+        let provider = Arc::new(ring::default_provider());
+        let built = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
         Some(built.map_err(|e| e.to_string())?)
     };
-    let trust = Arc::new(Trust { chain, own, provider: Arc::clone(&provider) });
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?;
-    let mut config = builder.dangerous().with_custom_certificate_verifier(trust).with_no_client_auth();
+    let config = tls::config(Trust { chain, own }).map_err(|e| e.to_string())?;
+    let mut config = config.with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -70,11 +67,10 @@ pub(super) fn config(authorities: &[u8], system: &SystemRoots) -> Result<Arc<Cli
 struct Trust {
     chain: Option<Arc<WebPkiServerVerifier>>,
     own: Vec<CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Trust {
-    fn verify_server_cert(
+impl Judge for Trust {
+    fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -91,30 +87,6 @@ impl ServerCertVerifier for Trust {
             Some(chain) => chain.verify_server_cert(certificate, intermediates, name, ocsp, now),
             None => Err(CertificateError::UnknownIssuer.into()),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

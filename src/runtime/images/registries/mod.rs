@@ -5,25 +5,53 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
-use oci_spec::distribution::Reference;
 use regex::Regex;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+
+mod endpoint;
+mod live;
+
+pub(super) use endpoint::{Credentials, Endpoint};
+pub(super) use live::Registries;
 
 use super::error::{Context, Error};
-use crate::runtime::spec::RegistryAuth;
+use endpoint::Url;
+use live::Source;
 
 /// Where images of which registry come from, and how to get them.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistriesConfig {
-    /// By registry; `*` is for those without an entry of their own.
+    /// By registry; `*` is for those without an entry of their own, which may be empty.
+    #[serde(deserialize_with = "values")]
     mirrors: BTreeMap<String, Mirror>,
     /// By host and port of an endpoint or registry; `*` as above.
+    #[serde(deserialize_with = "values")]
     configs: BTreeMap<String, HostConfig>,
     /// The old place of credentials, by URL or host.
+    #[serde(deserialize_with = "values")]
     auths: BTreeMap<String, AuthConfig>,
+    /// Registries with mirrors are asked themselves when those fail.
+    #[serde(skip)]
+    default_endpoint: bool,
     #[serde(skip)]
     patience: Patience,
+    /// Its file.
+    #[serde(skip)]
+    source: Option<Source>,
+}
+
+impl Default for RegistriesConfig {
+    fn default() -> Self {
+        Self {
+            mirrors: BTreeMap::new(),
+            configs: BTreeMap::new(),
+            auths: BTreeMap::new(),
+            default_endpoint: true,
+            patience: Patience::default(),
+            source: None,
+        }
+    }
 }
 
 /// How long a registry is waited for.
@@ -47,8 +75,10 @@ impl Default for Patience {
 #[serde(default, deny_unknown_fields)]
 struct Mirror {
     /// URLs, tried in order before the registry itself.
+    #[serde(deserialize_with = "value")]
     endpoint: Vec<String>,
     /// Regular expressions for repository names, and what replaces what they match.
+    #[serde(deserialize_with = "value")]
     rewrite: BTreeMap<String, String>,
 }
 
@@ -66,7 +96,10 @@ struct AuthConfig {
     password: String,
     /// Base64 of `username:password`.
     auth: String,
+    /// A refresh token of OAuth 2.
     identity_token: String,
+    /// A token that the registry takes as it is.
+    token: String,
 }
 
 impl std::fmt::Debug for AuthConfig {
@@ -84,54 +117,35 @@ struct TlsConfig {
     insecure_skip_verify: bool,
 }
 
-/// One place to ask for an image.
-#[derive(Debug)]
-pub(super) struct Endpoint {
-    /// The image's repository as it is called there.
-    pub repository: String,
-    /// Host and port, as users write them.
-    pub host: String,
-    /// What comes before the repository in URLs, such as `https://registry-1.docker.io/v2`.
-    pub base: String,
-    /// The registry this one stands for, if it is a mirror: told in `ns`, as containerd does.
-    pub namespace: Option<String>,
-    /// Credentials.
-    pub credentials: Credentials,
+/// What may be there without a value, as YAML writes it: `docker.io:`.
+fn value<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
 }
 
-/// Who asks.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum Credentials {
-    /// Nobody in particular.
-    Anonymous,
-    /// User name and password.
-    Basic(String, String),
-    /// A refresh token of OAuth 2.
-    Identity(String),
-}
-
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Anonymous => "Anonymous",
-            Self::Basic(..) => "Basic(..)",
-            Self::Identity(_) => "Identity(..)",
-        })
-    }
+/// The same of a map and of all that is in it.
+fn values<'de, T, D>(from: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    let map: BTreeMap<String, Option<T>> = value(from)?;
+    Ok(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
 }
 
 impl RegistriesConfig {
-    /// Reads the file; one that does not exist is an empty one.
+    /// Reads the file; one that does not exist is an empty one. An image store follows its changes.
     ///
     /// # Errors
     ///
     /// [`Error::Config`] says what is wrong and where, [`Error::Io`] that it cannot be read.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(Error::io(path, e)),
-        }
+        let source = Some(Source { path: path.to_owned(), stamp: live::stamp(path) });
+        let config = match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text)?,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Self::default(),
+            Err(e) => return Err(Error::io(path, e)),
+        };
+        Ok(Self { source, ..config })
     }
 
     /// Reads the text of the file and checks all that can be checked without the network.
@@ -168,34 +182,15 @@ impl RegistriesConfig {
         Self { patience, ..self }
     }
 
-    pub(super) fn patience(&self) -> Patience {
-        self.patience
+    /// The same; with `false`, registries that have mirrors are not asked themselves
+    /// (k3s' `--disable-default-registry-endpoint`).
+    #[must_use]
+    pub fn with_default_endpoint(self, default_endpoint: bool) -> Self {
+        Self { default_endpoint, ..self }
     }
 
-    /// Where to ask for `image`, in order. `auth` is for the image's own registry only.
-    pub(super) fn endpoints(&self, image: &Reference, auth: Option<&RegistryAuth>) -> Vec<Endpoint> {
-        let registry = image.registry();
-        let mirror = self.mirrors.get(registry).or_else(|| self.mirrors.get("*"));
-        let own = |host: &str| (host == registry).then_some(auth).flatten();
-        let mut endpoints = Vec::new();
-        for url in mirror.iter().flat_map(|m| &m.endpoint) {
-            // Checked when the configuration was read.
-            let Ok(Url { base, host }) = Url::parse(url) else { continue };
-            let repository = mirror.map_or(image.repository().to_owned(), |m| m.rewrite(image.repository()));
-            let credentials = own(&host).map_or_else(|| self.credentials(&host), given);
-            let namespace = (host != registry).then(|| registry.to_owned());
-            endpoints.push(Endpoint { repository, host, base, namespace, credentials });
-        }
-        if !endpoints.iter().any(|e| e.host == registry) {
-            let credentials = auth.map_or_else(|| self.credentials(registry), given);
-            let plain = is_local(registry) && self.tls(registry).is_none();
-            let scheme = if plain { "http" } else { "https" };
-            let real = if registry == "docker.io" { "registry-1.docker.io" } else { registry };
-            let base = format!("{scheme}://{real}/v2");
-            let (repository, host) = (image.repository().to_owned(), registry.to_owned());
-            endpoints.push(Endpoint { repository, host, base, namespace: None, credentials });
-        }
-        endpoints
+    pub(super) fn patience(&self) -> Patience {
+        self.patience
     }
 
     /// A client for an endpoint, which keeps its connections.
@@ -226,22 +221,32 @@ impl RegistriesConfig {
         builder.build().map_err(|e| Error::Config(format!("configs.{host}: {}", super::error::chain(&e))))
     }
 
+    fn mirror(&self, registry: &str) -> Option<&Mirror> {
+        self.mirrors.get(registry).or_else(|| self.mirrors.get("*"))
+    }
+
+    /// What is configured for a host. An entry of its own says all, also what it leaves out.
+    fn host(&self, host: &str) -> Option<&HostConfig> {
+        names(host).iter().find_map(|name| self.configs.get(*name))
+    }
+
     fn tls(&self, host: &str) -> Option<&TlsConfig> {
-        names(host).iter().find_map(|name| self.configs.get(*name)?.tls.as_ref())
+        self.host(host)?.tls.as_ref()
     }
 
     fn credentials(&self, host: &str) -> Credentials {
-        let configured = names(host).iter().find_map(|name| self.configs.get(*name)?.auth.as_ref());
+        let configured = self.host(host).and_then(|config| config.auth.as_ref());
         let Some(auth) = configured.or_else(|| self.old_auth(host)) else { return Credentials::Anonymous };
-        if !auth.identity_token.is_empty() {
-            return Credentials::Identity(auth.identity_token.clone());
-        }
         let decoded = base64::engine::general_purpose::STANDARD.decode(&auth.auth).unwrap_or_default();
         let decoded = String::from_utf8(decoded).unwrap_or_default();
         match decoded.trim_end_matches('\0').split_once(':') {
+            _ if !auth.username.is_empty() => {
+                Credentials::Basic(auth.username.clone(), auth.password.clone())
+            }
+            _ if !auth.identity_token.is_empty() => Credentials::Identity(auth.identity_token.clone()),
+            _ if !auth.token.is_empty() => Credentials::Bearer(auth.token.clone()),
             Some((username, password)) => Credentials::Basic(username.to_owned(), password.to_owned()),
-            None if auth.username.is_empty() => Credentials::Anonymous,
-            None => Credentials::Basic(auth.username.clone(), auth.password.clone()),
+            None => Credentials::Anonymous,
         }
     }
 
@@ -260,79 +265,6 @@ fn names(host: &str) -> Vec<&str> {
     match host {
         "docker.io" => vec!["docker.io", "registry-1.docker.io", "index.docker.io", "*"],
         _ => vec![host, "*"],
-    }
-}
-
-impl Mirror {
-    /// The first pattern that matches decides.
-    fn rewrite(&self, repository: &str) -> String {
-        let patterns = self.rewrite.iter().filter_map(|(p, to)| Some((Regex::new(p).ok()?, to)));
-        let matching = patterns.into_iter().find(|(pattern, _)| pattern.is_match(repository));
-        match matching {
-            Some((pattern, to)) => {
-                // `$1suffix` is the group 1 and a suffix, as in Go; here that would be a name.
-                let to = braced(to);
-                pattern.replace_all(repository, to.as_str()).into_owned()
-            }
-            None => repository.to_owned(),
-        }
-    }
-}
-
-/// `$1` as `${1}`.
-fn braced(replacement: &str) -> String {
-    let mut out = String::new();
-    let mut rest = replacement;
-    while let Some(at) = rest.find('$') {
-        let digits = rest[at + 1..].bytes().take_while(u8::is_ascii_digit).count();
-        let (head, tail) = rest.split_at(at + 1 + digits);
-        match digits {
-            0 => out.push_str(head),
-            _ => out.push_str(&format!("{}${{{}}}", &head[..at], &head[at + 1..])),
-        }
-        rest = tail;
-    }
-    out + rest
-}
-
-fn given(auth: &RegistryAuth) -> Credentials {
-    Credentials::Basic(auth.username.clone(), auth.password.clone())
-}
-
-/// Docker talks to registries on the machine itself without TLS.
-fn is_local(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Where a mirror is.
-struct Url {
-    base: String,
-    host: String,
-}
-
-impl Url {
-    /// A URL, or a host with a port. Without a path, `/v2` is meant; another path takes its place, as
-    /// k3s's `override_path` does.
-    fn parse(url: &str) -> Result<Self, String> {
-        let (scheme, rest) = match url.split_once("://") {
-            Some((scheme @ ("http" | "https"), rest)) => (scheme, rest),
-            Some((scheme, _)) => return Err(format!("endpoint {url:?}: unknown scheme {scheme:?}")),
-            None if is_local(url) => ("http", url),
-            None => ("https", url),
-        };
-        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if host.is_empty() || host.contains(['@', ' ']) || path.contains(['?', '#']) {
-            return Err(format!("endpoint {url:?}: it should be like https://mirror.example.com:5000"));
-        }
-        let path = match path.trim_end_matches('/') {
-            "" => "v2",
-            path => path,
-        };
-        Ok(Self { base: format!("{scheme}://{host}/{path}"), host: host.to_owned() })
     }
 }
 
