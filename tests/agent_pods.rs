@@ -86,7 +86,7 @@ fn ends_and_reasons(cluster: &Cluster, ns: &str) {
     let backs_off = |pause: &&str| {
         message.starts_with(&format!("back-off {pause} restarting failed container=c pod=crash_"))
     };
-    assert!(["10s", "20s", "40s", "1m20s"].iter().any(|p| backs_off(&p)), "{message}");
+    assert!(["10s", "20s", "40s", "1m20s"].iter().any(backs_off), "{message}");
     assert_eq!(status(cluster, ns, "never", waiting), "ErrImageNeverPull");
     cluster.kubectl(&["delete", "pod", "--all", "-n", ns]);
 }

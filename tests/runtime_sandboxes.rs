@@ -186,6 +186,7 @@ async fn a_killed_shim_is_told_and_takes_its_containers_along() {
         match tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap() {
             RuntimeEvent::SandboxLost { sandbox } => break assert_eq!(sandbox, "s"),
             RuntimeEvent::Exited { container, .. } => assert_eq!(container, "done"),
+            rotated @ RuntimeEvent::LogRotated { .. } => panic!("nothing was logged: {rotated:?}"),
         }
     }
     assert!(!Path::new(&format!("/proc/{pid}/root/bin")).exists(), "the container is gone");

@@ -152,7 +152,7 @@ fn volumes_of_the_image_stay_writable_where_nothing_else_is_mounted() {
         all.into_iter().map(|m| (m.target, m.source)).collect::<Vec<_>>()
     };
     let asked = (PathBuf::from("/asked"), PathBuf::from("/"));
-    assert_eq!(found(false), [asked.clone()]);
+    assert_eq!(found(false), std::slice::from_ref(&asked));
     let own = |target: &str, source: &str| (PathBuf::from(target), root.join(source));
     let expected =
         [asked, own("/data", "data"), own("/cache", "cache"), own("/var-run/app", "run/app"), own("/x", "x")];
