@@ -97,6 +97,9 @@ fn statuses_reasons_and_events() {
     init_containers_and_sidecars(&cluster, ns);
     restart_rules(&cluster, ns);
     refused(&cluster, ns);
+    what_cannot_start(&cluster, ns);
+    a_critical_pod_finds_room(&cluster, ns);
+    resized_in_place(&cluster, ns);
     similar_events_are_combined(&cluster, ns);
     debugging(&cluster, ns);
     others_decide(&cluster, ns);
@@ -324,6 +327,165 @@ fn refused(cluster: &Cluster, ns: &str) {
     let safe = json!({"containers": [sh("c", "exec sleep 999")], "securityContext": sysctl("net.ipv4.tcp_syncookies")});
     pod(cluster, ns, "safe", safe);
     cluster.wait_pod_ready(ns, "safe");
+}
+
+fn what_cannot_start(cluster: &Cluster, ns: &str) {
+    for (name, handler) in [("odd", "nobody"), ("usual", "runc")] {
+        let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler});
+        cluster.apply(ns, &class.to_string());
+    }
+    let classed = |class: &str| json!({"runtimeClassName": class, "containers": [sh("c", "exec sleep 999")]});
+    pod(cluster, ns, "odd-class", classed("odd"));
+    pod(cluster, ns, "usual-class", classed("usual"));
+    let mut misplaced = sh("c", "exit 0");
+    misplaced["volumeMounts"] = json!([{"name": "v", "mountPath": "/etc/passwd"}]);
+    let volumes = json!([{"name": "v", "emptyDir": {}}]);
+    pod(
+        cluster,
+        ns,
+        "misplaced",
+        json!({"containers": [misplaced], "volumes": volumes, "restartPolicy": "Never"}),
+    );
+    let mut nowhere = sh("c", "exit 0");
+    nowhere["workingDir"] = json!("/etc/passwd");
+    pod(cluster, ns, "nowhere", json!({"containers": [nowhere], "restartPolicy": "Never"}));
+    let refused = "FailedCreatePodSandBox: Failed to create pod sandbox: failed to get sandbox runtime: no runtime for \"nobody\" is configured";
+    wait_event(cluster, ns, "odd-class", refused);
+    assert_eq!(shown(cluster, ns, "odd-class"), "ContainerCreating");
+    cluster.wait_pod_ready(ns, "usual-class");
+    for (name, text) in [
+        ("misplaced", "to rootfs at \"/etc/passwd\": not a directory: is a directory mounted onto a file"),
+        ("nowhere", "mkdir /etc/passwd: not a directory"),
+    ] {
+        wait(cluster, ns, name, "{.status.phase}", "Failed");
+        let status = object(cluster, ns, name)["status"]["containerStatuses"][0].clone();
+        let ended = &status["state"]["terminated"];
+        assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("StartError"), &json!(128)), "{status}");
+        assert!(ended["message"].as_str().is_some_and(|m| m.contains(text)), "{status}");
+        assert_eq!(status["lastState"], json!({}));
+        assert_eq!(shown(cluster, ns, name), "StartError");
+        assert!(
+            events(cluster, ns, name).iter().any(|e| e.starts_with("Failed: Error: ") && e.contains(text))
+        );
+    }
+    let signals = json!({"os": {"name": "linux"}, "containers": [sh("own", "exec sleep 999"), sh("default", "exec sleep 999"),
+        {"name": "image", "image": "busybox:quit", "command": ["sleep", "999"]}]});
+    let mut signals = signals;
+    signals["containers"][0]["lifecycle"] = json!({"stopSignal": "SIGUSR1"});
+    pod(cluster, ns, "signals", signals);
+    cluster.wait_pod_ready(ns, "signals");
+    let mut told: Vec<String> = part(cluster, ns, "signals", "{.status.containerStatuses[*].stopSignal}")
+        .split(' ')
+        .map(str::to_owned)
+        .collect();
+    told.sort();
+    assert_eq!(told, ["SIGQUIT", "SIGTERM", "SIGUSR1"]);
+}
+
+/// Thousandths of a CPU that the node has for pods.
+fn allocatable(cluster: &Cluster) -> i64 {
+    let cores = cluster.kubectl(&["get", "node", "node-1", "-o", "jsonpath={.status.allocatable.cpu}"]);
+    let whole = cores.strip_suffix('m').map_or_else(|| cores.parse::<i64>().map(|c| c * 1000), str::parse);
+    whole.expect("a number")
+}
+
+fn a_critical_pod_finds_room(cluster: &Cluster, ns: &str) {
+    let asks = |milli: i64| {
+        let mut c = sh("c", "trap 'exit 0' TERM; sleep 999 & wait");
+        c["resources"] = json!({"requests": {"cpu": format!("{milli}m")}});
+        json!({"nodeName": "node-1", "terminationGracePeriodSeconds": 20, "containers": [c]})
+    };
+    pod(cluster, ns, "large", asks(allocatable(cluster) - 200));
+    cluster.wait_pod_ready(ns, "large");
+    let mut critical = asks(300);
+    critical["priorityClassName"] = json!("system-node-critical");
+    pod(cluster, ns, "critical", critical);
+    cluster.wait_pod_ready(ns, "critical");
+    let large = object(cluster, ns, "large");
+    let status = &large["status"];
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Failed"), &json!("Preempting")), "{status}");
+    assert_eq!(status["message"], "Preempted in order to admit critical pod");
+    let target = condition(&large, "DisruptionTarget");
+    assert_eq!((&target["status"], &target["reason"]), (&json!("True"), &json!("TerminationByKubelet")));
+    assert_eq!(target["message"], "Pod was preempted by Kubelet to accommodate a critical pod.");
+    wait_event(cluster, ns, "large", "Preempting: Preempted in order to admit critical pod");
+    let mut too_much = asks(1_000_000);
+    too_much["priorityClassName"] = json!("system-node-critical");
+    pod(cluster, ns, "too-critical", too_much);
+    wait(cluster, ns, "too-critical", "{.status.reason}", "UnexpectedAdmissionError");
+    let told = part(cluster, ns, "too-critical", "{.status.message}");
+    let expected = "Pod was rejected: Unexpected error while attempting to recover from admission failure: preemption: \
+        error finding a set of pods to preempt: no set of running pods found to reclaim resources: [(res: cpu, q: ";
+    assert!(told.starts_with(expected), "{told}");
+    cluster.kubectl(&["delete", "pod", "critical", "large", "-n", ns]);
+}
+
+fn resized_in_place(cluster: &Cluster, ns: &str) {
+    let sized = |name: &str| {
+        let mut c = sh(name, "trap 'exit 0' TERM; sleep 999 & wait");
+        let amounts = |cpu: &str| json!({"cpu": cpu, "memory": "32Mi"});
+        c["resources"] = json!({"requests": amounts("50m"), "limits": amounts("100m")});
+        c
+    };
+    let mut careful = sized("careful");
+    careful["resizePolicy"] = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    pod(cluster, ns, "resized", json!({"containers": [sized("a"), careful]}));
+    cluster.wait_pod_ready(ns, "resized");
+    let resize = |container: &str, resources: Value| {
+        let patch =
+            json!({"spec": {"containers": [{"name": container, "resources": resources}]}}).to_string();
+        cluster.kubectl(&["patch", "pod", "resized", "-n", ns, "--subresource", "resize", "-p", &patch]);
+    };
+    let read =
+        |script: &str| cluster.kubectl(&["exec", "resized", "-n", ns, "-c", "a", "--", "sh", "-c", script]);
+    let field = |container: &str, path: &str| {
+        format!("{{.status.containerStatuses[?(@.name==\"{container}\")].{path}}}")
+    };
+    resize("a", json!({"requests": {"cpu": "150m"}, "limits": {"cpu": "300m", "memory": "48Mi"}}));
+    wait(cluster, ns, "resized", &field("a", "resources.limits.cpu"), "300m");
+    let quota = read("cat /sys/fs/cgroup/cpu.max 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us");
+    assert!(quota.starts_with("30000"), "{quota}");
+    let memory =
+        "cat /sys/fs/cgroup/memory.max 2>/dev/null || cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+    assert_eq!(read(memory).trim(), (48 << 20).to_string());
+    assert_eq!(part(cluster, ns, "resized", &field("a", "allocatedResources.cpu")), "150m");
+    wait_event(
+        cluster,
+        ns,
+        "resized",
+        "ResizeCompleted: Pod resize completed: {\"containers\":[{\"name\":\"a\"",
+    );
+    assert_eq!(part(cluster, ns, "resized", "{.status.containerStatuses[*].restartCount}"), "0 0");
+    // What its policy says needs a restart.
+    resize("careful", json!({"limits": {"memory": "64Mi"}}));
+    wait(cluster, ns, "resized", &field("careful", "restartCount"), "1");
+    wait_event(cluster, ns, "resized", "Killing: Container careful resize requires restart");
+    assert_eq!(part(cluster, ns, "resized", &field("careful", "resources.limits.memory")), "64Mi");
+    assert_eq!(part(cluster, ns, "resized", &field("a", "restartCount")), "0");
+    // What the node never has is said so, and what runs stays as it is.
+    resize("a", json!({"requests": {"cpu": "9k"}, "limits": {"cpu": "9k"}}));
+    let pending = "{.status.conditions[?(@.type==\"PodResizePending\")].reason}";
+    wait(cluster, ns, "resized", pending, "Infeasible");
+    let message = condition(&object(cluster, ns, "resized"), "PodResizePending")["message"].clone();
+    let expected = "Node didn't have enough capacity: cpu, requested: 9000050, capacity: ";
+    assert!(message.as_str().is_some_and(|m| m.starts_with(expected)), "{message}");
+    assert_eq!(part(cluster, ns, "resized", &field("a", "resources.limits.cpu")), "300m");
+    assert_eq!(part(cluster, ns, "resized", &field("a", "allocatedResources.cpu")), "150m");
+    resize("a", json!({"requests": {"cpu": "60m"}, "limits": {"cpu": "80m"}}));
+    wait(cluster, ns, "resized", &field("a", "resources.limits.cpu"), "80m");
+    wait(cluster, ns, "resized", pending, "");
+    // What others have is waited for.
+    let mut other = sh("c", "trap 'exit 0' TERM; sleep 999 & wait");
+    other["resources"] = json!({"requests": {"cpu": "400m"}});
+    pod(cluster, ns, "other", json!({"containers": [other]}));
+    cluster.wait_pod_ready(ns, "other");
+    let most = format!("{}m", allocatable(cluster) - 300);
+    resize("a", json!({"requests": {"cpu": most}, "limits": {"cpu": most}}));
+    wait(cluster, ns, "resized", pending, "Deferred");
+    cluster.kubectl(&["delete", "pod", "other", "-n", ns]);
+    wait(cluster, ns, "resized", &field("a", "allocatedResources.cpu"), &most);
+    wait(cluster, ns, "resized", pending, "");
+    cluster.kubectl(&["delete", "pod", "resized", "-n", ns]);
 }
 
 fn similar_events_are_combined(cluster: &Cluster, ns: &str) {

@@ -29,12 +29,14 @@ pub(crate) const REASON: &str = "Evicted";
 /// That a pod is evicted, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Eviction {
+    /// [`REASON`], or why else, for its status.
+    pub reason: String,
     /// Why, for its status.
     pub message: String,
     /// Seconds its containers get.
     pub grace: i64,
-    /// For the node's sake and not for a limit of its own: `DisruptionTarget` is to say so.
-    pub disruption: bool,
+    /// For the node's sake and not for a limit of its own: `DisruptionTarget` is to say so, with this message.
+    pub disruption: Option<String>,
 }
 
 #[derive(Default)]
@@ -94,7 +96,7 @@ impl Orders {
     }
 
     /// Has the pod evicted; `false` if it is already, or has no worker.
-    pub(super) fn give(&self, uid: &str, eviction: Eviction) -> bool {
+    pub(crate) fn give(&self, uid: &str, eviction: Eviction) -> bool {
         let mut entries = self.entries.lock();
         let Some(entry) = entries.get_mut(uid).filter(|e| e.eviction.is_none()) else { return false };
         if let Err(error) = write(&self.file(uid), &eviction) {
@@ -146,7 +148,7 @@ impl Orders {
     }
 
     /// Waits until nothing of the pod runs any more.
-    pub(super) async fn ended(&self, uid: &str) {
+    pub(crate) async fn ended(&self, uid: &str) {
         let receiver = self.entries.lock().get(uid).map(|e| e.done.subscribe());
         if let Some(mut done) = receiver {
             // An error means that the pod was forgotten, with all it had.
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
 
     fn eviction() -> Eviction {
-        Eviction { message: "m".into(), grace: 1, disruption: true }
+        Eviction { reason: REASON.into(), message: "m".into(), grace: 1, disruption: Some("d".into()) }
     }
 
     #[tokio::test]

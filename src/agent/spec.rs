@@ -50,6 +50,23 @@ pub(crate) fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false)
 }
 
+/// The pod's priority; 0 if it has none.
+pub(crate) fn priority(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0)
+}
+
+/// A priority from which on a pod is critical (`system-cluster-critical` and `system-node-critical`).
+const CRITICAL: i32 = 2_000_000_000;
+
+/// Pods that are never evicted: static ones, their mirrors, those of a critical priority
+/// (`IsCriticalPod`).
+pub(crate) fn is_critical(pod: &Pod) -> bool {
+    let annotation = |key: &str| pod.metadata.annotations.as_ref().and_then(|a| a.get(key));
+    annotation("kubernetes.io/config.source").is_some_and(|s| s != "api")
+        || annotation("kubernetes.io/config.mirror").is_some()
+        || priority(pod) >= CRITICAL
+}
+
 /// The pod has ended for good, by its status in the API.
 pub(crate) fn is_terminal(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))

@@ -20,6 +20,14 @@ impl Runtime {
         self.0.cgroups.limit(&path, resources).map_err(|e| Error::Other(e.to_string()))
     }
 
+    /// Changes the limits of a group below the installation's that is there, such as a pod's.
+    ///
+    /// # Errors
+    /// As [`Self::set_group`].
+    pub fn limit_group(&self, group: &str, resources: &Resources) -> Result<(), Error> {
+        self.0.cgroups.limit(&self.group(group)?, resources).map_err(|e| Error::Other(e.to_string()))
+    }
+
     /// What a group below the installation's uses, with all that is in it; zeros if there is none.
     ///
     /// # Errors

@@ -28,6 +28,17 @@ pub(crate) fn parse(name: &str) -> Result<i32, Error> {
     format!("SIG{short}").parse::<Signal>().map(|s| s as i32).map_err(|_| unknown())
 }
 
+/// The signal's name: `SIGTERM`, `SIGRTMIN+3`.
+pub(crate) fn name(number: i32) -> String {
+    match (Signal::try_from(number), number) {
+        (Ok(signal), _) => signal.as_str().to_owned(),
+        (_, 34) => "SIGRTMIN".into(),
+        (_, 64) => "SIGRTMAX".into(),
+        (_, 35..=49) => format!("SIGRTMIN+{}", number - 34),
+        _ => format!("SIGRTMAX-{}", 64 - number),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,6 +55,11 @@ mod tests {
             ("RTMAX-1", 63),
         ] {
             assert_eq!(parse(name).unwrap(), number, "{name}");
+        }
+        for (number, text) in
+            [(15, "SIGTERM"), (10, "SIGUSR1"), (34, "SIGRTMIN"), (37, "SIGRTMIN+3"), (63, "SIGRTMAX-1")]
+        {
+            assert_eq!((name(number).as_str(), parse(text).unwrap()), (text, number));
         }
         for bad in ["", "SIGNOPE", "0", "65", "RTMIN+99", "RTMIN*2", "RTMIN+x"] {
             assert!(parse(bad).is_err(), "{bad}");

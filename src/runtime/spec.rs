@@ -232,6 +232,9 @@ pub struct ContainerStatus {
     /// Who its first process is; unknown of containers that an older kedge made.
     #[serde(default)]
     pub user: Option<ContainerUser>,
+    /// The signal that asks it to end, such as `SIGTERM`; unknown of containers that an older kedge made.
+    #[serde(default)]
+    pub stop_signal: Option<String>,
 }
 
 /// The identity a container's first process starts with.

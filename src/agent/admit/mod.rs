@@ -1,8 +1,10 @@
 //! Whether this node takes a pod that was given to it, by kubelet's rules: kernel parameters, the
-//! scheduler's predicates once more, host ports, AppArmor. A pod that is not taken fails for good.
+//! scheduler's predicates once more, host ports, AppArmor. A pod that is not taken fails for good; for a
+//! critical pod others have to make room.
 
 mod apparmor;
 mod predicates;
+mod preempt;
 mod sysctls;
 
 use std::sync::Arc;
@@ -20,13 +22,27 @@ pub(crate) struct Refusal {
     pub reason: String,
     /// For people; the pod's `status.message` puts `Pod was rejected: ` in front of it.
     pub message: String,
+    /// Of a critical pod to which nothing else stands in the way: what the node has too little of.
+    pub lacking: Vec<Lack>,
+}
+
+/// The node has too little of a resource for a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lack {
+    /// The resource.
+    pub name: String,
+    /// How much is missing: thousandths of a CPU, else units.
+    pub amount: i64,
 }
 
 impl Refusal {
-    fn new(reason: &str, message: String) -> Self {
-        Self { reason: reason.to_owned(), message }
+    pub(crate) fn new(reason: &str, message: String) -> Self {
+        Self { reason: reason.to_owned(), message, lacking: Vec::new() }
     }
 }
+
+pub(crate) use predicates::{NoRoom, room};
+pub(crate) use preempt::{still_lacking, victims};
 
 /// What a decision depends on.
 pub(crate) struct Inputs<'a> {

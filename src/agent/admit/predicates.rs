@@ -2,12 +2,13 @@
 //! a pod may have been given to it by hand, or the node may have changed since.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Node, Pod, PodSpec};
 use serde_json::{Value, json};
 
-use super::{Inputs, NODE_AFFINITY, Refusal};
-use crate::agent::spec::is_sidecar;
+use super::{Inputs, Lack, NODE_AFFINITY, Refusal};
+use crate::agent::spec::{is_critical, is_sidecar};
 use crate::api::scheduling::{node_selectors, tolerations};
 use crate::api::{Quantity, pod_requests};
 
@@ -15,13 +16,25 @@ type Amounts = BTreeMap<String, Quantity>;
 
 /// Upstream's resource names for which there are reasons; others are told as `OutOf<name>` all the same.
 const CPU: &str = "cpu";
+const PODS: &str = "pods";
 const OS_LABEL: &str = "kubernetes.io/os";
 
-/// Refuses a pod that does not fit, for the first reason in upstream's order.
+/// Refuses a pod that does not fit, for the first reason in upstream's order; a critical one for lack of
+/// resources only if nothing else stands in its way.
 pub(super) fn check(inputs: &Inputs<'_>) -> Result<(), Refusal> {
     let Some(spec) = &inputs.pod.spec else { return Ok(()) };
     operating_system(inputs.pod, spec)?;
-    resources(inputs, spec)?;
+    let short = resources(inputs, spec);
+    let lacking = short.iter().map(|(lack, _)| lack.clone()).collect();
+    let Some((Lack { name, .. }, message)) = short.into_iter().next() else { return placement(inputs, spec) };
+    if !is_critical(inputs.pod) {
+        return Err(Refusal::new(&format!("OutOf{name}"), message));
+    }
+    placement(inputs, spec)?;
+    Err(Refusal { lacking, ..Refusal::new(&format!("OutOf{name}"), message) })
+}
+
+fn placement(inputs: &Inputs<'_>, spec: &PodSpec) -> Result<(), Refusal> {
     let failed = |predicate: &str, why: &str| {
         Err(Refusal::new(predicate, format!("Predicate {predicate} failed: {why}")))
     };
@@ -102,29 +115,71 @@ fn requests(spec: &PodSpec) -> Amounts {
     all
 }
 
-fn resources(inputs: &Inputs<'_>, spec: &PodSpec) -> Result<(), Refusal> {
+/// An amount as upstream counts the resource: thousandths of a CPU, else units.
+fn number(name: &str, amount: Quantity) -> i64 {
+    if name == CPU { amount.to_millis() } else { amount.to_units() }
+}
+
+/// How much of a resource a pod asks for; it is one of the pods.
+pub(super) fn requested(pod: &Pod, name: &str) -> i64 {
+    if name == PODS {
+        return 1;
+    }
+    let all = pod.spec.as_ref().map(requests).unwrap_or_default();
+    all.get(name).map_or(0, |amount| number(name, *amount))
+}
+
+/// Why a pod that runs cannot have more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoRoom {
+    /// The node as a whole has not that much.
+    Never(String),
+    /// The other pods leave too little.
+    NotNow(String),
+}
+
+/// Whether the node has room for the CPU and memory a pod asks for now beside the others
+/// (`canResizePod` of kubelet's allocation manager).
+pub(crate) fn room(node: &Node, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), NoRoom> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
+    let allocatable = node.status.as_ref().and_then(|s| s.allocatable.as_ref());
+    for name in ["memory", CPU] {
+        let capacity = allocatable.and_then(|a| a.get(name)).and_then(|q| q.0.parse::<Quantity>().ok());
+        let (requested, capacity) = (requested(pod, name), capacity.map(|q| number(name, q)));
+        if let Some(capacity) = capacity.filter(|c| requested > *c) {
+            let message = format!(
+                "Node didn't have enough capacity: {name}, requested: {requested}, capacity: {capacity}"
+            );
+            return Err(NoRoom::Never(message));
+        }
+    }
+    let inputs = Inputs { node, pod, is_static: false, others, allowed_sysctls: &[], apparmor: false };
+    let mut short = resources(&inputs, spec).into_iter();
+    short
+        .find(|(lack, _)| [CPU, "memory"].contains(&lack.name.as_str()))
+        .map_or(Ok(()), |(_, m)| Err(NoRoom::NotNow(m)))
+}
+
+/// What the node has too little of, with upstream's messages.
+fn resources(inputs: &Inputs<'_>, spec: &PodSpec) -> Vec<(Lack, String)> {
     let allocatable = inputs.node.status.as_ref().and_then(|s| s.allocatable.as_ref());
     // Before the node told what it has nothing can be said.
-    let Some(allocatable) = allocatable else { return Ok(()) };
-    let number = |name: &str, q: Quantity| if name == CPU { q.to_millis() } else { q.to_units() };
+    let Some(allocatable) = allocatable else { return Vec::new() };
     let capacity = |name: &str| {
         allocatable.get(name).and_then(|q| q.0.parse::<Quantity>().ok()).map(|q| number(name, q))
     };
     let check = |name: &str, requested: i64, used: i64, capacity: i64| {
-        if requested == 0 || requested <= capacity - used {
-            return Ok(());
-        }
-        let message = format!(
-            "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-        );
-        Err(Refusal::new(&format!("OutOf{name}"), message))
+        let amount = requested - (capacity - used);
+        (requested != 0 && amount > 0).then(|| {
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+            );
+            (Lack { name: name.to_owned(), amount }, message)
+        })
     };
     let pods = i64::try_from(inputs.others.len()).unwrap_or(i64::MAX);
-    check("pods", 1, pods, capacity("pods").unwrap_or(i64::MAX))?;
+    let mut all = Vec::from_iter(check(PODS, 1, pods, capacity(PODS).unwrap_or(i64::MAX)));
     let wanted = requests(spec);
-    if wanted.is_empty() {
-        return Ok(());
-    }
     let taken: Vec<Amounts> = inputs.others.iter().filter_map(|p| p.spec.as_ref()).map(requests).collect();
     let basic = ["cpu", "memory", "ephemeral-storage"].map(str::to_owned);
     let others = wanted.keys().filter(|n| !basic.contains(n)).cloned();
@@ -133,15 +188,14 @@ fn resources(inputs: &Inputs<'_>, spec: &PodSpec) -> Result<(), Refusal> {
         // What the node does not know of is the cluster's affair.
         let Some(capacity) = capacity(&name) else { continue };
         let used = taken.iter().filter_map(|t| t.get(&name)).map(|q| number(&name, *q)).sum();
-        check(&name, number(&name, *amount), used, capacity)?;
+        all.extend(check(&name, number(&name, *amount), used, capacity));
     }
-    Ok(())
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn pod(spec: &Value) -> Pod {
         let mut spec = spec.clone();
@@ -249,6 +303,51 @@ mod tests {
             assert_eq!(told.as_ref().map(|(r, m)| (r.as_str(), m.as_str())), expected, "{spec}");
         }
         assert_eq!(verdict(&json!({}), &[], true), None, "taints do not concern static pods");
+    }
+
+    #[test]
+    fn of_a_critical_pod_all_that_it_lacks_is_told_if_nothing_else_is_wrong() {
+        let node = json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "1"}}});
+        let node: Node = serde_json::from_value(node).expect("a node");
+        let asks = |spec: Value| {
+            let mut spec = spec;
+            spec["containers"] =
+                json!([{"name": "c", "resources": {"requests": {"cpu": "1500m", "memory": "3Gi"}}}]);
+            spec["priority"] = json!(2_000_000_000);
+            let pod = pod(&spec);
+            let others = [Arc::new(super::tests::pod(
+                &json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "250m"}}}]}),
+            ))];
+            let inputs = Inputs {
+                node: &node,
+                pod: &pod,
+                is_static: false,
+                others: &others,
+                allowed_sysctls: &[],
+                apparmor: false,
+            };
+            super::super::Inputs::check(&inputs).expect_err("it does not fit")
+        };
+        let lack = |name: &str, amount: i64| Lack { name: name.into(), amount };
+        let told = asks(json!({}));
+        assert_eq!(told.lacking, [lack("pods", 1), lack("cpu", 750), lack("memory", 2 << 30)]);
+        let told = asks(json!({"nodeSelector": {"x": "y"}}));
+        assert_eq!((told.reason.as_str(), told.lacking.len()), ("NodeAffinity", 0));
+    }
+
+    #[test]
+    fn room_for_a_pod_that_grows() {
+        let node =
+            json!({"metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}}});
+        let node: Node = serde_json::from_value(node).expect("a node");
+        let asks =
+            |cpu: &str| pod(&json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}));
+        let others = [Arc::new(asks("1500m"))];
+        assert_eq!(room(&node, &asks("500m"), &others), Ok(()));
+        let later = "Node didn't have enough resource: cpu, requested: 501, used: 1500, capacity: 2000";
+        assert_eq!(room(&node, &asks("501m"), &others), Err(NoRoom::NotNow(later.into())));
+        let never = "Node didn't have enough capacity: cpu, requested: 2001, capacity: 2000";
+        assert_eq!(room(&node, &asks("2001m"), &others), Err(NoRoom::Never(never.into())));
     }
 
     #[test]

@@ -9,14 +9,17 @@ use super::services::variables;
 use super::{ConfigError, Request, env_file};
 use crate::agent::expand::expand;
 use crate::agent::fields::Fields;
+use crate::agent::mirrors::is_static;
 use crate::agent::spec::{full_name, namespace};
 
 /// All variables in order; later ones win.
 pub(super) async fn environment(request: &Request<'_>) -> Result<Vec<(String, String)>, ConfigError> {
     let spec = request.pod.spec.as_ref();
     let links = spec.and_then(|s| s.enable_service_links).unwrap_or(true);
-    // Without the API server's address a pod could not do its work.
-    if let Err(error) = request.context.services.wait_until_ready().await {
+    // Without the API server's address a pod could not do its work; a static pod may be meant to run without it.
+    if !is_static(request.pod)
+        && let Err(error) = request.context.services.wait_until_ready().await
+    {
         tracing::debug!(%error, "Services");
         let text = "services have not yet been read at least once, cannot construct envvars";
         return Err(ConfigError(text.into()));

@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
-use super::rank::is_critical;
 use crate::agent::orders::Pressure;
 use crate::agent::qos::{Class, class_of};
+use crate::agent::spec::is_critical;
 use crate::api::scheduling::tolerations;
 
 /// Why the node does not take a pod now, as the message of reason [`super::REASON`]; `None` if it does.

@@ -27,7 +27,7 @@ use super::context::Context;
 use super::error::Error;
 use super::labels;
 use super::orders::{self, Pressure};
-use super::spec::{full_name, is_terminal, uid};
+use super::spec::{full_name, is_critical, is_terminal, uid};
 use super::{disk, image_gc, qos};
 use crate::runtime::Stall;
 use rank::{Candidate, Parts, Used};
@@ -214,7 +214,7 @@ impl Manager {
     async fn candidates(&self, signal: Signal) -> Vec<Candidate> {
         let mut all = Vec::new();
         let sandboxes = self.context.runtime.sandboxes().await;
-        for pod in self.active().filter(|pod| !rank::is_critical(pod)) {
+        for pod in self.active().filter(|pod| !is_critical(pod)) {
             let own =
                 sandboxes.iter().filter(|s| s.labels.get(labels::POD_UID).is_some_and(|u| u == uid(&pod)));
             let mut containers = BTreeMap::new();
@@ -241,11 +241,13 @@ impl Manager {
 
     /// Has a pod evicted; `false` for one that must not be, or is already.
     fn evict(&self, pod: &Pod, message: String, grace: i64, disruption: bool) -> bool {
-        if rank::is_critical(pod) {
+        if is_critical(pod) {
             tracing::warn!(pod = %full_name(pod), "a critical pod is not evicted");
             return false;
         }
-        let eviction = orders::Eviction { message: message.clone(), grace, disruption };
+        let disruption = disruption.then(|| message.clone());
+        let eviction =
+            orders::Eviction { reason: orders::REASON.into(), message: message.clone(), grace, disruption };
         if !self.context.evictions.give(uid(pod), eviction) {
             return false;
         }

@@ -9,12 +9,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::threshold::{Observations, Signal, Threshold};
 use crate::agent::disk::{PodDisk, Usage};
 use crate::agent::qos::{Ask, total};
-use crate::agent::spec::name;
+use crate::agent::spec::{name, priority};
 use crate::agent::volumes::is_local;
 use crate::api::quantity::{Format, Quantity};
-
-/// A priority from which on a pod is critical (`system-cluster-critical` and `system-node-critical`).
-const CRITICAL: i32 = 2_000_000_000;
 
 /// A pod that may be evicted, and what it uses.
 #[derive(Clone, Debug, Default)]
@@ -53,19 +50,6 @@ impl Parts {
         let images = matches!(signal, Signal::ImageFs | Signal::ImageFsInodes);
         Self { layers: images || !dedicated_images, files: !images || !dedicated_images }
     }
-}
-
-/// Pods that are never evicted: static ones, their mirrors, those of a critical priority
-/// (`IsCriticalPod`).
-pub(super) fn is_critical(pod: &Pod) -> bool {
-    let annotation = |key: &str| pod.metadata.annotations.as_ref().and_then(|a| a.get(key));
-    annotation("kubernetes.io/config.source").is_some_and(|s| s != "api")
-        || annotation("kubernetes.io/config.mirror").is_some()
-        || priority(pod) >= CRITICAL
-}
-
-fn priority(pod: &Pod) -> i32 {
-    pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0)
 }
 
 fn disk_of(pod: &Pod, used: &Used, parts: Parts) -> Usage {

@@ -108,7 +108,7 @@ fn the_critical_ones_are_spared() {
         (json!({"metadata": {"annotations": {"kubernetes.io/config.source": "file"}}}), true),
         (json!({"metadata": {"annotations": {"kubernetes.io/config.source": "api"}}}), false),
     ] {
-        assert_eq!(is_critical(&pod(value.clone())), expected, "{value}");
+        assert_eq!(crate::agent::spec::is_critical(&pod(value.clone())), expected, "{value}");
     }
 }
 

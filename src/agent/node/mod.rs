@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
@@ -32,8 +33,8 @@ use super::error::Error;
 use crate::network::{Cidr, PodNetwork, PodNetworkConfig};
 use crate::supervisor::{OnFailure, Stage};
 
-/// The machine and its images are looked at this often if nothing else happens.
-const RESYNC: Duration = Duration::from_secs(300);
+/// A status that was just written is not looked at again for this long, unless something happens.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Keeps the Node object; see [`Registration::run`].
 pub(crate) struct Registration {
@@ -102,7 +103,7 @@ impl Registration {
             self.write_status(&node).await?;
             tokio::select! {
                 () = token.cancelled() => return Ok(()),
-                () = tokio::time::sleep(RESYNC) => {}
+                () = tokio::time::sleep(status::report_in(&node, Timestamp::now()).max(PAUSE)) => {}
                 changed = pressure.changed() => if changed.is_err() { return Ok(()) },
                 () = self.context.images_changed.notified() => {}
                 next = watched.next() => match next {

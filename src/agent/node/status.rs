@@ -1,5 +1,7 @@
 //! The Node's status, and the patch that brings the API's up to date.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
@@ -9,11 +11,15 @@ use serde_json::{Map, Value, json};
 
 use super::info::Machine;
 use crate::agent::orders::Pressure;
+use crate::agent::pod::HANDLERS;
 use crate::config::NodeSettings;
 use crate::runtime::spec::Image;
 
 /// kubelet reports this many names of an image at most.
 const MAX_NAMES: usize = 5;
+
+/// The status is written this often at least.
+const REPORT: Duration = Duration::from_secs(300);
 
 /// What the status depends on.
 pub(super) struct Observation<'a> {
@@ -42,7 +48,7 @@ impl Observation<'_> {
             node_info: Some(self.machine.info.clone()),
             images: Some(self.image_list(settings.kubelet.node_status_max_images)),
             features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
-            runtime_handlers: Some(vec![handler()]),
+            runtime_handlers: Some(handlers()),
             ..NodeStatus::default()
         }
     }
@@ -85,11 +91,13 @@ impl Observation<'_> {
     }
 }
 
-/// What the one runtime can do: who schedules by it asks for the handler without a name.
-fn handler() -> NodeRuntimeHandler {
+/// What pods may name by a RuntimeClass, and what it can do; the empty name is the default's.
+fn handlers() -> Vec<NodeRuntimeHandler> {
     let features =
         NodeRuntimeHandlerFeatures { recursive_read_only_mounts: Some(true), user_namespaces: Some(false) };
-    NodeRuntimeHandler { name: Some(String::new()), features: Some(features) }
+    let handler =
+        |name: &str| NodeRuntimeHandler { name: Some(name.into()), features: Some(features.clone()) };
+    std::iter::once("").chain(HANDLERS).map(handler).collect()
 }
 
 fn addresses(settings: &NodeSettings) -> Vec<NodeAddress> {
@@ -129,14 +137,29 @@ fn essence(condition: &NodeCondition) -> (&str, &str, Option<&str>, Option<&str>
     (&condition.type_, &condition.status, condition.reason.as_deref(), condition.message.as_deref())
 }
 
+/// How long until the status is to be written again though nothing changed: kubelet's
+/// `nodeStatusReportFrequency` after it was. The lease tells that the node lives; this is for who reads
+/// the conditions' heartbeats.
+pub(super) fn report_in(node: &Node, now: Timestamp) -> Duration {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let own = conditions.filter(|c| c.type_ == "Ready").filter_map(|c| c.last_heartbeat_time.as_ref());
+    let Some(last) = own.map(|t| t.0).max() else { return Duration::ZERO };
+    match Duration::try_from(now.duration_since(last)) {
+        Ok(age) => REPORT.saturating_sub(age),
+        // The clock was set back.
+        Err(_) => Duration::ZERO,
+    }
+}
+
 /// A strategic merge patch with what differs; `None` if nothing does. A new heartbeat time alone is
-/// no difference: the lease tells that the node lives.
+/// a difference when the last one is old.
 pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
     let old = node.status.clone().unwrap_or_default();
     let mut changes = Map::new();
     let conditions = wanted.conditions.as_deref().unwrap_or_default();
     let known = old.conditions.as_deref().unwrap_or_default();
-    if conditions.iter().any(|c| !known.iter().any(|k| essence(k) == essence(c))) {
+    let told = |c: &NodeCondition| known.iter().any(|k| essence(k) == essence(c));
+    if report_in(node, Timestamp::now()).is_zero() || !conditions.iter().all(told) {
         changes.insert("conditions".into(), json!(conditions));
     }
     let mut compare = |field: &str, new: Value, old: Value| {
@@ -163,6 +186,8 @@ pub(super) fn patch(node: &Node, wanted: &NodeStatus) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::SignedDuration;
+
     use crate::config::{Instance, Kubelet, ProxyMode};
     use std::path::Path;
 
@@ -242,6 +267,20 @@ mod tests {
         node.status = Some(status);
         let again = observation.status(&node, &settings());
         assert_eq!(patch(&node, &again), None);
+        let old = |seconds: i64| {
+            let mut node = node.clone();
+            for condition in node.status.iter_mut().flat_map(|s| s.conditions.iter_mut().flatten()) {
+                condition.last_heartbeat_time =
+                    Some((Timestamp::now() - SignedDuration::from_secs(seconds)).into());
+            }
+            node
+        };
+        for (age, written) in [(0, false), (290, false), (300, true), (-9999, true)] {
+            let node = old(age);
+            let status = observation.status(&node, &settings());
+            assert_eq!(patch(&node, &status).is_some(), written, "{age} s");
+            assert!(report_in(&node, Timestamp::now()) <= REPORT);
+        }
         let moved = NodeSettings { node_ip: "10.0.0.2".parse().expect("an address"), ..settings() };
         let change = patch(&node, &observation.status(&node, &moved)).expect("a patch");
         let addresses = change["status"]["addresses"].as_array().expect("a list");

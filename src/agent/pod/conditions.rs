@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus};
 
 use super::phase::has_run;
+use super::resize::{IN_PROGRESS, PENDING};
 use super::restart;
 use super::status::Inputs;
 use crate::agent::spec::is_sidecar;
@@ -36,15 +37,20 @@ impl Inputs<'_> {
         if let Some(verdict) = self.disruption() {
             own.push(("DisruptionTarget", verdict));
         }
+        if let Some(undersized) = &self.memory.undersized {
+            let message = Some(undersized.message.clone());
+            own.push((undersized.condition, Verdict { ok: true, reason: Some(undersized.reason), message }));
+        }
         let mut all: Vec<PodCondition> = own.into_iter().map(|(t, v)| self.condition(t, v, known)).collect();
         let made: Vec<String> = all.iter().map(|c| c.type_.clone()).collect();
-        all.extend(known.iter().filter(|c| !made.contains(&c.type_)).cloned());
+        let others = known.iter().filter(|c| !TRANSIENT.contains(&c.type_.as_str()));
+        all.extend(others.filter(|c| !made.contains(&c.type_)).cloned());
         all
     }
 
     /// The node ended the pod for its own sake.
     fn disruption(&self) -> Option<Verdict> {
-        let message = self.memory.failed.as_ref().filter(|_| self.memory.disrupted)?.message.clone();
+        let message = self.memory.disrupted.clone().filter(|_| self.memory.failed.is_some())?;
         Some(Verdict { ok: true, reason: Some("TerminationByKubelet"), message: Some(message) })
     }
 
@@ -64,8 +70,13 @@ impl Inputs<'_> {
     }
 }
 
+/// Of the agent's condition types those that are there only while they hold.
+pub(crate) const TRANSIENT: [&str; 2] = [PENDING, IN_PROGRESS];
+
 /// The condition types that the agent writes.
-pub(crate) const OWN: [&str; 7] = [
+pub(crate) const OWN: [&str; 9] = [
+    PENDING,
+    IN_PROGRESS,
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, ResourceRequirements,
+};
 
 use super::labels;
 use super::observed::Observed;
+use super::resize::Unsized;
 use super::restart::{RESTARTING_ALL, RESTARTING_ALL_MESSAGE};
 use super::status::terminated;
 use crate::agent::probes::{ProbeKind, ProbeState};
-use crate::agent::spec::{container_id, status_addresses};
+use crate::agent::spec::{container_id, find_container, status_addresses};
 use crate::agent::steady;
 use crate::runtime::spec;
 
@@ -54,14 +57,20 @@ pub(crate) struct Memory {
     pub waiting: BTreeMap<String, (String, String)>,
     /// By container id: what its probes found.
     pub probes: BTreeMap<String, ProbeState>,
+    /// By id of a container that runs: the resources it has.
+    pub sizes: BTreeMap<String, ResourceRequirements>,
+    /// Why containers have other resources than the pod asks for.
+    pub undersized: Option<Unsized>,
+    /// The generation of the pod's specification that its containers and its group have the resources of.
+    pub sized: Option<i64>,
     /// By container name: its last attempt of which the runtime knows nothing any more.
     pub history: BTreeMap<String, Past>,
     /// The pod's addresses.
     pub addresses: Vec<std::net::IpAddr>,
     /// The pod has failed as a whole.
     pub failed: Option<Verdict>,
-    /// The node ends the pod for its own sake.
-    pub disrupted: bool,
+    /// The node ends the pod for its own sake: what the condition `DisruptionTarget` says of it.
+    pub disrupted: Option<String>,
     /// The node does not take the pod: it failed before anything of it was made.
     pub rejected: bool,
     /// The pod is being ended: what is missing is gone for good.
@@ -102,6 +111,7 @@ impl Memory {
             &status.ephemeral_container_statuses,
         ];
         for status in statuses.into_iter().flatten().flatten() {
+            self.adopt_size(pod, status, observed);
             if observed.newest(&status.name).is_none()
                 && let Some(past) = past_of(status, now)
             {
@@ -109,6 +119,16 @@ impl Memory {
             }
         }
         self.addresses = status_addresses(pod);
+    }
+
+    /// A container that ran before the agent did has what the API's status tells, or else what the pod asks for.
+    fn adopt_size(&mut self, pod: &Pod, status: &ContainerStatus, observed: &Observed) {
+        let Some(newest) = observed.newest(&status.name) else { return };
+        let own = status.container_id == Some(container_id(&newest.id));
+        let told = status.resources.clone().filter(|_| own);
+        let asked = || find_container(pod.spec.as_ref()?, &status.name)?.resources.clone();
+        let size = told.or_else(asked).unwrap_or_default();
+        self.sizes.insert(newest.id.clone(), size);
     }
 
     /// Keeps what is needed of containers whose sandbox is about to be removed.

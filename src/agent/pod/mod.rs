@@ -11,6 +11,7 @@ pub(crate) mod observed;
 pub(crate) mod phase;
 pub(crate) mod plan;
 mod report;
+mod resize;
 pub(crate) mod restart;
 mod sandbox;
 mod start;
@@ -23,4 +24,5 @@ mod writing;
 
 pub(in crate::agent) use super::labels;
 pub(crate) use memory::Verdict;
+pub(crate) use sandbox::HANDLERS;
 pub(crate) use worker::{Wanted, Worker};

@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
-use super::conditions::OWN;
+use super::conditions::{OWN, TRANSIENT};
 use crate::agent::spec::{name, namespace};
 
 /// The patch that makes `old` into `new`; `None` if nothing differs. It names the pod's uid, so that
@@ -53,6 +53,11 @@ fn conditions(old: Option<&[PodCondition]>, new: Option<&[PodCondition]>) -> Opt
             }
         }
         changed.push(value);
+    }
+    for gone in old.iter().filter(|o| TRANSIENT.contains(&o.type_.as_str())) {
+        if !new.unwrap_or_default().iter().any(|c| c.type_ == gone.type_) {
+            changed.push(json!({"type": gone.type_, "$patch": "delete"}));
+        }
     }
     (!changed.is_empty()).then_some(Value::Array(changed))
 }
@@ -108,6 +113,14 @@ mod tests {
             "conditions": [{"type": "Ready", "status": "True", "reason": null}]}});
         assert_eq!(patch(&pod(old.clone()), &status(new)), Some(expected));
         assert_eq!(patch(&pod(old.clone()), &status(old)), None);
+    }
+
+    #[test]
+    fn a_condition_of_the_moment_is_taken_out() {
+        let pending = |type_: &str| json!({"type": type_, "status": "True"});
+        let old = pod(json!({"conditions": [pending("PodResizePending"), pending("x/y")]}));
+        let patch = patch(&old, &status(json!({"conditions": [pending("x/y")]}))).expect("a patch");
+        assert_eq!(patch["status"]["conditions"], json!([{"type": "PodResizePending", "$patch": "delete"}]));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A pod's sandbox and its network.
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::Api;
 
 use super::labels;
 use super::worker::Worker;
@@ -11,6 +13,9 @@ use crate::agent::spec::{host_network, uid};
 use crate::network::table::Protocol;
 use crate::network::{HostPort, PodNetwork};
 use crate::runtime::spec::{SandboxSpec, SandboxStatus};
+
+/// The runtime handlers of every node: what is built in, by the name it has with other runtimes and its own.
+pub(crate) const HANDLERS: [&str; 2] = ["runc", "kedge"];
 
 /// Why there is no sandbox.
 pub(super) enum NoSandbox {
@@ -42,6 +47,9 @@ impl Worker {
             let text = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
             return Err(Error::Other(text.into()).into());
         }
+        if let Some(class) = spec.runtime_class_name.as_deref().filter(|c| !c.is_empty()) {
+            self.check_handler(class).await?;
+        }
         let cluster_domain = &self.context.settings.cluster_domain;
         let name = kernel_hostname(pod, spec, cluster_domain).map_err(Error::Other)?;
         let (short, domain) = hostname(pod, spec, cluster_domain);
@@ -62,6 +70,18 @@ impl Worker {
         let names = super::files::Names { kernel: &name, short: &short, domain: &domain };
         super::files::write(&self.context, pod, &names, &self.memory.addresses)?;
         Ok(())
+    }
+
+    /// Refuses a RuntimeClass whose handler is none of this node's.
+    async fn check_handler(&self, class: &str) -> Result<(), Error> {
+        let api: Api<RuntimeClass> = Api::all(self.context.client.clone());
+        let missing = || Error::Other(format!("failed to get RuntimeClass {class:?}: not found"));
+        let found = api.get_opt(class).await?.ok_or_else(missing)?;
+        if HANDLERS.contains(&found.handler.as_str()) {
+            return Ok(());
+        }
+        let text = "failed to get sandbox runtime: no runtime for";
+        Err(Error::Other(format!("{text} {:?} is configured", found.handler)))
     }
 
     /// Removes the sandbox there was; the number of the next one.

@@ -39,9 +39,13 @@ impl Worker {
     /// Starts one container as planned.
     pub(super) async fn start(&mut self, pod: &Pod, start: &Start, volumes: &Mounted) -> Started {
         let spec = pod.spec.clone().unwrap_or_default();
-        let Some(container) = all_containers(&spec).into_iter().find(|c| c.name == start.container) else {
+        let Some(mut container) = all_containers(&spec).into_iter().find(|c| c.name == start.container)
+        else {
             return Started::Failed;
         };
+        if let Some(size) = self.size_before(&container.name).await {
+            container.resources = Some(size);
+        }
         let image = match self.pulls.ensure(pod, &container).await {
             Ok(image) => image,
             Err(NotReady::Pulling) => return Started::Waiting,
@@ -98,7 +102,7 @@ impl Worker {
         wanted.pid_of = self.target_of(&spec, container).await?;
         let rootfs = self.context.images.rootfs(&image.id).await;
         let rootfs = rootfs.map_err(|e| ("CreateContainerError", e.to_string()))?;
-        let runtime = self.context.runtime.clone();
+        let node = self.context.runtime.clone();
         self.remove_unstarted(&container.name).await;
         if let Some(ended) = start.ended {
             let key = backoff_key(container);
@@ -108,7 +112,7 @@ impl Worker {
         }
         // Also of attempts whose containers are gone with their sandbox, or could not be started.
         logs::prune(&self.context.paths.pod_logs(pod).join(&container.name), start.attempt);
-        let created = runtime.create_container(&sandbox, &wanted, &rootfs).await;
+        let created = node.create_container(&sandbox, &wanted, &rootfs).await;
         // It has its mounts now, or will never have them.
         if let Err(error) = Stage::new(&self.context.paths, uid(pod), &container.name).clear().await {
             tracing::warn!(%error, "places of a container's sub-paths are left for later");
@@ -118,21 +122,22 @@ impl Worker {
             // Elsewhere the process is made when the container is started.
             Err(error @ crate::runtime::Error::Start(_)) => Err(error),
             Err(error) => {
-                let _ = runtime.remove_container(&id).await;
+                let _ = node.remove_container(&id).await;
                 return Err(("CreateContainerError", error.to_string()));
             }
         };
         self.event(pod, &container.name, "Normal", "Created", "Container created".into());
         let started = match made {
-            Ok(()) => runtime.start_container(&id).await.map(drop),
+            Ok(()) => node.start_container(&id).await.map(drop),
             failed => failed,
         };
         if let Err(error) = started {
-            let _ = runtime.remove_container(&id).await;
+            let _ = node.remove_container(&id).await;
             self.start_failed(container, start, image, &id, error.to_string());
             return Err(("RunContainerError", error.to_string()));
         }
         self.event(pod, &container.name, "Normal", "Started", "Container started".into());
+        self.memory.sizes.insert(id.clone(), container.resources.clone().unwrap_or_default());
         let log = self.context.paths.pod_logs(pod).join(&wanted.log_path);
         logs::link(name(pod), namespace(pod), &container.name, &id, &log);
         self.remove_old_attempts(&container.name).await;

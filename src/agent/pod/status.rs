@@ -13,6 +13,7 @@ use super::memory::{Memory, Verdict};
 use super::observed::{Observed, finished, timestamp};
 use super::phase::phase;
 use super::plan::Role;
+use super::resize::PENDING;
 use crate::agent::qos;
 use crate::agent::spec::{container_id, ephemeral, is_sidecar};
 use crate::runtime::spec;
@@ -89,6 +90,8 @@ impl Inputs<'_> {
             reason: self.memory.failed.as_ref().map(|v| v.reason.clone()).or_else(|| old.reason.clone()),
             message: self.memory.failed.as_ref().map(|v| v.message.clone()).or_else(|| old.message.clone()),
             observed_generation: self.pod.metadata.generation,
+            allocated_resources: spec.resources.as_ref().and_then(|r| r.requests.clone()),
+            resources: spec.resources.clone(),
             ephemeral_container_statuses: self.ephemeral_statuses(&spec),
             ..old.clone()
         };
@@ -144,6 +147,8 @@ impl Inputs<'_> {
         let mut status = ContainerStatus {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
+            // Always there, as with upstream: clients look into it unasked.
+            last_state: Some(ContainerState::default()),
             ..ContainerStatus::default()
         };
         let past = self.memory.past(&container.name);
@@ -153,7 +158,7 @@ impl Inputs<'_> {
                 self.known(newest, &mut status);
                 let previous = self.observed.previous(&container.name).map(|p| self.ended(p));
                 let last = previous.or_else(|| past.and_then(|p| p.state.clone()));
-                status.last_state = last.map(terminated_state);
+                status.last_state = Some(last.map_or_else(ContainerState::default, terminated_state));
                 self.state_of(newest)
             }
             (None, Some(past)) => {
@@ -174,8 +179,13 @@ impl Inputs<'_> {
         };
         status.state = Some(self.shown(container, state, waiting, &mut status.last_state));
         status.volume_mounts = volume_mounts(container);
-        status.resources = container.resources.clone();
-        status.allocated_resources = container.resources.as_ref().and_then(|r| r.requests.clone());
+        if newest.is_some() || past.is_some() {
+            let size = running.and_then(|c| self.memory.sizes.get(&c.id)).or(container.resources.as_ref());
+            let pending = self.memory.undersized.as_ref().is_some_and(|u| u.condition == PENDING);
+            let allocated = if pending { size } else { container.resources.as_ref() };
+            status.allocated_resources = allocated.and_then(|r| r.requests.clone());
+            status.resources = Some(size.cloned().unwrap_or_default());
+        }
         status
     }
 
@@ -186,6 +196,7 @@ impl Inputs<'_> {
             status.image = image.clone();
         }
         status.image_id = newest.labels.get(labels::IMAGE_ID).unwrap_or(&newest.image).clone();
+        status.stop_signal.clone_from(&newest.stop_signal);
         status.user = newest.user.as_ref().map(|user| ContainerUser {
             linux: Some(LinuxContainerUser {
                 uid: user.uid.into(),

@@ -41,6 +41,7 @@ fn container(
         oom_killed: false,
         log_path: "/dev/null".into(),
         user: None,
+        stop_signal: Some("SIGTERM".into()),
     }
 }
 

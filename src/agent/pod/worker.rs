@@ -14,12 +14,12 @@ use super::images::Pulls;
 use super::memory::{Memory, Verdict};
 use super::observed::{Observed, finished, timestamp};
 use super::plan;
+use super::resize::Unsized;
 use super::writing::Writing;
 use super::{labels, words};
 use crate::agent::backoff::Backoff;
 use crate::agent::context::Context;
 use crate::agent::mirrors::is_static;
-use crate::agent::orders::REASON as EVICTED;
 use crate::agent::probes::{ProbeState, Probed, Probes};
 use crate::agent::spec::{all_containers, find_container, full_name, host_network, is_terminal, uid};
 use crate::agent::steady;
@@ -109,8 +109,10 @@ impl Worker {
     /// Works until the pod is gone, which is `true`, or the agent stops; containers keep running then.
     pub(crate) async fn run(mut self, token: CancellationToken) -> bool {
         let mut network = self.context.network.clone();
+        let mut others = self.context.pods.changed();
         loop {
             self.wake_at = None;
+            others.mark_unchanged();
             // A round's state is large, and most of a worker's life is between rounds.
             let ended = tokio::select! {
                 ended = Box::pin(self.sync()) => ended,
@@ -120,6 +122,7 @@ impl Worker {
             if ended {
                 return true;
             }
+            let waits_for_room = self.memory.undersized.as_ref().is_some_and(Unsized::is_deferred);
             let waits_for_network = self.sandbox.is_none() && network.borrow_and_update().is_none();
             loop {
                 let pause = self.wake_at.map(|at| at.duration_since(steady::now()));
@@ -130,6 +133,7 @@ impl Worker {
                     () = self.wake.notified() => {}
                     written = self.writing.done() => if !self.written(written) { continue },
                     _ = network.changed(), if waits_for_network => {}
+                    _ = others.changed(), if waits_for_room => {}
                     () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
                 }
                 break;
@@ -295,7 +299,7 @@ impl Worker {
         self.memory.probes = self.probes.states();
         let inputs =
             plan::Inputs { pod, observed: &observed, memory: &self.memory, backoff: &self.backoff, now };
-        let plan = inputs.plan();
+        let mut plan = inputs.plan();
         if is_terminal(pod) || self.memory.failed.is_some() || self.finished || plan.finish {
             self.finish(pod).await;
         } else {
@@ -304,6 +308,7 @@ impl Worker {
             if pod.spec.as_ref().is_some_and(|spec| !spec.containers.iter().any(made)) {
                 self.report_soon(pod, &observed, false);
             }
+            plan.kill.extend(self.resize(pod, &observed).await);
             self.perform(pod, &observed, plan).await;
             self.retry_at(deadline);
         }
@@ -323,14 +328,15 @@ impl Worker {
         let Some(eviction) = self.context.evictions.of(uid(pod)) else { return };
         if self.memory.failed.is_none() && !is_terminal(pod) {
             self.memory.disrupted = eviction.disruption;
-            self.memory.failed = Some(Verdict { reason: EVICTED.into(), message: eviction.message });
+            self.memory.failed = Some(Verdict { reason: eviction.reason, message: eviction.message });
         }
     }
 
     /// Ends what still runs and gives up the sandbox, once.
     async fn finish(&mut self, pod: &Pod) {
         if self.finished {
-            return;
+            // Its eviction may have been ordered since.
+            return self.context.evictions.done(uid(pod));
         }
         self.probes.stop();
         if !self.kill_all(pod, self.grace(pod)).await {

@@ -23,8 +23,8 @@ impl Source {
         for pod in desired.iter().filter(|p| !statics.is_running(&key(p))) {
             let joined = self.context.pods.set(statics.joined(pod));
             statics.started(pod);
-            let rejected = self.admit(&joined).await;
-            let entry = self.start(Wanted::Pod(joined), rejected);
+            let admission = self.admit(&joined).await;
+            let entry = self.start(Wanted::Pod(joined), admission);
             self.workers.lock().insert(uid(pod).to_owned(), entry);
         }
     }

@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::error::Error;
 use super::mirrors::{is_mirror, is_static};
-use super::pod::{Verdict, Wanted, Worker, labels};
+use super::pod::{Wanted, Worker, labels};
 use super::spec::{name, namespace, uid};
 use super::volumes;
 use crate::runtime::spec::{RuntimeEvent, SandboxStatus};
 use crate::supervisor::{OnFailure, Stage};
+use admission::Admission;
 
 /// Every pod is looked at this often, should an event have been lost.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -108,9 +109,9 @@ impl Source {
             entry.wanted.send_replace(Wanted::Pod(pod));
             return;
         }
-        let rejected = self.admit(&pod).await;
+        let admission = self.admit(&pod).await;
         let key = uid(&pod).to_owned();
-        let entry = self.start(Wanted::Pod(pod), rejected);
+        let entry = self.start(Wanted::Pod(pod), admission);
         self.workers.lock().insert(key, entry);
     }
 
@@ -130,11 +131,11 @@ impl Source {
         }
     }
 
-    fn start(&self, wanted: Wanted, rejected: Option<Verdict>) -> Entry {
+    fn start(&self, wanted: Wanted, admission: Admission) -> Entry {
         let (Wanted::Pod(pod) | Wanted::Gone(pod)) = &wanted;
         let task = format!("pod workers: {}/{} {}", namespace(pod), name(pod), uid(pod));
         let (uid, of_file) = (uid(pod).to_owned(), is_static(pod));
-        let is_rejected = rejected.is_some();
+        let rejected = admission.rejected.is_some();
         let wanted = Arc::new(watch::Sender::new(wanted));
         let wake = Arc::new(Notify::new());
         self.context.evictions.know(&uid, Arc::clone(&wake));
@@ -143,8 +144,15 @@ impl Source {
         self.context.supervisor.spawn(task, Stage::Agent, OnFailure::Restart, move |token| {
             let (context, uid) = (Arc::clone(&context), uid.clone());
             let (wanted, wake) = (sender.subscribe(), Arc::clone(&notify));
-            let (rejected, ending) = (rejected.clone(), Arc::clone(&ending));
+            let Admission { rejected, after } = admission.clone();
+            let ending = Arc::clone(&ending);
             async move {
+                for other in &after {
+                    tokio::select! {
+                        () = token.cancelled() => return Ok(()),
+                        () = context.evictions.ended(other) => {}
+                    }
+                }
                 let sandboxes = labels::sandboxes_of(&context.runtime, &uid).await;
                 let worker = Worker::new(Arc::clone(&context), wanted, wake, &sandboxes, rejected);
                 let gone = worker.run(token).await;
@@ -155,7 +163,7 @@ impl Source {
                 Ok(())
             }
         });
-        Entry { wanted, wake, rejected: is_rejected }
+        Entry { wanted, wake, rejected }
     }
 
     fn wake(&self, sandbox: &str) {
@@ -196,7 +204,7 @@ impl Source {
                     "its pod is gone: ending a sandbox"
                 );
                 self.ending.lock().insert(uid);
-                self.start(Wanted::Gone(Arc::new(orphan)), None);
+                self.start(Wanted::Gone(Arc::new(orphan)), Admission::default());
             }
         }
         let workers = self.workers.lock();

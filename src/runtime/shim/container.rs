@@ -155,7 +155,8 @@ impl Container {
         };
         let identity = user::resolve(&root, &wanted)?;
         let cwd = oci::working_dir(spec, &image.config);
-        root.make_dirs(&cwd).map_err(Error::io("make working directory", &cwd))?;
+        root.make_dirs(&cwd)
+            .map_err(|e| Error::Start(format!("mkdir {}: {}", cwd.display(), in_words(&e))))?;
         let cgroup = context.cgroup_of(&spec.id);
         context.cgroups.create(&cgroup, &spec.resources);
         restrict_devices(context, spec, &cgroup)?;
@@ -206,6 +207,7 @@ impl Container {
                 gid: identity.gid,
                 groups: identity.groups.clone(),
             }),
+            stop_signal: Some(signals::name(stop_signal)),
         };
         let (exec, outcome) = executor(Rc::clone(&filters), caps).map_err(|e| Error::Other(e.to_string()))?;
         let builder = context.builder(&spec.id)?.with_executor(exec);
@@ -291,6 +293,12 @@ impl Container {
             tracing::error!("write {}: {e}", file.display());
         }
     }
+}
+
+/// A refusal of the operating system as people know it, without Rust's number of it.
+fn in_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// With cgroup version 2 libcontainer sets no rules; version 1 it does itself.
