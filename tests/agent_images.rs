@@ -406,8 +406,8 @@ fn the_command(cluster: &Cluster, ns: &str) {
     assert!(shown.contains("\"VERSION=1.36\"") && shown.contains("\"layers\""), "{shown}");
     // One name of several may go; the last one of what a container has may not, nor is that pruned, nor
     // what was dropped in.
-    for port in [5000, 5001] {
-        kedge(cluster, &["images", "rm", &format!("{NODE_IP}:{port}/team/app:1")]);
+    for name in ["5000/team/app:1", "5001/team/app:1", "5001/team/shut:1"] {
+        kedge(cluster, &["images", "rm", &format!("{NODE_IP}:{name}")]);
     }
     for name in ["busybox:1.36", used["id"].as_str().expect("an id")] {
         let output = cluster.kedge(&["images", "rm", name]).output().expect("runs");
