@@ -129,7 +129,7 @@ impl With<'_> {
 
     fn refused_port(&self) {
         let script = "$K port-forward pod/web :81 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
-            for i in $(seq 300); do grep -qs Forwarding forwarded && break; sleep 0.1; done
+            for i in $(seq 300); do grep -qs 'from 127.0.0.1' forwarded && break; sleep 0.1; done
             port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' forwarded)
             for i in $(seq 20); do curl -s http://127.0.0.1:$port/ || true
             grep -qs 'error forwarding port 81 to pod web' errors && break; sleep 0.1; done; cat errors";
@@ -216,7 +216,7 @@ impl With<'_> {
 
     fn many_connections(&self) {
         let script = "$K port-forward pod/web :8080 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
-            for i in $(seq 300); do grep -qs Forwarding forwarded && break; sleep 0.1; done
+            for i in $(seq 300); do grep -qs 'from 127.0.0.1' forwarded && break; sleep 0.1; done
             port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' forwarded)
             for i in 1 2 3; do curl -s http://127.0.0.1:$port/big | wc -c > size$i & jobs[$i]=$!; done
             curl -s http://127.0.0.1:$port/small; wait ${jobs[1]} ${jobs[2]} ${jobs[3]}; cat size1 size2 size3";
