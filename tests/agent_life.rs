@@ -7,6 +7,8 @@ mod harness;
 #[path = "cluster/images.rs"]
 mod images;
 
+use std::io::Write;
+use std::process::Stdio;
 use std::time::Duration;
 
 use harness::{Cluster, show, wait_for, wait_until};
@@ -527,25 +529,18 @@ fn debugging(cluster: &Cluster, ns: &str) {
     assert!(seen.contains("sleep 998") && seen.contains("sleep 997"), "one PID namespace: {seen}");
     let other = cluster.kubectl(&["exec", "target", "-n", ns, "-c", "c", "--", "hostname"]);
     assert_eq!(cluster.kubectl(&["exec", "target", "-n", ns, "-c", "dbg", "--", "hostname"]), other);
-    // An attached one, which ends and is not started again.
-    let output = cluster.try_stdin(
-        &[
-            "debug",
-            "-i",
-            "target",
-            "-n",
-            ns,
-            "--image",
-            IMAGE,
-            "--image-pull-policy=IfNotPresent",
-            "-c",
-            "once",
-            "--profile=general",
-            "--",
-            "sh",
-        ],
-        "echo from $HOSTNAME; exit 4\n",
-    );
+    // An attached one, which ends and is not started again. Its input stays open: as with containerd, a
+    // client that has no more to say is told no more, either.
+    let [image, policy] = ["--image", "--image-pull-policy=IfNotPresent"];
+    let options =
+        ["debug", "-i", "target", "-n", ns, image, IMAGE, policy, "-c", "once", "--profile=general"];
+    let mut command = cluster.kubectl_command(&[&options[..], &["--", "sh"]].concat());
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut attached = piped.spawn().expect("kubectl runs");
+    let mut input = attached.stdin.take().expect("piped");
+    input.write_all(b"echo from $HOSTNAME; exit 4\n").expect("written");
+    let output = attached.wait_with_output().expect("kubectl ends");
+    drop(input);
     let text = show(&output);
     assert!(text.contains("from target"), "{text}");
     let ended = "{.status.ephemeralContainerStatuses[?(@.name==\"once\")].state.terminated.exitCode}";

@@ -19,12 +19,6 @@ fn namespace(pid: &str, kind: &str) -> String {
 }
 
 /// The shim of a sandbox, by its command line.
-fn shim_of(f: &Fixture, sandbox: &str) -> i32 {
-    let dir = f.config.state.canonicalize().unwrap().join("sandboxes").join(sandbox);
-    let found = f.processes().into_iter().find(|p| p.ends_with(&format!("shim\0{}\0", dir.display())));
-    found.expect("the shim runs").split(' ').next().unwrap().parse().unwrap()
-}
-
 fn kill(pid: i32) {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
 }
@@ -181,7 +175,7 @@ async fn a_killed_shim_is_told_and_takes_its_containers_along() {
     f.ended("done").await;
     let pid = f.running("s", &sh("c", "sleep 1000")).await.pid.unwrap();
     f.running("other", &sh("o", "sleep 1000")).await;
-    kill(shim_of(&f, "s"));
+    kill(f.shim("s"));
     loop {
         match tokio::time::timeout(Duration::from_secs(10), events.recv()).await.unwrap().unwrap() {
             RuntimeEvent::SandboxLost { sandbox } => break assert_eq!(sandbox, "s"),

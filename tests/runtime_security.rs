@@ -348,8 +348,7 @@ async fn the_file_behind_the_shim_cannot_be_reached_for_writing() {
     assert!(run.is_err() || run.is_ok_and(|o| o.code != 0));
     let after = fs::metadata(env!("CARGO_BIN_EXE_kedge")).unwrap();
     assert_eq!((before.mtime_nsec(), before.size()), (after.mtime_nsec(), after.size()));
-    let shim = f.processes().into_iter().find(|p| p.contains("shim\0")).unwrap();
-    let exe = format!("/proc/{}/exe", shim.split(' ').next().unwrap());
+    let exe = format!("/proc/{}/exe", f.shim("s"));
     let opened = fs::OpenOptions::new().write(true).open(exe);
     // ETXTBSY alone would end with the process.
     assert_ne!(opened.as_ref().err().and_then(|e| e.raw_os_error()), Some(libc::ETXTBSY));
@@ -450,10 +449,7 @@ async fn programs_only_their_owner_may_execute_are_executed() {
 async fn the_shim_keeps_its_own_oom_score() {
     let f = Fixture::new().await;
     f.sandbox("s").await;
-    let score = || {
-        let shim = f.processes().into_iter().find(|p| p.contains("shim\0")).unwrap();
-        fs::read_to_string(format!("/proc/{}/oom_score_adj", shim.split(' ').next().unwrap())).unwrap()
-    };
+    let score = || fs::read_to_string(format!("/proc/{}/oom_score_adj", f.shim("s"))).unwrap();
     let before = score();
     f.running("s", &ContainerSpec { oom_score_adj: 987, ..sh("c", "sleep 1000") }).await;
     assert_eq!(f.exec("c", "cat /proc/1/oom_score_adj /proc/self/oom_score_adj").await, "987\n987\n");
@@ -508,13 +504,12 @@ async fn failed_execs_leave_no_processes() {
         let missing = f.runtime.exec_sync("c", &["/nope".into()], std::time::Duration::from_secs(5)).await;
         assert!(missing.is_err());
     }
-    let shim = f.processes().into_iter().find(|p| p.contains("shim\0")).unwrap();
-    let shim = shim.split(' ').next().unwrap();
+    let shim = f.shim("s").to_string();
     // Not every kernel has /proc/PID/task/PID/children. The parent comes after name and state.
     let stats = fs::read_dir("/proc").unwrap().flatten();
     let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
     let parents = stats.filter_map(|s| Some(s.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned()));
-    let children = parents.filter(|parent| parent == shim).count();
+    let children = parents.filter(|parent| *parent == shim).count();
     assert_eq!(children, 1, "only the container's own, dead or alive");
     assert_eq!(f.processes().len(), before);
     f.finish().await;

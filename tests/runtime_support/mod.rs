@@ -135,6 +135,17 @@ impl Fixture {
         found
     }
 
+    /// The process that keeps a sandbox; its cgroup has it a moment later only.
+    pub fn shim(&self, sandbox: &str) -> i32 {
+        let dir = self.config.state.canonicalize().unwrap().join("sandboxes").join(sandbox);
+        let line = format!("shim\0{}\0", dir.display());
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let mut numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_it =
+            |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|l| l.ends_with(line.as_bytes()));
+        numbers.find(is_it).expect("the shim runs")
+    }
+
     /// All cgroup directories of this installation.
     pub fn cgroups(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
