@@ -417,7 +417,7 @@ impl Runtime {
             labels: record.spec.labels.clone(),
             ready: !dir.stopped().exists() && shim::holder(&dir).is_some(),
             created_at: record.created_at,
-            netns: (!record.spec.host_network).then(|| dir.namespace("net")),
+            netns: (!record.spec.host_network).then(|| dir.netns()),
             containers: containers.iter().filter_map(|id| leftovers::read_status(&dir, id)).collect(),
         })
     }
@@ -442,7 +442,7 @@ impl Runtime {
     /// A path that opens the sandbox's network namespace; `None` with the host's or without such a sandbox.
     pub fn netns_of(&self, sandbox: &str) -> Option<PathBuf> {
         let (dir, record) = self.record(sandbox).ok()?;
-        (!record.spec.host_network).then(|| dir.namespace("net"))
+        (!record.spec.host_network).then(|| dir.netns())
     }
 
     /// Ends every shim and container of this installation and removes mounts, cgroups and state.

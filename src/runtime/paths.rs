@@ -32,9 +32,9 @@ impl SandboxDir {
     pub fn stopped(&self) -> PathBuf {
         self.0.join("stopped")
     }
-    /// A pinned namespace: `net`, `ipc` or `uts`.
-    pub fn namespace(&self, kind: &str) -> PathBuf {
-        self.0.join("ns").join(kind)
+    /// The pinned network namespace.
+    pub fn netns(&self) -> PathBuf {
+        self.0.join("ns/net")
     }
     /// The tmpfs that all containers see as `/dev/shm`.
     pub fn shm(&self) -> PathBuf {

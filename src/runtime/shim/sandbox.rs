@@ -154,7 +154,7 @@ fn hold(dir: &SandboxDir, kinds: &[(Ns, &str)]) -> Result<Vec<Namespace>, Error>
     for (typ, kind) in kinds {
         let path = format!("/proc/self/ns/{kind}");
         if *typ == Ns::Network {
-            pin(Path::new(&path), &dir.namespace(kind))?;
+            pin(Path::new(&path), &dir.netns())?;
         }
         let file = File::open(&path).map_err(Error::io("open", &path))?;
         held.push(Namespace { typ: *typ, file });
