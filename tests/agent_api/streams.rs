@@ -128,7 +128,7 @@ impl With<'_> {
     }
 
     fn refused_port(&self) {
-        let script = "$K port-forward pod/web :81 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
+        let script = "rm -f forwarded errors; $K port-forward pod/web :81 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
             for i in $(seq 300); do grep -qs 'from 127.0.0.1' forwarded && break; sleep 0.1; done
             port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' forwarded)
             for i in $(seq 20); do curl -s http://127.0.0.1:$port/ || true
@@ -206,7 +206,7 @@ impl With<'_> {
 
     /// A client that has said all is still answered.
     fn half_closed(&self) {
-        let script = "$K port-forward pod/web :9000 :8080 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
+        let script = "rm -f forwarded errors; $K port-forward pod/web :9000 :8080 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
             for i in $(seq 300); do [ $(grep -s 127.0.0.1 forwarded | wc -l) = 2 ] && break; sleep 0.1; done
             port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) -> 9000.*/\\1/p' forwarded)
             head -c 30000000 /dev/urandom > echoed; /bin/busybox nc 127.0.0.1 $port < echoed > back.echo
@@ -215,7 +215,7 @@ impl With<'_> {
     }
 
     fn many_connections(&self) {
-        let script = "$K port-forward pod/web :8080 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
+        let script = "rm -f forwarded errors; $K port-forward pod/web :8080 > forwarded 2> errors & p=$!; trap 'kill $p 2>/dev/null || true' EXIT
             for i in $(seq 300); do grep -qs 'from 127.0.0.1' forwarded && break; sleep 0.1; done
             port=$(sed -n 's/.*127.0.0.1:\\([0-9]*\\) .*/\\1/p' forwarded)
             for i in 1 2 3; do curl -s http://127.0.0.1:$port/big | wc -c > size$i & jobs[$i]=$!; done
